@@ -1,0 +1,125 @@
+"""The application every service is: edge middleware, problems, probes, and a lifespan that a list of parts makes up."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chassis import problems, telemetry
+from chassis.db import Database
+from chassis.health import Check, health_routes
+from chassis.problems import Problem
+from chassis.settings import ServiceSettings
+
+log = structlog.get_logger()
+
+Lifespan = Callable[[], AbstractAsyncContextManager[None]]
+
+
+def create_app(
+    *,
+    title: str,
+    settings: ServiceSettings,
+    lifespan: Lifespan,
+    checks: Mapping[str, Check],
+    refusals: Mapping[type[Exception], Problem],
+) -> FastAPI:
+    """A FastAPI application with problems, probes, a body limit and tracing; the service adds its routers."""
+
+    @asynccontextmanager
+    async def running(_app: FastAPI) -> AsyncGenerator[None]:
+        async with lifespan():
+            log.info("service.started", port=settings.app_port)
+            yield
+        log.info("service.stopped")
+
+    app = FastAPI(title=title, version="1", lifespan=running, responses={"default": PROBLEM_RESPONSE})
+    app.include_router(health_routes(checks))
+    problems.install(app, refusals)
+    app.add_middleware(Boundary, max_bytes=settings.max_body_bytes)
+    FastAPIInstrumentor.instrument_app(app, exclude_spans=["receive", "send"], excluded_urls="health/live")
+    return app
+
+
+PROBLEM_RESPONSE: dict[str, Any] = {
+    "model": problems.ProblemDocument,
+    "description": "A problem document (RFC 9457)",
+    "content": {"application/problem+json": {}},
+}
+
+
+class Boundary:
+    """The outermost layer of ours: refuses a body over the limit, and lets no unexpected error out but as a problem."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if declared.isdigit() and int(declared) > self._max:
+            await problems.respond(problems.of(self._too_large()), instance=scope["path"])(scope, receive, send)
+            return
+        await self._run(scope, self._counted(receive), send)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answering = False
+
+        async def noting(message: Message) -> None:
+            nonlocal answering
+            answering = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception as error:
+            if answering:
+                raise
+            await problems.respond(problems.of(error), instance=scope["path"])(scope, receive, send)
+
+    def _counted(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
+        seen = 0
+
+        async def counting() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._max:
+                raise self._too_large()
+            return message
+
+        return counting
+
+    def _too_large(self) -> HTTPException:
+        """An HTTPException: anything else raised while FastAPI reads a body becomes a 400."""
+        return HTTPException(413, "Body too large", headers={"Connection": "close"})
+
+
+def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:
+    """Run `app` until SIGTERM or SIGINT; requests under way are answered first."""
+    telemetry.setup(service, level=settings.log_level)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.app_port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=10,
+        timeout_keep_alive=75,
+        server_header=False,
+    )
+
+
+def database_check(db: Database) -> Check:
+    return Check(probe=db.ping, required=True)

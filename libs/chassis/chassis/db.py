@@ -1,0 +1,246 @@
+"""SQL for every service: one `write` and one `read`, the same for SQLite and PostgreSQL.
+
+A unit of work is a plain function over a SQLAlchemy `Connection`: it can't await, so no transaction is ever held open
+across a call to somebody else. On PostgreSQL it runs on an async engine. On SQLite one thread owns the only writing
+connection and commits whatever has queued up meanwhile together, each unit in a savepoint of its own: no lock waits,
+and one fsync for many units (measured: see docs/decisions/0002).
+"""
+
+import asyncio
+import fcntl
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.event import listen
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import StaticPool
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_MAX_BATCH = 64
+_READERS = 2
+
+
+class Timestamp(sa.TypeDecorator[datetime]):
+    """An aware UTC time: `timestamptz` on PostgreSQL, naive UTC text on SQLite, which has no other."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+def upsert(conn: sa.Connection, table: sa.Table) -> Any:
+    """An INSERT that knows ON CONFLICT, in the connection's own dialect (the two spell it alike)."""
+    return sqlite.insert(table) if conn.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+@dataclass(slots=True)
+class _Unit:
+    work: Callable[[sa.Connection], Any]
+    future: asyncio.Future[Any]
+
+
+class DatabaseInUse(Exception):
+    """Another process serves this SQLite file."""
+
+
+class Database:
+    """One service's database. `exclusive` is true where this process is the only one (SQLite)."""
+
+    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        self.url = make_url(url)
+        self.exclusive = self.url.get_backend_name() == "sqlite"
+        self._backend: _SqliteBackend | _PostgresBackend = (
+            _SqliteBackend(self.url) if self.exclusive else _PostgresBackend(self.url, pool_size)
+        )
+
+    async def start(self) -> None:
+        await self._backend.start()
+
+    async def stop(self) -> None:
+        await self._backend.stop()
+
+    async def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in one transaction. When this returns it is on disk; when it raises nothing of it happened."""
+        return await self._backend.write(work)
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        return await self._backend.read(work)
+
+    async def ping(self) -> None:
+        await self.read(lambda conn: conn.execute(sa.text("SELECT 1")).scalar())
+
+
+class _PostgresBackend:
+    def __init__(self, url: sa.URL, pool_size: int) -> None:
+        self._engine: AsyncEngine = create_async_engine(
+            url.set(drivername="postgresql+psycopg"),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=5,
+            pool_pre_ping=True,
+            hide_parameters=True,  # a parameter may be an e-mail address, and errors are logged
+        )
+
+    async def start(self) -> None:
+        return
+
+    async def stop(self) -> None:
+        await self._engine.dispose()
+
+    async def write(self, work: Callable[[sa.Connection], T]) -> T:
+        async with self._engine.begin() as conn:
+            return await conn.run_sync(work)
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        async with self._engine.connect() as conn:
+            return await conn.run_sync(work)
+
+
+class _SqliteBackend:
+    def __init__(self, url: sa.URL) -> None:
+        self._path = Path(url.database or "")
+        self._url = url.set(drivername="sqlite+pysqlite")
+        self._queue: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock_file: IO[str] | None = None
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="sqlite-read")
+        self._read_engine = self._engine(pool_size=_READERS, max_overflow=0)
+        self._write_engine = self._engine(poolclass=StaticPool)
+
+    def _engine(self, **pool: Any) -> sa.Engine:
+        engine = sa.create_engine(self._url, hide_parameters=True, connect_args={"check_same_thread": False}, **pool)
+        listen(engine, "connect", _prepare_sqlite)
+        listen(engine, "begin", _begin)
+        return engine
+
+    async def start(self) -> None:
+        self._lock_file = await asyncio.to_thread(_lock, self._path.with_suffix(".lock"))
+        self._thread = threading.Thread(target=self._write_for_ever, name="sqlite-write", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        if self._thread is not None:
+            self._queue.put(None)
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+        self._readers.shutdown(wait=True)
+        self._read_engine.dispose()
+        self._write_engine.dispose()
+        if self._lock_file is not None:
+            self._lock_file.close()
+
+    async def write(self, work: Callable[[sa.Connection], T]) -> T:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Unit(work=work, future=future))
+        return await future
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        def in_thread() -> T:
+            with self._read_engine.connect() as conn:
+                return work(conn)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, in_thread)
+
+    def _write_for_ever(self) -> None:
+        with self._write_engine.connect() as conn:
+            while (unit := self._queue.get()) is not None:
+                batch = [unit]
+                while len(batch) < _MAX_BATCH and (more := self._next()) is not None:
+                    batch.append(more)
+                _settle(_commit(conn, batch))
+
+    def _next(self) -> _Unit | None:
+        """Another waiting unit. The stop mark goes back to the end of the queue: what came before it is committed."""
+        try:
+            unit = self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        if unit is None:
+            self._queue.put(None)
+        return unit
+
+
+_Outcomes = list[tuple[_Unit, Any, Exception | None]]
+
+
+def _commit(conn: sa.Connection, batch: list[_Unit]) -> _Outcomes:
+    outcomes: _Outcomes = []
+    try:
+        with conn.begin():
+            for unit in batch:
+                try:
+                    with conn.begin_nested():
+                        outcomes.append((unit, unit.work(conn), None))
+                except Exception as refused:  # noqa: BLE001  one unit's refusal is its caller's, not its neighbours'
+                    outcomes.append((unit, None, refused))
+    except Exception as failed:  # noqa: BLE001  the commit itself failed: nobody's unit happened
+        return [(unit, None, failed) for unit in batch]
+    return outcomes
+
+
+def _settle(outcomes: _Outcomes) -> None:
+    """Answer every caller with one wake-up of the loop."""
+
+    def on_loop() -> None:
+        for unit, value, error in outcomes:
+            if unit.future.done():
+                continue
+            if error is None:
+                unit.future.set_result(value)
+            else:
+                unit.future.set_exception(error)
+
+    outcomes[0][0].future.get_loop().call_soon_threadsafe(on_loop)
+
+
+def _begin(conn: sa.Connection) -> None:
+    conn.exec_driver_sql("BEGIN")
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # SQLAlchemy's own BEGIN, not the driver's guess
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _lock(path: Path, *, within: float = 10) -> IO[str]:
+    """Hold the file's lock for this process's life; a predecessor that is just ending is waited for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("w")
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                file.close()
+                message = f"{path}: another process serves this SQLite file; more replicas need PostgreSQL"
+                raise DatabaseInUse(message) from None
+            time.sleep(0.1)
+        else:
+            return file

@@ -1,0 +1,115 @@
+"""Events between services: CloudEvents 1.0 out and in, each taken once.
+
+A producer's `events.py` subclasses `Event`. A consumer declares only the fields it uses, as a model of its own, and
+commits `first_time` together with its effect.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+import structlog
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from chassis.db import Timestamp, upsert
+from chassis.ids import now
+from chassis.problems import DATABASE_DOWN, Unavailable
+
+log = structlog.get_logger()
+
+
+class Wire(BaseModel):
+    """A shape that crosses a process: camelCase outside, unknown fields ignored, immutable."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+
+class Event(Wire):
+    """A past-tense fact. `version` is the aggregate's: consumers never let an older one overwrite a newer."""
+
+    topic: ClassVar[str]
+    type: ClassVar[str]
+
+    version: int = Field(ge=1)
+
+
+class CloudEvent(BaseModel):
+    """What arrives: the attributes that matter here. `data` is validated by the handler that wants it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str = Field(min_length=1, max_length=255)
+    type: str
+    source: str = ""
+    subject: str = ""
+    tenantid: str = "default"
+    traceparent: str = ""
+    time: datetime | None = None
+    data: Any = None
+
+
+class InvalidEvent(Exception):
+    """This event can never be processed; it goes to the dead letters."""
+
+
+def event_processing_table(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        "event_processing",
+        metadata,
+        sa.Column("consumer", sa.String(64), primary_key=True),
+        sa.Column("event_id", sa.String(255), primary_key=True),
+        sa.Column("processed_at", Timestamp, nullable=False),
+    )
+
+
+def first_time(conn: sa.Connection, table: sa.Table, *, consumer: str, event_id: str) -> bool:
+    """Whether this consumer has not taken the event yet; says so once, in the transaction of its effect."""
+    row = upsert(conn, table).values(consumer=consumer, event_id=event_id, processed_at=now())
+    return conn.execute(row.on_conflict_do_nothing()).rowcount == 1
+
+
+Handler = Callable[[CloudEvent], Awaitable[None]]
+
+_SUCCESS, _RETRY, _DROP = {"status": "SUCCESS"}, {"status": "RETRY"}, {"status": "DROP"}
+
+
+async def consume(body: Any, handlers: Mapping[str, Handler]) -> dict[str, str]:
+    """Dapr's answer for one delivery. A type without a handler is not for us and is acknowledged.
+
+    Infrastructure that is down answers RETRY (the subscription's policy repeats without end). An invalid event, or
+    one that breaks its handler, is dropped to the dead letters, where it is kept and can be replayed.
+    """
+    try:
+        event = CloudEvent.model_validate(body)
+        if (handler := handlers.get(event.type)) is None:
+            return _SUCCESS
+        await handler(event)
+    except (*DATABASE_DOWN, Unavailable, OSError) as down:
+        log.warning("event.retry", error=type(down).__name__)
+        return _RETRY
+    except (InvalidEvent, ValidationError) as invalid:
+        log.warning("event.dropped", reason=_reason(invalid))
+        return _DROP
+    except Exception:
+        log.exception("event.broke_its_handler")
+        return _DROP
+    return _SUCCESS
+
+
+def subscribe(app: FastAPI, path: str, handlers: Mapping[str, Handler]) -> None:
+    """The route that the sidecar delivers to; the subscription itself is declared in components/."""
+
+    async def deliver(body: dict[str, Any]) -> dict[str, str]:
+        return await consume(body, handlers)
+
+    app.post(path, include_in_schema=False)(deliver)
+
+
+def _reason(error: InvalidEvent | ValidationError) -> Any:
+    """Where and why, never the value: it may be personal."""
+    if isinstance(error, ValidationError):
+        return [{"at": ".".join(map(str, one["loc"])), "why": one["type"]} for one in error.errors()]
+    return str(error)

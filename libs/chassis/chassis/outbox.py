@@ -1,0 +1,184 @@
+"""The transactional outbox: events are rows of the transaction they tell of, and one relay publishes them.
+
+One relay is active per service (a lease), others stand by. It takes waiting rows in order, at most one per aggregate
+in a bulk, publishes whole CloudEvents under the rows' own ids, and marks them. Killed between the two, it publishes
+again: consumers know an event by its id. A broker that is down delays everything and loses nothing; an event that
+alone is refused parks its aggregate for a while, with error and count, and the rest flows.
+"""
+
+import asyncio
+from collections import defaultdict
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+import structlog
+
+from chassis.db import Database, Timestamp
+from chassis.events import Event
+from chassis.ids import new_id, now
+from chassis.leases import Leases
+from chassis.problems import DATABASE_DOWN, Unavailable
+from chassis.sidecar import Sidecar
+
+log = structlog.get_logger()
+
+_BATCH = 100
+_POLL = 0.5  # seconds; rows of other processes, and parked ones whose time has come
+_LEASE = "outbox-relay"
+_LEASE_SECONDS = 5.0
+_KEEP = timedelta(days=7)  # published rows stay for republishing
+_CLEAN_EVERY = 3600.0
+_MAX_PARKED = timedelta(minutes=5)
+
+
+def outbox_table(metadata: sa.MetaData) -> sa.Table:
+    waiting = sa.text("published_at IS NULL")
+    return sa.Table(
+        "outbox",
+        metadata,
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+        sa.Column("event_id", sa.String(36), nullable=False, unique=True),
+        sa.Column("tenant", sa.String(64), nullable=False),
+        sa.Column("aggregate_id", sa.String(64), nullable=False),
+        sa.Column("topic", sa.String(64), nullable=False),
+        sa.Column("type", sa.String(64), nullable=False),
+        sa.Column("data", sa.Text, nullable=False),
+        sa.Column("traceparent", sa.String(64), nullable=False),
+        sa.Column("created_at", Timestamp, nullable=False),
+        sa.Column("published_at", Timestamp),
+        sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("parked_until", Timestamp),
+        sa.Column("error", sa.String(255)),
+        sa.Index("ix_outbox_waiting", "seq", sqlite_where=waiting, postgresql_where=waiting),
+        sa.Index("ix_outbox_published", "published_at"),
+    )
+
+
+class Outbox:
+    def __init__(self, *, db: Database, table: sa.Table, leases: Leases, sidecar: Sidecar, pubsub: str) -> None:
+        self._db = db
+        self._table = table
+        self._leases = leases
+        self._sidecar = sidecar
+        self._pubsub = pubsub
+        self._woken = asyncio.Event()
+
+    def add(self, conn: sa.Connection, event: Event, *, tenant: str, aggregate_id: str, parent: str) -> None:
+        """Add `event` to the caller's transaction; after its commit, call `wake`.
+
+        `parent` is the traceparent of what caused it. A unit of work runs on another thread, where none is current.
+        """
+        row = {
+            "event_id": new_id(),
+            "tenant": tenant,
+            "aggregate_id": aggregate_id,
+            "topic": event.topic,
+            "type": event.type,
+            "data": event.model_dump_json(by_alias=True),
+            "traceparent": parent,
+            "created_at": now(),
+        }
+        conn.execute(sa.insert(self._table), row)
+
+    def wake(self) -> None:
+        """A commit has just added something: publish it now instead of at the next poll."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """The relay's loop, until cancelled."""
+        clock = asyncio.get_running_loop().time
+        held_until = clean_at = 0.0
+        while True:
+            self._woken.clear()
+            try:
+                if held_until - clock() < _LEASE_SECONDS / 2:
+                    held = await self._leases.hold(_LEASE, seconds=_LEASE_SECONDS)
+                    held_until = clock() + _LEASE_SECONDS if held else 0.0
+                if held_until > clock() and await self._publish_waiting():
+                    continue
+                if held_until and clock() >= clean_at:
+                    await self._db.write(self._clean)
+                    clean_at = clock() + _CLEAN_EVERY
+            except (*DATABASE_DOWN, Unavailable) as down:
+                log.warning("outbox.waiting", reason=str(down), error=type(down).__name__)
+                await asyncio.sleep(_POLL)
+            except Exception:
+                log.exception("outbox.failed")
+                await asyncio.sleep(_POLL)
+            await self._sleep_until_woken()
+
+    async def _sleep_until_woken(self) -> None:
+        try:
+            async with asyncio.timeout(_POLL):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+
+    async def _publish_waiting(self) -> bool:
+        """Publish one round; True when there may be more."""
+        rows = await self._db.read(self._waiting)
+        by_topic: dict[str, list[sa.Row[Any]]] = defaultdict(list)
+        for row in _one_per_aggregate(rows):
+            by_topic[row.topic].append(row)
+        for topic, chosen in by_topic.items():
+            await self._publish(topic, chosen)
+        return bool(by_topic)
+
+    async def _publish(self, topic: str, rows: list[sa.Row[Any]]) -> None:
+        events = [self._envelope(row) for row in rows]
+        failed = await self._sidecar.publish(self._pubsub, topic, events)
+        if len(failed) == len(rows) > 1:
+            raise Unavailable("broker")
+        done = [row.seq for row in rows if row.event_id not in failed]
+        bad = [(row, failed[row.event_id]) for row in rows if row.event_id in failed]
+        await self._db.write(lambda conn: self._mark(conn, done, bad))
+
+    def _envelope(self, row: sa.Row[Any]) -> dict[str, Any]:
+        return {
+            "specversion": "1.0",
+            "id": row.event_id,
+            "source": self._sidecar.source,
+            "type": row.type,
+            "subject": row.aggregate_id,
+            "time": row.created_at.isoformat(),
+            "datacontenttype": "application/json",
+            "tenantid": row.tenant,
+            # Both, or Dapr gives every event of a bulk the trace of the publishing call.
+            "traceid": row.traceparent,
+            "traceparent": row.traceparent,
+            "data": orjson.loads(row.data),
+        }
+
+    def _waiting(self, conn: sa.Connection) -> list[sa.Row[Any]]:
+        """The first waiting rows, and never one behind a parked row of its own aggregate."""
+        table = self._table
+        parked = sa.select(table.c.aggregate_id).where(table.c.published_at.is_(None), table.c.parked_until > now())
+        query = (
+            sa.select(table)
+            .where(table.c.published_at.is_(None), table.c.aggregate_id.not_in(parked))
+            .order_by(table.c.seq)
+            .limit(_BATCH)
+        )
+        return list(conn.execute(query))
+
+    def _mark(self, conn: sa.Connection, done: list[int], bad: list[tuple[sa.Row[Any], str]]) -> None:
+        table = self._table
+        conn.execute(sa.update(table).where(table.c.seq.in_(done)).values(published_at=now()))
+        for row, error in bad:
+            wait = min(timedelta(seconds=2**row.attempts), _MAX_PARKED) if row.attempts < 16 else _MAX_PARKED
+            parked = {"attempts": row.attempts + 1, "parked_until": now() + wait, "error": error[:255]}
+            conn.execute(sa.update(table).where(table.c.seq == row.seq).values(parked))
+            log.error("outbox.parked", event_id=row.event_id, attempts=row.attempts + 1)
+
+    def _clean(self, conn: sa.Connection) -> None:
+        conn.execute(sa.delete(self._table).where(self._table.c.published_at < now() - _KEEP))
+
+
+def _one_per_aggregate(rows: list[sa.Row[Any]]) -> list[sa.Row[Any]]:
+    """A bulk is unordered, so an aggregate's next event waits for the next round."""
+    first: dict[str, sa.Row[Any]] = {}
+    for row in rows:
+        first.setdefault(row.aggregate_id, row)
+    return list(first.values())

@@ -1,0 +1,182 @@
+"""Refusals become RFC 9457 problem documents here and nowhere else.
+
+Services raise plain domain errors; a table given to `install` says which problem each of them is. Nothing of an
+unexpected error reaches the caller but its trace id.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from chassis.db import DatabaseInUse
+from chassis.ids import now
+from chassis.telemetry import trace_id
+
+log = structlog.get_logger()
+
+DATABASE_DOWN = (OperationalError, InterfaceError, PoolTimeout, DatabaseInUse)
+_RETRY_AFTER = "5"
+
+
+@dataclass(kw_only=True, eq=False)  # not frozen: Python itself sets an exception's traceback
+class Problem(Exception):
+    """An answer of 4xx or 5xx. `error_type` is kebab-case and stable; clients switch on it."""
+
+    status: int
+    error_type: str
+    title: str
+    detail: str = ""
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    members: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+class FieldProblem(BaseModel):
+    pointer: str
+    detail: str
+
+
+class ProblemDocument(BaseModel):
+    """The shape of every 4xx and 5xx, for OpenAPI."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    trace_id: str
+    error_type: str
+    timestamp: str
+    errors: list[FieldProblem] | None = None
+
+
+class Invalid(Exception):
+    """Input that parses and still can't be accepted; `pointer` is a JSON pointer into the body or `?name` of a query."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+        self.detail = detail
+
+
+class Unavailable(Exception):
+    """Something we need before we may start is down; nothing was written."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+def unavailable(what: str) -> Problem:
+    return Problem(
+        status=503,
+        error_type=f"{what}-unavailable",
+        title="Temporarily unavailable",
+        detail=f"The {what} does not answer at the moment. Nothing was written; try again.",
+        headers={"Retry-After": _RETRY_AFTER},
+    )
+
+
+def invalid(errors: list[FieldProblem]) -> Problem:
+    fields = ", ".join(error.pointer or "/" for error in errors)
+    return Problem(
+        status=422,
+        error_type="invalid-request",
+        title="The request is not valid",
+        detail=f"Not acceptable: {fields}",
+        members={"errors": [error.model_dump() for error in errors]},
+    )
+
+
+def respond(problem: Problem, *, instance: str) -> Response:
+    document = {
+        "type": f"urn:brewline:problem:{problem.error_type}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail or problem.title,
+        "instance": instance,
+        "traceId": trace_id(),
+        "errorType": problem.error_type,
+        "timestamp": now().isoformat(),
+        **problem.members,
+    }
+    return Response(
+        orjson.dumps(document), problem.status, headers=problem.headers, media_type="application/problem+json"
+    )
+
+
+def install(app: FastAPI, refusals: Mapping[type[Exception], Problem]) -> None:
+    """Register the handlers. A refusal's own text is its `detail`; its attribute `members`, if any, is added."""
+
+    def answer(request: Request, error: Exception) -> Response:
+        return respond(of(error, refusals), instance=request.url.path)
+
+    handled = [Problem, Invalid, Unavailable, RequestValidationError, HTTPException]
+    for kind in (*handled, *DATABASE_DOWN, *refusals):
+        app.add_exception_handler(kind, answer)
+
+
+def of(error: Exception, refusals: Mapping[type[Exception], Problem] = MappingProxyType({})) -> Problem:
+    """The problem that an error is to its caller. An unexpected one is logged, and says nothing."""
+    match error:
+        case Problem():
+            return error
+        case Invalid():
+            return invalid([FieldProblem(pointer=error.pointer, detail=error.detail)])
+        case Unavailable():
+            return unavailable(error.what)
+        case RequestValidationError():
+            return _invalid_request(error)
+        case HTTPException():
+            return _http(error)
+        case _ if isinstance(error, DATABASE_DOWN):
+            log.error("database.unavailable", error=type(error).__name__)
+            return unavailable("database")
+        case _ if type(error) in refusals:
+            known = refusals[type(error)]
+            return Problem(
+                status=known.status,
+                error_type=known.error_type,
+                title=known.title,
+                detail=str(error),
+                headers=known.headers,
+                members=getattr(error, "members", {}),
+            )
+        case _:
+            log.error("request.failed", exc_info=error)
+            return Problem(status=500, error_type="internal-error", title="Internal error")
+
+
+def _http(error: HTTPException) -> Problem:
+    title = str(error.detail)
+    kind = title.lower().replace(" ", "-")
+    return Problem(status=error.status_code, error_type=kind, title=title, headers=dict(error.headers or {}))
+
+
+def _invalid_request(error: RequestValidationError) -> Problem:
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return Problem(status=400, error_type="malformed-json", title="The body is not valid JSON")
+    return invalid([FieldProblem(pointer=_pointer(one["loc"]), detail=str(one["msg"])) for one in error.errors()])
+
+
+def _pointer(location: tuple[str | int, ...]) -> str:
+    """`("body", "items", 0, "sku")` is `/items/0/sku`; a query or path parameter is `?name`; a header is its name."""
+    where, *rest = location
+    if where == "body":
+        return "".join(f"/{part}" for part in rest)
+    if where in {"query", "path"}:
+        return "?" + ".".join(str(part) for part in rest)
+    return ".".join(str(part) for part in rest)

@@ -1,0 +1,215 @@
+"""The Dapr sidecar: one long-lived aiohttp client for invocation, state, pub/sub, workflows and jobs.
+
+Measured (shared/design/dapr-facts.md): the HTTP client costs more than the sidecar, and aiohttp a third of httpx.
+Retries, time-outs and breakers are the sidecar's, declared in components/resiliency.yaml; none are here.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import aiohttp
+import orjson
+import structlog
+from opentelemetry import propagate
+from opentelemetry.trace import SpanKind
+
+from chassis.ids import new_id, now
+from chassis.problems import Unavailable
+from chassis.telemetry import redact, tracer
+
+log = structlog.get_logger()
+
+_CALL_SECONDS = 60  # a last resort: the declared policies end every call long before
+_CHECK_EVERY = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came back through the sidecar. `data` is the parsed JSON body, None where there is none or it is no JSON."""
+
+    status: int
+    data: Any
+
+    @property
+    def from_sidecar(self) -> bool:
+        """An error of Dapr's own, and so no word of the callee's; not even "breaker open" proves that nothing was sent."""
+        return isinstance(self.data, dict) and "errorCode" in self.data
+
+
+class SidecarDown(Unavailable):
+    """No answer from the sidecar, or none that can be understood."""
+
+    def __init__(self, what: str = "sidecar") -> None:
+        super().__init__(what)
+
+
+class Sidecar:
+    def __init__(self, *, port: int, source: str, api_token: str = "") -> None:
+        self.source = source
+        self._base = f"http://127.0.0.1:{port}"
+        self._headers = {"dapr-api-token": api_token} if api_token else {}
+        self._session: aiohttp.ClientSession | None = None
+        self._checking: asyncio.Task[None] | None = None
+        self.alive = False
+
+    async def start(self) -> None:
+        self._session = aiohttp.ClientSession(
+            base_url=self._base,
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=_CALL_SECONDS),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+            json_serialize=lambda value: orjson.dumps(value).decode(),
+        )
+        await self._check()
+        self._checking = asyncio.create_task(self._check_for_ever(), name="sidecar-check")
+
+    async def stop(self) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
+        if self._session is not None:
+            await self._session.close()
+
+    def require(self) -> None:
+        """Refuse before anything is written when the last check found no sidecar."""
+        if not self.alive:
+            raise SidecarDown
+
+    async def invoke(
+        self,
+        app_id: str,
+        method: str,
+        body: Any = None,
+        *,
+        verb: str = "POST",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Call another app, or an HTTPEndpoint, by name. Every status is a value; SidecarDown when nothing came back."""
+        self._record("call", f"{app_id}/{method.partition('?')[0]}", body)
+        with tracer.start_as_current_span(f"invoke {app_id}/{method.partition('?')[0]}", kind=SpanKind.CLIENT) as span:
+            answer = await self._send(verb, f"/v1.0/invoke/{app_id}/method/{method}", body, headers)
+            span.set_attribute("http.response.status_code", answer.status)
+            return answer
+
+    async def publish(self, pubsub: str, topic: str, events: list[dict[str, Any]]) -> dict[str, str]:
+        """Publish whole CloudEvents in one bulk; the ids of those that failed, each with its error."""
+        entries = [
+            {"entryId": event["id"], "event": event, "contentType": "application/cloudevents+json"} for event in events
+        ]
+        answer = await self._send("POST", f"/v1.0/publish/bulk/{pubsub}/{topic}", entries)
+        if answer.status >= 400 and not _failed_entries(answer.data):
+            raise SidecarDown("broker")
+        failed = {entry["entryId"]: str(entry.get("error", "")) for entry in _failed_entries(answer.data)}
+        for event in events:
+            if event["id"] not in failed:
+                self._record(event["type"], topic, event["data"], event_id=event["id"], parent=event.get("traceparent"))
+        return failed
+
+    async def get_state(self, store: str, key: str) -> tuple[Any, str]:
+        """The value and its ETag; None and "" where there is none."""
+        session = self._opened()
+        try:
+            async with session.get(f"/v1.0/state/{store}/{key}") as response:
+                if response.status in {204, 404}:
+                    return None, ""
+                if response.status != 200:
+                    raise SidecarDown(store)
+                return orjson.loads(await response.read()), response.headers.get("ETag", "")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise SidecarDown from error
+
+    async def insert_state(self, store: str, key: str, value: Any, *, ttl_seconds: int) -> bool:
+        """Write a key that must not exist. False when the store refused: read it then, and decide (Dapr answers 500
+        both for "exists" and for "down", so only the read tells which)."""
+        entry = {
+            "key": key,
+            "value": value,
+            "options": {"concurrency": "first-write"},
+            "metadata": {"ttlInSeconds": str(ttl_seconds)},
+        }
+        answer = await self._send("POST", f"/v1.0/state/{store}", [entry])
+        return answer.status in {200, 201, 204}
+
+    async def delete_state(self, store: str, key: str, etag: str) -> bool:
+        """Delete the version named by `etag`; False when it has changed meanwhile."""
+        answer = await self._send("DELETE", f"/v1.0/state/{store}/{key}", headers={"If-Match": etag})
+        return answer.status in {200, 204}
+
+    async def start_workflow(self, name: str, instance_id: str, argument: Any) -> None:
+        """Start an instance; one that is running already is left alone."""
+        answer = await self._send("POST", f"/v1.0/workflows/dapr/{name}/start?instanceID={instance_id}", argument)
+        if answer.status >= 400 and not _already_there(answer):
+            raise SidecarDown("workflow-engine")
+
+    async def get_job(self, name: str) -> Any:
+        answer = await self._send("GET", f"/v1.0/jobs/{name}")
+        return answer.data if answer.status == 200 else None
+
+    async def put_job(self, name: str, schedule: str) -> None:
+        answer = await self._send("POST", f"/v1.0/jobs/{name}", {"schedule": schedule, "overwrite": True})
+        if answer.status >= 400:
+            raise SidecarDown("scheduler")
+
+    async def _send(self, verb: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
+        carrier = dict(headers or {})
+        propagate.inject(carrier)
+        content = None
+        if body is not None:
+            content = orjson.dumps(body)
+            carrier["content-type"] = "application/json"
+        try:
+            async with self._opened().request(verb, path, data=content, headers=carrier) as response:
+                return Answer(status=response.status, data=_parsed(await response.read()))
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise SidecarDown from error
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise SidecarDown
+        return self._session
+
+    def _record(
+        self, event_type: str, target: str, payload: Any, *, event_id: str = "", parent: str | None = None
+    ) -> None:
+        """The one `integration.event` record of a call or event between services."""
+        log.info(
+            "integration.event",
+            EventId=event_id or new_id(),
+            ServiceName=self.source,
+            EventType=event_type,
+            Payload=redact(payload),
+            Timestamp=now().isoformat(),
+            Metadata={"target": target, **({"traceparent": parent} if parent else {})},
+        )
+
+    async def _check(self) -> None:
+        try:
+            async with self._opened().get("/v1.0/healthz/outbound", timeout=aiohttp.ClientTimeout(total=1)) as response:
+                self.alive = response.status < 300
+        except (aiohttp.ClientError, TimeoutError):
+            self.alive = False
+
+    async def _check_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_CHECK_EVERY)
+            before = self.alive
+            await self._check()
+            if self.alive is not before:
+                log.warning("sidecar.alive" if self.alive else "sidecar.down")
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return orjson.loads(content) if content else None
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _failed_entries(data: Any) -> list[dict[str, Any]]:
+    return cast("dict[str, Any]", data).get("failedEntries") or [] if isinstance(data, dict) else []
+
+
+def _already_there(answer: Answer) -> bool:
+    text = orjson.dumps(answer.data).decode().lower()
+    return "already exists" in text or "already_exists" in text

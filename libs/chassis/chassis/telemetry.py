@@ -1,0 +1,192 @@
+"""Traces, metrics and logs: OpenTelemetry, switched on by the standard `OTEL_…` variables, and JSON lines on stdout.
+
+Without an exporter spans are not recorded, but ids are made and propagated all the same, so that logs, events and
+problems always carry a trace id. Log lines are written by a thread of their own, a batch at a time.
+"""
+
+import atexit
+import logging
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import orjson
+import structlog
+from opentelemetry import context, metrics, propagate, trace
+from opentelemetry._logs import set_logger_provider
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON
+from structlog.tracebacks import ExceptionDictTransformer
+
+tracer = trace.get_tracer("brewline")
+meter = metrics.get_meter("brewline")
+
+_REDACTED = "[redacted]"
+_SECRET_KEYS = frozenset(
+    {"token", "cardtoken", "card", "cardnumber", "phone", "email", "customeremail", "to", "authorization", "password",
+     "secret", "name", "address", "html", "text", "subject"}
+)  # fmt: skip
+
+
+def redact(value: Any) -> Any:
+    """A copy without personal data and secrets: whatever stands under a telling key is blanked, at any depth."""
+    if isinstance(value, Mapping):
+        items = cast("Mapping[Any, Any]", value)
+        return {
+            key: _REDACTED if str(key).replace("_", "").lower() in _SECRET_KEYS else redact(inner)
+            for key, inner in items.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redact(row) for row in cast("list[Any]", value)]
+    return value
+
+
+def trace_id() -> str:
+    """The current trace's id, 32 hex digits; zeros outside of any trace."""
+    return format(trace.get_current_span().get_span_context().trace_id, "032x")
+
+
+def traceparent() -> str:
+    """The current W3C `traceparent`, empty outside of any trace: stored with whatever is continued later."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return carrier.get("traceparent", "")
+
+
+@contextmanager
+def continued(parent: str) -> Generator[None]:
+    """Work that belongs to the trace `parent` (a stored `traceparent`), though another task or process began it."""
+    token = context.attach(propagate.extract({"traceparent": parent})) if parent else None
+    try:
+        yield
+    finally:
+        if token is not None:
+            context.detach(token)
+
+
+class _Lines:
+    """Standard output, a batch at a time: nobody on the hot path waits for a pipe."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[bytes] = deque()
+        self._wake = threading.Event()
+        self._writing = threading.Lock()
+        self._thread: threading.Thread | None = None
+        atexit.register(self.flush)
+
+    def msg(self, line: bytes) -> None:
+        self._waiting.append(line)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+            self._thread.start()
+        if not self._wake.is_set():
+            self._wake.set()
+
+    debug = info = warning = error = critical = msg
+
+    def flush(self) -> None:
+        with self._writing:
+            count = len(self._waiting)
+            if count:
+                sys.stdout.buffer.write(b"\n".join(self._waiting.popleft() for _ in range(count)) + b"\n")
+                sys.stdout.buffer.flush()
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            self.flush()
+            pause.wait(0.1)  # what comes meanwhile is written together
+
+
+_lines = _Lines()
+
+
+def _add_trace(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        event["trace_id"] = format(span.trace_id, "032x")
+        event["span_id"] = format(span.span_id, "016x")
+    return event
+
+
+def _to_otel(_logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """The same record as an OpenTelemetry log record, for whoever collects logs that way."""
+    if _otel_log.handlers:
+        extra = {key: _plain(value) for key, value in event.items() if key not in {"event", "level", "exc_info"}}
+        _otel_log.log(logging.getLevelNamesMapping().get(name.upper(), logging.INFO), event["event"], extra=extra)
+    return event
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool) else orjson.dumps(value, default=str).decode()
+
+
+_otel_log = logging.getLogger("brewline.otel")
+_otel_log.propagate = False
+
+
+def setup(service: str, *, level: str = "INFO") -> None:
+    """Configure this process once, from `main`."""
+    resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", service)})
+    exporting = bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
+    _setup_traces(resource, exporting=exporting or bool(os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")))
+    if exporting:
+        reader = PeriodicExportingMetricReader(OTLPMetricExporter())
+        metrics.set_meter_provider(MeterProvider([reader], resource=resource))
+        _setup_otel_logs(resource)
+    _setup_logs(service, level)
+
+
+def _setup_traces(resource: Resource, *, exporting: bool) -> None:
+    provider = TracerProvider(resource=resource, sampler=DEFAULT_ON if exporting else ALWAYS_OFF)
+    if exporting:
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+
+
+def _setup_otel_logs(resource: Resource) -> None:
+    provider = LoggerProvider(resource=resource)
+    provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
+    set_logger_provider(provider)
+    _otel_log.addHandler(LoggingHandler(logger_provider=provider))
+    _otel_log.setLevel(logging.INFO)
+
+
+def _setup_logs(service: str, level: str) -> None:
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            lambda _logger, _name, event: {**event, "service": service},
+            _add_trace,
+            structlog.processors.add_log_level,
+            # Without local variables: they hold tokens and addresses.
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+            _to_otel,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(serializer=_dumps),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: _lines,
+        cache_logger_on_first_use=True,
+    )
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _dumps(event: Any, **_: Any) -> bytes:
+    return orjson.dumps(event, default=str)

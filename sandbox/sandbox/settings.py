@@ -1,0 +1,21 @@
+"""The sandbox's settings; the only reader of the environment."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where the sandbox listens and keeps its records. All but the HTTP port are read from `SANDBOX_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="SANDBOX_", frozen=True, validate_by_name=True)
+
+    host: str = "127.0.0.1"
+    # Dapr tells an app its port by this name.
+    app_port: int = Field(default=8009, validation_alias="APP_PORT")
+    smtp_port: int = 8025
+    data_dir: Path = Path("var/data/sandbox")
+    # The contract: keys live 24 h.
+    key_ttl: timedelta = timedelta(hours=24)

@@ -1,0 +1,60 @@
+"""How an outside party's HTTP API speaks: its own error bodies, its own reading of a request."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import NoReturn, TypeVar
+
+from fastapi import Request, Response
+from pydantic import BaseModel, ValidationError
+
+_LONGEST_KEY = 255
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def answer(status: int, body: Mapping[str, object], headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(json.dumps(body), status_code=status, headers=headers, media_type="application/json")
+
+
+def refusal(status: int, code: str, message: str, *, param: str | None = None) -> Response:
+    """An error in the shape payment vendors use; never with what the caller sent."""
+    return answer(status, {"error": {"code": code, "message": message, "param": param}})
+
+
+async def read(request: Request, model: type[T]) -> T | Response:
+    """The request's body as `model`, or the refusal to send. Numbers are read as decimals, never as floats."""
+    try:
+        body = json.loads(await request.body(), parse_float=Decimal, parse_constant=_no_constants)
+    except (ValueError, RecursionError):
+        return refusal(400, "invalid_json", "The body is not JSON.")
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or None
+        return refusal(422, "invalid_request", first["msg"], param=where)
+
+
+def read_key(request: Request) -> str | Response | None:
+    """The Idempotency-Key, None without one, or the refusal to send."""
+    key = request.headers.get("idempotency-key")
+    if key and len(key) > _LONGEST_KEY:
+        return refusal(422, "invalid_request", f"A key has at most {_LONGEST_KEY} characters.", param="Idempotency-Key")
+    return key or None
+
+
+def fingerprint(*parts: str | None) -> str:
+    """Tells two request bodies apart without keeping what was in them."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def plain(amount: Decimal) -> str:
+    """An amount without the zeros and exponents that mean nothing: equal amounts read the same."""
+    return f"{amount.normalize():f}"
+
+
+def _no_constants(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")

@@ -1,0 +1,144 @@
+"""A whole sandbox, really listening, for every test; its records and faults are cleared in between."""
+
+import contextlib
+import logging
+import smtplib
+import socket
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+# These tests lie in a folder with the package's own name, which pytest's importlib mode then takes for the package.
+if getattr(sys.modules.get("sandbox"), "__file__", None) is None:
+    sys.modules.pop("sandbox", None)
+
+from sandbox.main import SandboxServer  # only the lines above make it the real one
+from sandbox.settings import Settings  # the same
+
+OK_CARD = "tok_ok"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Outside:
+    """The running sandbox as its callers see it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{settings.app_port}", timeout=10)
+
+    def charge(self, *, key: str | None = None, token: str | None = OK_CARD, **fields: Any) -> httpx.Response:
+        body = {"orderId": "o-1", "amount": "9.00", "currency": "USD", "paymentMethod": "credit_card"}
+        if token:
+            body["cardToken"] = token
+        return self.http.post("/api/v1/payment", json=body | fields, headers=_keyed(key))
+
+    def refund(self, transaction_id: str, amount: str, *, key: str | None = None) -> httpx.Response:
+        path = f"/api/v1/payment/{transaction_id}/refunds"
+        return self.http.post(path, json={"amount": amount}, headers=_keyed(key))
+
+    def find_charge(self, key: str) -> httpx.Response:
+        return self.http.get("/api/v1/payment", params={"key": key})
+
+    def push(self, *, key: str | None = None, **fields: Any) -> httpx.Response:
+        body = {"type": "order_status", "orderId": "o-1", "status": "prepared", "customerEmail": "ada@example.com"}
+        return self.http.post("/api/v1/notification", json=body | fields, headers=_keyed(key))
+
+    def set_fault(self, target: str, mode: str, **fields: Any) -> httpx.Response:
+        return self.http.put(f"/sandbox/faults/{target}", json={"mode": mode, **fields})
+
+    def send_mail(self, *, to: str = "ada@example.com", **fields: str) -> None:
+        """Delivers a mail; raises what smtplib raises."""
+        self.send_message(a_mail(to=to, **fields))
+
+    def send_message(self, message: EmailMessage) -> None:
+        with self.smtp() as client:
+            client.send_message(message)
+
+    @contextlib.contextmanager
+    def smtp(self) -> Generator[smtplib.SMTP]:
+        client = smtplib.SMTP("127.0.0.1", self.settings.smtp_port, timeout=10)
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def inbox(self, **params: str | int) -> list[dict[str, Any]]:
+        return self.http.get("/sandbox/inbox", params=params).json()
+
+    def ledger(self, **params: str) -> list[dict[str, Any]]:
+        return self.http.get("/sandbox/ledger", params=params).json()
+
+    def reset(self) -> None:
+        assert self.http.delete("/sandbox/faults").status_code == 204
+        assert self.http.delete("/sandbox/data").status_code == 204
+
+
+def _keyed(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"Idempotency-Key": key}
+
+
+def a_mail(
+    *,
+    to: str = "ada@example.com",
+    subject: str = "Your order",
+    text: str = "It is ready.\n",
+    html: str = "",
+    message_id: str = "<n-1@brewline>",
+) -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = "Brewline <hello@brewline.example>"
+    message["To"] = to
+    message["Subject"] = subject
+    message["Message-ID"] = message_id
+    message.set_content(text)
+    if html:
+        message.add_alternative(html, subtype="html")
+    return message
+
+
+@contextlib.contextmanager
+def running(settings: Settings) -> Generator[Outside]:
+    """A sandbox on a thread of this process, ready when this yields, gone and its files free afterwards."""
+    server = SandboxServer(settings)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the sandbox did not start"
+            time.sleep(0.005)
+        outside = Outside(settings)
+        with outside.http:
+            yield outside
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def settings_in(data_dir: Path) -> Settings:
+    return Settings(app_port=free_port(), smtp_port=free_port(), data_dir=data_dir)
+
+
+@pytest.fixture(scope="session")
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
+    with running(settings_in(tmp_path_factory.mktemp("sandbox"))) as outside:
+        yield outside
+
+
+@pytest.fixture
+def outside(_shared: Outside, caplog: pytest.LogCaptureFixture) -> Iterator[Outside]:
+    """The shared sandbox with nothing recorded and nothing wrong; no test may make it log an error."""
+    _shared.reset()
+    yield _shared
+    assert [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR] == []

@@ -1,0 +1,68 @@
+"""The pages for people."""
+
+import pytest
+
+from .conftest import Outside
+
+BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+EVIL = '"><script>alert(1)</script>'
+
+
+def page(outside: Outside, path: str) -> str:
+    answer = outside.http.get(path, headers=BROWSER)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    return answer.text
+
+
+def test_the_front_page_leads_everywhere_and_shows_the_faults(outside: Outside):
+    outside.set_fault("smtp", "lost-reply", count=4)
+    outside.charge()
+
+    front = page(outside, "/")
+
+    for path in ("/sandbox/inbox", "/sandbox/push", "/sandbox/ledger"):
+        assert f'href="{path}"' in front
+    assert "<td>smtp</td><td>lost-reply</td><td></td><td></td><td>1.0</td><td>4</td>" in front
+    assert ">ledger</a> (1)" in front
+
+
+def test_the_inbox_shows_a_mail_in_a_frame_without_rights(outside: Outside):
+    outside.send_mail(subject=f"Hi {EVIL}", text=f"Text {EVIL}\n", html=f"<h1>Ready</h1>{EVIL}")
+
+    shown = page(outside, "/sandbox/inbox")
+
+    assert "<script>" not in shown
+    assert "Hi &quot;&gt;&lt;script&gt;" in shown
+    assert "Text &quot;&gt;&lt;script&gt;" in shown
+    assert 'sandbox="allow-popups allow-popups-to-escape-sandbox" srcdoc="&lt;base' in shown
+    assert "&lt;h1&gt;Ready&lt;/h1&gt;" in shown
+
+
+@pytest.mark.parametrize("path", ["/sandbox/inbox", "/sandbox/push", "/sandbox/ledger"])
+def test_no_list_runs_a_script(outside: Outside, path: str):
+    outside.charge(orderId=EVIL)
+    outside.push(orderId=EVIL)
+    answer = outside.http.get(path, headers=BROWSER)
+
+    assert "<script" not in answer.text
+    assert "script-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_the_lists_show_what_was_recorded(outside: Outside):
+    outside.charge(orderId="o-42")
+    outside.push(orderId="o-43")
+
+    assert "<td>o-42</td>" in page(outside, "/sandbox/ledger")
+    assert "<td>o-43</td>" in page(outside, "/sandbox/push")
+
+
+def test_a_program_gets_json(outside: Outside):
+    for path in ("/sandbox/inbox", "/sandbox/push", "/sandbox/ledger"):
+        for headers in ({}, {"accept": "application/json"}):
+            assert outside.http.get(path, headers=headers).json() == []
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
+def test_the_probes_answer(outside: Outside, path: str):
+    assert outside.http.get(path).json() == {"status": "ok"}

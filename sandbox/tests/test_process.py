@@ -1,0 +1,126 @@
+"""The process: what it remembers when killed, and how it stops."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sandbox.settings import Settings
+
+from .conftest import Outside, running, settings_in
+
+
+@contextlib.contextmanager
+def process(settings: Settings) -> Generator[tuple[subprocess.Popen[str], Outside]]:
+    """`python -m sandbox.main` once its probe answers; killed at the end if it still runs."""
+    environment = os.environ | {
+        "APP_PORT": str(settings.app_port),
+        "SANDBOX_SMTP_PORT": str(settings.smtp_port),
+        "SANDBOX_DATA_DIR": str(settings.data_dir),
+    }
+    command = [sys.executable, "-m", "sandbox.main"]
+    started = subprocess.Popen(  # noqa: S603  # our own module
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    outside = Outside(settings)
+    with started, outside.http:
+        try:
+            for _ in range(2_000):
+                with contextlib.suppress(httpx.ConnectError):
+                    if outside.http.get("/health/ready").is_success:
+                        break
+                assert started.poll() is None
+                time.sleep(0.01)
+            yield started, outside
+        finally:
+            started.kill()
+
+
+def test_nothing_that_was_answered_is_lost_in_a_kill(tmp_path: Path):
+    settings = settings_in(tmp_path)
+    with process(settings) as (sandbox, outside):
+        charged = outside.charge(key="c").json()
+        declined = outside.charge(key="d", token="tok_declined").json()
+        refund = outside.refund(charged["transactionId"], "9.00", key="r").json()
+        pushed = outside.push(key="p").json()
+        outside.send_mail(subject="kept")
+        ledger, inbox = outside.ledger(), outside.inbox()
+        sandbox.send_signal(signal.SIGKILL)
+        sandbox.wait()
+
+    with running(settings) as outside:
+        assert outside.ledger() == ledger
+        assert outside.inbox() == inbox
+        assert outside.charge(key="c").json() == charged
+        assert outside.charge(key="d", token="tok_declined").json() == declined
+        assert outside.refund(charged["transactionId"], "9.00", key="r").json() == refund
+        assert outside.refund(charged["transactionId"], "0.01").status_code == 422
+        assert outside.push(key="p").json() == pushed
+        assert len(outside.ledger()) == 2
+        assert "tok_" not in (tmp_path / "payment-a.jsonl").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_soon_and_quietly_whatever_it_holds(tmp_path: Path, number: signal.Signals):
+    settings = settings_in(tmp_path)
+    with process(settings) as (sandbox, outside), outside.smtp() as idle:
+        idle.ehlo()
+        outside.set_fault("payment-a", "timeout", delayMs=600_000)
+        outside.set_fault("push", "ok", delayMs=25_000)
+        with held(settings, "GET", "/api/v1/payment"), held(settings, "POST", "/api/v1/notification"):
+            began = time.monotonic()
+            sandbox.send_signal(number)
+            said, _ = sandbox.communicate(timeout=5)
+
+    assert time.monotonic() - began < 2
+    assert sandbox.returncode == 0
+    assert [json.loads(line)["event"] for line in said.splitlines()] == ["sandbox.started"]
+
+
+@contextlib.contextmanager
+def held(settings: Settings, method: str, path: str) -> Generator[None]:
+    """A call that the sandbox is holding: it has read all of it, as a later call on another connection shows."""
+    with socket.create_connection(("127.0.0.1", settings.app_port)) as caller:
+        caller.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+        httpx.get(f"http://127.0.0.1:{settings.app_port}/health")
+        yield
+
+
+def test_what_is_forgotten_stays_forgotten(tmp_path: Path):
+    settings = settings_in(tmp_path)
+    with running(settings) as outside:
+        outside.charge(key="c")
+        outside.charge(key="f", token="tok_flaky")
+        outside.push(key="p")
+        outside.send_mail()
+        outside.reset()
+
+        assert outside.ledger() == outside.inbox() == outside.http.get("/sandbox/push").json() == []
+        assert outside.find_charge("c").status_code == 404
+        assert [outside.charge(key="f", token="tok_flaky").status_code for _ in range(3)] == [503, 503, 200]
+        outside.reset()
+
+    with running(settings) as outside:
+        assert outside.ledger() == outside.inbox() == outside.http.get("/sandbox/push").json() == []
+
+
+def test_the_environment_moves_everything(monkeypatch: pytest.MonkeyPatch):
+    standard = Settings()
+    assert (standard.host, standard.app_port, standard.smtp_port) == ("127.0.0.1", 8009, 8025)
+    assert standard.data_dir == Path("var/data/sandbox")
+
+    monkeypatch.setenv("APP_PORT", "9009")
+    monkeypatch.setenv("SANDBOX_SMTP_PORT", "9025")
+    monkeypatch.setenv("SANDBOX_DATA_DIR", "/elsewhere")
+
+    moved = Settings()
+    assert (moved.app_port, moved.smtp_port, moved.data_dir) == (9009, 9025, Path("/elsewhere"))

@@ -1,0 +1,187 @@
+"""HTTP in: the history of notifications, and the dead letters."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+import sqlalchemy as sa
+from chassis.app import PROBLEM_RESPONSE
+from chassis.db import Database
+from chassis.events import Wire
+from chassis.problems import Invalid
+from chassis.sidecar import Sidecar, SidecarDown
+from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime, StringConstraints
+
+from notification.domain import DEFAULT_TENANT, ChannelName, Status
+from notification.store import Filter, Page, Store
+
+
+class UnknownNotification(Exception):
+    """No such notification."""
+
+
+class UnknownDeadLetter(Exception):
+    """No such dead letter."""
+
+
+class NotReplayable(Exception):
+    """What was kept is no event that could be published."""
+
+
+class NotificationView(Wire):
+    id: str
+    event_id: str
+    recipient_id: str
+    channel: ChannelName
+    template: str
+    status: Status
+    subject: str | None
+    order_id: str
+    attempts: int
+    error: str | None
+    created_at: datetime
+    sent_at: datetime | None
+
+
+class NotificationPage(Wire):
+    """`next` is the `cursor` of the following page, null on the last one."""
+
+    items: list[NotificationView]
+    next: str | None
+
+
+class DeadLetterView(Wire):
+    """`body` is what was delivered, as it came."""
+
+    id: str
+    topic: str
+    event_id: str
+    type: str
+    body: str
+    received_at: datetime
+    replayed_at: datetime | None
+
+
+class DeadLetterPage(Wire):
+    """`next` is the `cursor` of the following page, null on the last one."""
+
+    items: list[DeadLetterView]
+    next: str | None
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]+$")]
+
+
+def _page(
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=64, description="`next` of the page before")] = None,
+) -> Page:
+    if cursor is None:
+        return Page(number=page, size=page_size)
+    if page != 1:
+        raise Invalid("?page", "give a page or a cursor, not both")
+    try:
+        known = str(UUID(cursor))
+    except ValueError:
+        raise Invalid("?cursor", "not a cursor of this list") from None
+    return Page(size=page_size, cursor=known)
+
+
+def _filter(
+    recipient_id: Annotated[Text | None, Query(alias="recipientId")] = None,
+    channel: Annotated[ChannelName | None, Query()] = None,
+    order_id: Annotated[Text | None, Query(alias="orderId")] = None,
+    since: Annotated[AwareDatetime | None, Query(alias="from", description="inclusive")] = None,
+    until: Annotated[AwareDatetime | None, Query(alias="to", description="exclusive")] = None,
+) -> Filter:
+    return Filter(
+        recipient_id=recipient_id,
+        channel=channel,
+        order_id=order_id,
+        since=_utc("?from", since),
+        until=_utc("?to", until),
+    )
+
+
+def _utc(pointer: str, moment: datetime | None) -> datetime | None:
+    try:
+        return moment and moment.astimezone(UTC)
+    except OverflowError:
+        raise Invalid(pointer, "out of the calendar") from None
+
+
+def routes(*, db: Database, sidecar: Sidecar, pubsub: str) -> APIRouter:
+    """Until callers are known, everybody is the default tenant."""
+    router = APIRouter(prefix="/api/v1", responses={422: PROBLEM_RESPONSE, 503: PROBLEM_RESPONSE})
+
+    def store() -> Store:
+        return Store(db, DEFAULT_TENANT)
+
+    router.include_router(_history(store))
+    router.include_router(_dead_letters(store, sidecar, pubsub))
+    return router
+
+
+def _history(store: Callable[[], Store]) -> APIRouter:
+    router = APIRouter(prefix="/notifications", tags=["notifications"])
+
+    @router.get("")
+    async def list_notifications(
+        wanted: Annotated[Filter, Depends(_filter)],
+        page: Annotated[Page, Depends(_page)],
+        store: Annotated[Store, Depends(store)],
+    ) -> NotificationPage:
+        """Newest first."""
+        rows, following = await store.history(wanted, page)
+        return NotificationPage(items=[_shown(NotificationView, row) for row in rows], next=following)
+
+    @router.get("/{notification_id}", responses={404: PROBLEM_RESPONSE})
+    async def get_notification(notification_id: Text, store: Annotated[Store, Depends(store)]) -> NotificationView:
+        if (row := await store.notification(notification_id)) is None:
+            raise UnknownNotification(f"No notification {notification_id}")
+        return _shown(NotificationView, row)
+
+    return router
+
+
+def _dead_letters(store: Callable[[], Store], sidecar: Sidecar, pubsub: str) -> APIRouter:
+    router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
+
+    @router.get("")
+    async def list_dead_letters(
+        page: Annotated[Page, Depends(_page)], store: Annotated[Store, Depends(store)]
+    ) -> DeadLetterPage:
+        """Newest first."""
+        rows, following = await store.letters(page)
+        return DeadLetterPage(items=[_shown(DeadLetterView, row) for row in rows], next=following)
+
+    @router.post("/{letter_id}/replay", responses={404: PROBLEM_RESPONSE, 409: PROBLEM_RESPONSE})
+    async def replay_dead_letter(letter_id: Text, store: Annotated[Store, Depends(store)]) -> DeadLetterView:
+        """Publish the event again to the topic it came by, under its own id."""
+        if (row := await store.letter(letter_id)) is None:
+            raise UnknownDeadLetter(f"No dead letter {letter_id}")
+        if await sidecar.publish(pubsub, row.topic, [_event(row)]):
+            raise SidecarDown("broker")
+        await store.replayed(letter_id)
+        return _shown(DeadLetterView, await store.letter(letter_id))
+
+    return router
+
+
+def _event(row: sa.Row[Any]) -> dict[str, Any]:
+    """The event as it was published first. Where it was delivered is the broker's to say, so that is left out."""
+    try:
+        body: Any = orjson.loads(row.body)
+    except orjson.JSONDecodeError:
+        body = None
+    if not row.topic or not row.type or not isinstance(body, dict) or body.get("id") != row.event_id:
+        raise NotReplayable(f"Dead letter {row.id} is no event that could be published")
+    return {"data": None} | {key: value for key, value in body.items() if key not in {"topic", "pubsubname"}}
+
+
+def _shown(view: type[V], row: sa.Row[Any] | None) -> V:
+    return view.model_validate(row, from_attributes=True)

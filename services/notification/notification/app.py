@@ -1,0 +1,76 @@
+"""Assembles the service."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+
+import chassis.app
+from chassis import migrations
+from chassis.app import database_check
+from chassis.db import Database
+from chassis.events import subscribe
+from chassis.health import Check
+from chassis.problems import Problem
+from chassis.sidecar import Sidecar
+from fastapi import FastAPI
+
+import notification
+from notification.api import NotReplayable, UnknownDeadLetter, UnknownNotification, routes
+from notification.channels import Channels, open_channels
+from notification.channels.email import greets
+from notification.sender import Sender
+from notification.settings import Settings
+from notification.subscriptions import keep_dead_letters, order_handlers
+from notification.tables import metadata
+
+_REFUSALS: Mapping[type[Exception], Problem] = {
+    UnknownNotification: Problem(status=404, error_type="notification-not-found", title="Notification not found"),
+    UnknownDeadLetter: Problem(status=404, error_type="dead-letter-not-found", title="Dead letter not found"),
+    NotReplayable: Problem(status=409, error_type="not-replayable", title="This dead letter can't be replayed"),
+}
+
+
+def create_app(settings: Settings, *, sidecar: Sidecar | None = None, channels: Channels | None = None) -> FastAPI:
+    sidecar = sidecar or Sidecar(
+        port=settings.dapr_http_port, source="notification-service", api_token=settings.dapr_api_token
+    )
+    db = Database(settings.database_url)
+    sender = Sender(db=db, channels=channels or open_channels(settings, sidecar))
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncGenerator[None]:
+        await asyncio.to_thread(migrations.upgrade, settings.database_url, notification, metadata)
+        await db.start()
+        await sidecar.start()
+        sender.start()
+        yield
+        await sender.stop()
+        await sidecar.stop()
+        await db.stop()
+
+    app = chassis.app.create_app(
+        title="Brewline notifications",
+        settings=settings,
+        lifespan=lifespan,
+        checks=_checks(settings, db, sidecar),
+        refusals=_REFUSALS,
+    )
+    app.include_router(routes(db=db, sidecar=sidecar, pubsub=settings.pubsub))
+    subscribe(app, "/events/orders", order_handlers(db, sender))
+    keep_dead_letters(app, "/events/dead", db)
+    return app
+
+
+def _checks(settings: Settings, db: Database, sidecar: Sidecar) -> dict[str, Check]:
+    async def sidecar_alive() -> None:
+        sidecar.require()
+
+    async def smtp_greets() -> None:
+        await greets(settings.smtp_host, settings.smtp_port)
+
+    return {
+        "database": database_check(db),
+        # Without them nothing is lost: rows wait.
+        "sidecar": Check(probe=sidecar_alive, required=False),
+        "smtp": Check(probe=smtp_greets, required=False),
+    }

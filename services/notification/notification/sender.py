@@ -1,0 +1,185 @@
+"""The sender: a durable loop over rows. What was just written is sent at once; a poll takes up what was left lying.
+
+A row in hand is leased. Whatever dies, its lease runs out and the poll of any process sends it again: at least once,
+under the same notification id, which is the Message-ID and the push provider's idempotency key.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
+
+import structlog
+from chassis.db import Database
+from chassis.ids import now
+from chassis.problems import DATABASE_DOWN
+from chassis.tasks import Tasks
+from chassis.telemetry import continued, meter, tracer
+from opentelemetry.trace import SpanKind
+
+from notification import store
+from notification.channels import Channel, Channels
+from notification.domain import LEASE, SEND_WITHIN, ChannelName, Delivered, Notification, Outcome, Postponed
+from notification.store import Settled
+
+log = structlog.get_logger()
+
+_IN_HAND = 256  # leased at most; the rest waits in the database, where a crash costs no lease
+_POLL = 1.0
+_POLL_BUSY = 0.05  # while every poll fills the hand
+_AGAIN = 0.5  # after the database was down
+_DRAIN = 5.0  # seconds for what is under way at shutdown
+
+_delay = meter.create_histogram("notification.delay", unit="s", description="From the event to the end of an attempt")
+
+Queue = asyncio.Queue[Notification | None]
+
+
+class Sender:
+    def __init__(self, *, db: Database, channels: Channels) -> None:
+        self._db = db
+        self._channels = channels
+        self._queues: dict[ChannelName, Queue] = {name: asyncio.Queue() for name in channels}
+        self._leases: dict[str, datetime] = {}  # of what is in hand: queued here, being sent, or not yet written down
+        self._settled: list[Settled] = []
+        self._woken = asyncio.Event()
+        self._stopping = False
+        self._workers = Tasks()
+        self._loops = Tasks()
+
+    def lease(self) -> datetime | None:
+        """Until when a row written now is to be leased, so that it may be handed over after the commit. None when
+        enough is in hand: without a lease it is due at once, for the poll."""
+        return now() + LEASE if len(self._leases) < _IN_HAND and not self._stopping else None
+
+    def hand_over(self, leased: Iterable[Notification]) -> None:
+        """Rows that are committed, with a lease of this process."""
+        for notification in leased:
+            if notification.lease_until is None:
+                continue
+            known = notification.id in self._leases
+            self._leases[notification.id] = notification.lease_until
+            if not known:
+                self._queues[notification.channel].put_nowait(notification)
+
+    def start(self) -> None:
+        for name, channel in self._channels.items():
+            for number in range(channel.concurrency):
+                self._workers.spawn(self._work(channel, self._queues[name]), name=f"sender.{name}.{number}")
+        self._loops.spawn(self._write_down_for_ever(), name="sender.results")
+        self._loops.spawn(self._poll_for_ever(), name="sender.poll")
+
+    async def stop(self) -> None:
+        """Sends under way are finished and written down; what has not begun is given back."""
+        self._stopping = True
+        unsent = [one.id for queue in self._queues.values() for one in _emptied(queue)]
+        for name, channel in self._channels.items():
+            for _ in range(channel.concurrency):
+                self._queues[name].put_nowait(None)
+        await self._workers.drain(within=_DRAIN)
+        self._woken.set()
+        await self._loops.drain(within=_DRAIN)
+        if unsent:
+            with suppress(*DATABASE_DOWN):  # their leases run out by themselves
+                await self._db.write(lambda conn: store.give_back(conn, unsent))
+        for channel in self._channels.values():
+            await channel.close()
+
+    # --- sending ---
+
+    async def _work(self, channel: Channel, queue: Queue) -> None:
+        while (notification := await queue.get()) is not None:
+            if self._leases[notification.id] - now() < SEND_WITHIN:
+                del self._leases[notification.id]  # waited too long: somebody may take it before we have done
+                continue
+            with (
+                continued(notification.traceparent),
+                tracer.start_as_current_span("notification.send", kind=SpanKind.PRODUCER) as span,
+            ):
+                outcome = await self._attempt(channel, notification)
+                keys = {"channel": notification.channel.value, "status": type(outcome).__name__.lower()}
+                span.set_attributes({**keys, "notification.id": notification.id, "order.id": notification.order_id})
+                _tell(notification, outcome)
+            at = now()
+            _delay.record((at - notification.created_at).total_seconds(), keys)
+            self._settled.append(Settled(notification=notification, outcome=outcome, at=at))
+            self._woken.set()
+
+    async def _attempt(self, channel: Channel, notification: Notification) -> Outcome:
+        try:
+            async with asyncio.timeout(SEND_WITHIN.total_seconds()):
+                return await channel.send(notification)
+        except TimeoutError:
+            return Postponed("timed out")
+        except Exception as error:  # noqa: BLE001  a loop must not die of one message
+            # Its text may hold the address.
+            log.error("notification.broke", notification_id=notification.id, error=type(error).__name__)
+            return Postponed(f"unexpected: {type(error).__name__}")
+
+    # --- writing down ---
+
+    async def _write_down_for_ever(self) -> None:
+        """One transaction for all that ended while the last one was committing."""
+        while not (self._stopping and not self._settled):
+            await self._woken.wait()
+            self._woken.clear()
+            batch, self._settled = self._settled, []
+            try:
+                if batch:
+                    await self._db.write(lambda conn, batch=batch: store.settle(conn, batch))
+            except DATABASE_DOWN as down:
+                log.warning("sender.waiting", error=type(down).__name__)
+                self._settled = batch + self._settled
+                await asyncio.sleep(_AGAIN)
+                self._woken.set()
+                continue
+            except Exception:
+                log.exception("sender.results_lost", count=len(batch))
+            for one in batch:
+                self._leases.pop(one.notification.id, None)
+
+    # --- taking up ---
+
+    async def _poll_for_ever(self) -> None:
+        while not self._stopping:
+            full = False
+            try:
+                full = await self._poll()
+            except DATABASE_DOWN as down:
+                log.warning("sender.waiting", error=type(down).__name__)
+            except Exception:
+                log.exception("sender.poll_failed")
+            await asyncio.sleep(_POLL_BUSY if full else _POLL)
+
+    async def _poll(self) -> bool:
+        """Take up what is due; True when there may be more than there was room for."""
+        room = _IN_HAND - len(self._leases)
+        if room <= 0:
+            return True
+        if not await self._db.read(store.any_due):
+            return False
+        until = now() + LEASE
+        claimed = await self._db.write(lambda conn: store.claim(conn, lease_until=until, limit=room))
+        self.hand_over(claimed)
+        return len(claimed) == room
+
+
+def _emptied(queue: Queue) -> list[Notification]:
+    waiting: list[Notification] = []
+    while not queue.empty():
+        if (one := queue.get_nowait()) is not None:
+            waiting.append(one)
+    return waiting
+
+
+def _tell(notification: Notification, outcome: Outcome) -> None:
+    log.info(
+        "notification.sent" if isinstance(outcome, Delivered) else "notification.not_sent",
+        order_id=notification.order_id,
+        notification_id=notification.id,
+        channel=notification.channel.value,
+        template=notification.template,
+        status=type(outcome).__name__.lower(),
+        attempt=notification.attempts + 1,
+        **({} if isinstance(outcome, Delivered) else {"error": outcome.error}),
+    )

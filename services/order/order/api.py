@@ -1,0 +1,253 @@
+"""The order API: validate, call, translate."""
+
+import asyncio
+import base64
+import binascii
+import uuid
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import Field
+from sqlalchemy.exc import IntegrityError
+
+from chassis.auth import Caller, current_caller
+from chassis.ids import new_id
+from chassis.problems import DATABASE_DOWN, Invalid, Problem
+from chassis.saga import Saga
+from chassis.sidecar import Sidecar, SidecarDown
+from chassis.tasks import Tasks
+from chassis.telemetry import traceparent
+from order.domain import (
+    NOTHING_OWED,
+    STAFF_MOVES,
+    Catalog,
+    IllegalMove,
+    Order,
+    OrderRequest,
+    OutOfStock,
+    Product,
+    Shape,
+    Status,
+)
+from order.idempotency import MAX_KEY, IdempotencyRecords
+from order.saga import OrderRef
+from order.store import OrderStore, Stores
+from order.telemetry import order_value, orders_placed
+from order.timeline import TimelineEntry, timeline_of
+
+log = structlog.get_logger()
+
+JSON = "application/json"
+CallerNow = Annotated[Caller, Depends(current_caller)]
+
+
+class CatalogPage(Shape):
+    items: list[Product]
+
+
+class OrderPage(Shape):
+    items: list[Order]
+    next: str | None
+
+
+class StatusChange(Shape):
+    status: str
+
+
+class Shipment(Shape):
+    tracking_number: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9 -]+$")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderApi:
+    """The parts that the routes call."""
+
+    stores: Stores
+    catalog: Catalog
+    saga: Saga[OrderRef]
+    records: IdempotencyRecords
+    sidecar: Sidecar
+    tasks: Tasks
+    wait_seconds: float
+
+    async def place(self, caller: Caller, request: OrderRequest, order_id: str, *, wait: bool) -> Order:
+        """Write the order and drive its saga; the order as it is once that ended or the wait is over."""
+        self.sidecar.require()
+        order = await self.stores.of(caller.tenant).place(order_id, request, owner=caller.subject)
+        orders_placed.add(1, {"tenant": caller.tenant})
+        order_value.record(float(order.total.amount), {"currency": order.total.currency})
+        return await self._drive(order, wait=wait)
+
+    async def place_once(
+        self, caller: Caller, request: OrderRequest, key: str, body: bytes, *, wait: bool
+    ) -> tuple[Order, bool]:
+        """The key's one order, and whether it stood there already."""
+        self.sidecar.require()
+        self.catalog.price(request)  # refuse before anything is recorded under the key
+        reservation = await self.records.reserve(caller, key, body)
+        store = self.stores.of(caller.tenant)
+        if not reservation.first and (known := await store.find(reservation.order_id)) is not None:
+            return known, True
+        reservation.check_free()
+        try:
+            return await self.place(caller, request, reservation.order_id, wait=wait), False
+        except IntegrityError:  # somebody else placed under the same id just now: the primary key decided
+            return await store.get(reservation.order_id), True
+        except OutOfStock:
+            await self._free(caller, key)
+            raise
+
+    async def cancel(self, caller: Caller, order_id: str) -> Order:
+        order = await self.stores.of(caller.tenant).cancel(order_id)
+        if order.payment.status in NOTHING_OWED:
+            return order
+        return await self._drive(order, wait=True)
+
+    async def _drive(self, order: Order, *, wait: bool) -> Order:
+        """A task drives, never the caller's connection: one who hangs up stops nothing.
+
+        The order is committed, so from here on nothing is an error to the caller: what can't be read yet is a 202.
+        """
+        ref = OrderRef(tenant=order.tenant_id, id=order.id, traceparent=traceparent())
+        driving = self.tasks.spawn(self.saga.run_inline(ref), name=f"saga.{ref.id}")
+        if not wait:
+            return order
+        await asyncio.wait({driving}, timeout=self.wait_seconds)
+        try:
+            return await self.stores.of(ref.tenant).get(ref.id)
+        except DATABASE_DOWN:
+            return order
+
+    async def _free(self, caller: Caller, key: str) -> None:
+        """Free the key of a refused request; where that fails its lease ends by itself."""
+        try:
+            await self.records.forget(caller, key)
+        except SidecarDown:
+            log.warning("idempotency.not_freed")
+
+
+def routes(api: OrderApi) -> APIRouter:
+    router = APIRouter(prefix="/api/v1")
+    _catalog_routes(router, api)
+    _read_routes(router, api)
+    _place_route(router, api)
+    _move_routes(router, api)
+    return router
+
+
+def _catalog_routes(router: APIRouter, api: OrderApi) -> None:
+    products = [Product.model_validate(one.model_dump(exclude={"stock"})) for one in api.catalog.products()]
+    answer = CatalogPage(items=products).model_dump_json(by_alias=True)
+
+    @router.get("/catalog", response_model=CatalogPage, tags=["catalog"])
+    async def get_catalog() -> Response:
+        return Response(answer, media_type=JSON)
+
+
+def _place_route(router: APIRouter, api: OrderApi) -> None:
+    @router.post("/orders", status_code=201, response_model=Order, responses={202: {"model": Order}}, tags=["orders"])
+    async def place_order(
+        request: Request,
+        caller: CallerNow,
+        body: OrderRequest,
+        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=MAX_KEY)] = None,
+        prefer: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        """201 confirmed; 202 while the outcome isn't known; 402 declined. With a key: the same order again."""
+        wait = "respond-async" not in (prefer or "").lower()
+        if idempotency_key is None:
+            return _placed(await api.place(caller, body, new_id(), wait=wait))
+        order, replayed = await api.place_once(caller, body, idempotency_key, await request.body(), wait=wait)
+        return _placed(order, replayed=replayed)
+
+
+def _read_routes(router: APIRouter, api: OrderApi) -> None:
+    @router.get("/orders", response_model=OrderPage, tags=["orders"])
+    async def list_orders(
+        caller: CallerNow,
+        status: Status | None = None,
+        customer_id: Annotated[str | None, Query(alias="customerId", max_length=64)] = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        cursor: Annotated[str | None, Query(max_length=64)] = None,
+    ) -> Response:
+        """Newest first; `next` is the cursor of the page after this one, null at the end."""
+        before = _decode_cursor(cursor) if cursor is not None else None
+        found = await api.stores.of(caller.tenant).page(
+            status=status, customer_id=customer_id, before=before, limit=limit + 1
+        )
+        following = _encode_cursor(found[limit - 1].id) if len(found) > limit else None
+        page = OrderPage(items=found[:limit], next=following)
+        return Response(page.model_dump_json(by_alias=True), media_type=JSON)
+
+    @router.get("/orders/{order_id}", response_model=Order, tags=["orders"])
+    async def get_order(caller: CallerNow, order_id: str) -> Response:
+        return _shown(await api.stores.of(caller.tenant).get(order_id))
+
+    @router.get("/orders/{order_id}/timeline", response_model=list[TimelineEntry], tags=["orders"])
+    async def get_timeline(caller: CallerNow, order_id: str) -> list[TimelineEntry]:
+        await api.stores.of(caller.tenant).get(order_id)
+        return await timeline_of(api.stores.db, order_id)
+
+
+def _move_routes(router: APIRouter, api: OrderApi) -> None:
+    def store(caller: Caller) -> OrderStore:
+        return api.stores.of(caller.tenant)
+
+    @router.post("/orders/{order_id}/status", response_model=Order, tags=["orders"])
+    async def change_status(caller: CallerNow, order_id: str, body: StatusChange) -> Response:
+        if body.status not in STAFF_MOVES:
+            current = await store(caller).get(order_id)
+            raise IllegalMove(current.status, "what was asked for; staff moves it to preparation, ready or delivered")
+        return _shown(await store(caller).advance(order_id, Status(body.status)))
+
+    @router.post("/orders/{order_id}/ship", response_model=Order, tags=["orders"])
+    async def ship_order(caller: CallerNow, order_id: str, body: Shipment) -> Response:
+        return _shown(await store(caller).advance(order_id, Status.SHIPPED, tracking_number=body.tracking_number))
+
+    @router.post("/orders/{order_id}/cancel", response_model=Order, responses={202: {"model": Order}}, tags=["orders"])
+    async def cancel_order(caller: CallerNow, order_id: str) -> Response:
+        """200 once nothing is owed, 202 while money is still to be settled."""
+        order = await api.cancel(caller, order_id)
+        return _shown(order, status=200 if order.payment.status in NOTHING_OWED else 202)
+
+
+def _shown(order: Order, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(order.model_dump_json(by_alias=True), status, headers=headers, media_type=JSON)
+
+
+def _placed(order: Order, *, replayed: bool = False) -> Response:
+    headers = {"Location": f"/api/v1/orders/{order.id}"}
+    if replayed:
+        headers["Idempotency-Replayed"] = "true"
+    match order.status:
+        case Status.PENDING_PAYMENT:
+            return _shown(order, 202, headers)
+        case Status.PAYMENT_FAILED:
+            raise _payment_declined(order, headers)
+        case _:
+            return _shown(order, 201, headers)
+
+
+def _payment_declined(order: Order, headers: dict[str, str]) -> Problem:
+    members: dict[str, Any] = {"orderId": order.id, "failedStep": "charge"}
+    return Problem(
+        status=402,
+        error_type="payment-declined",
+        title="The payment was declined",
+        detail="Nothing was charged and nothing is reserved.",
+        headers=headers,
+        members=members,
+    )
+
+
+def _encode_cursor(order_id: str) -> str:
+    return base64.urlsafe_b64encode(uuid.UUID(order_id).bytes).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str) -> str:
+    try:
+        return str(uuid.UUID(bytes=base64.urlsafe_b64decode(cursor + "==")))
+    except (ValueError, binascii.Error):
+        raise Invalid("?cursor", "This cursor is not one of ours.") from None

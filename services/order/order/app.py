@@ -1,0 +1,154 @@
+"""Assembles the order service."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dapr.ext.workflow import WorkflowRuntime
+from fastapi import FastAPI
+from pydantic import TypeAdapter
+
+import order
+from chassis import migrations
+from chassis.app import create_app as create_service
+from chassis.db import Database
+from chassis.health import Check
+from chassis.jobs import Jobs
+from chassis.leases import Leases
+from chassis.outbox import Outbox
+from chassis.problems import Problem
+from chassis.saga import Saga
+from chassis.sealing import Sealer
+from chassis.sidecar import Sidecar
+from chassis.tasks import Tasks
+from order import tables
+from order.api import OrderApi, routes
+from order.clients import Payments
+from order.domain import Catalog, IllegalMove, NotAcceptable, OrderNotFound, OutOfStock, StockedProduct
+from order.idempotency import IdempotencyInFlight, IdempotencyMismatch, IdempotencyRecords
+from order.processor import PendingOrderProcessor
+from order.saga import OrderRef, fulfil_order
+from order.settings import Settings
+from order.steps import Steps
+from order.store import Stores, SystemStore
+from order.workflow import WORKFLOW
+
+SERVICE = "order-service"
+_DRAIN_SECONDS = 9.0  # an inline saga lives 8 s; what is still open then is taken over by its lease
+
+REFUSALS: dict[type[Exception], Problem] = {
+    OrderNotFound: Problem(status=404, error_type="order-not-found", title="No such order"),
+    OutOfStock: Problem(status=409, error_type="out-of-stock", title="Out of stock"),
+    IllegalMove: Problem(status=409, error_type="illegal-move", title="The order can't move there"),
+    NotAcceptable: Problem(status=422, error_type="invalid-request", title="The request is not valid"),
+    IdempotencyMismatch: Problem(status=422, error_type="idempotency-mismatch", title="Key used for another body"),
+    IdempotencyInFlight: Problem(
+        status=409,
+        error_type="idempotency-in-flight",
+        title="Still under way",
+        headers={"Retry-After": "1"},
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Everything that runs, made once and handed to whoever needs it."""
+
+    db: Database
+    sidecar: Sidecar
+    tasks: Tasks
+    outbox: Outbox
+    jobs: Jobs
+    saga: Saga[OrderRef]
+    api: OrderApi
+    runtime: WorkflowRuntime | None
+
+
+def create_app(
+    settings: Settings, *, sidecar: Sidecar | None = None, runtime: WorkflowRuntime | None = None
+) -> FastAPI:
+    """The service. `runtime` is the workflow worker that `main` makes; without one nothing durable runs here."""
+    sidecar = sidecar or Sidecar(port=settings.dapr_http_port, source=SERVICE, api_token=settings.dapr_api_token)
+    parts = _assemble(settings, sidecar, runtime)
+
+    async def sidecar_alive() -> None:
+        parts.sidecar.require()
+
+    app = create_service(
+        title="Brewline orders",
+        settings=settings,
+        lifespan=lambda: _running(settings, parts),
+        checks={
+            "database": Check(probe=parts.db.ping, required=True),
+            "sidecar": Check(probe=sidecar_alive, required=True),
+        },
+        refusals=REFUSALS,
+    )
+    app.include_router(routes(parts.api))
+    parts.jobs.mount(app)
+    return app
+
+
+def _assemble(settings: Settings, sidecar: Sidecar, runtime: WorkflowRuntime | None) -> Parts:
+    db = Database(settings.database_url)
+    tasks = Tasks()
+    leases = Leases(db, tables.leases)
+    outbox = Outbox(db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub=settings.pubsub)
+    catalog = load_catalog(settings.catalog_file)
+    sealer = Sealer.from_settings(settings.seal_keys, settings.seal_key_file)
+    stores = Stores(db=db, outbox=outbox, sealer=sealer, catalog=catalog)
+    steps = Steps(stores=stores, payments=Payments(sidecar), sidecar=sidecar)
+    saga = Saga(
+        name=WORKFLOW,
+        story=fulfil_order,
+        reference=OrderRef,
+        performers=steps.performers(),
+        flush=steps.flush,
+        hand_over=steps.hand_over,
+        waiting=steps.waiting,
+        tasks=tasks,
+        skipped_by_compensation=("confirm",),
+    )
+    api = OrderApi(
+        stores=stores,
+        catalog=catalog,
+        saga=saga,
+        records=IdempotencyRecords(sidecar=sidecar, store=settings.state_store),
+        sidecar=sidecar,
+        tasks=tasks,
+        wait_seconds=settings.wait_seconds,
+    )
+    processor = PendingOrderProcessor(system=SystemStore(db), stores=stores, steps=steps)
+    jobs = Jobs(sidecar=sidecar, leases=leases, jobs=(processor.job(),))
+    return Parts(db=db, sidecar=sidecar, tasks=tasks, outbox=outbox, jobs=jobs, saga=saga, api=api, runtime=runtime)
+
+
+@asynccontextmanager
+async def _running(settings: Settings, parts: Parts) -> AsyncGenerator[None]:
+    await parts.db.start()  # first of all: its lock tells two processes on one file apart
+    await asyncio.to_thread(migrations.upgrade, settings.database_url, order, tables.metadata)
+    await parts.sidecar.start()
+    relay = asyncio.create_task(parts.outbox.run(), name="outbox-relay")
+    if parts.runtime is not None:
+        parts.saga.register(parts.runtime, asyncio.get_running_loop())
+        await asyncio.to_thread(parts.runtime.start)
+    parts.jobs.start()
+    try:
+        yield
+    finally:
+        await parts.jobs.stop()
+        await parts.tasks.drain(within=_DRAIN_SECONDS)
+        if parts.runtime is not None:
+            await asyncio.to_thread(parts.runtime.shutdown)
+        relay.cancel()
+        await parts.sidecar.stop()
+        await parts.db.stop()
+
+
+def load_catalog(file: Path | None) -> Catalog:
+    """The catalog that is shipped, or the one in `file`."""
+    file = file or Path(__file__).with_name("catalog.json")
+    return Catalog(TypeAdapter(list[StockedProduct]).validate_json(file.read_bytes()))

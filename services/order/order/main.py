@@ -1,0 +1,17 @@
+"""The order service's process."""
+
+from dapr.ext.workflow import WorkflowRuntime
+
+from chassis.app import serve
+from order.app import SERVICE, create_app
+from order.settings import Settings
+
+
+def main() -> None:
+    settings = Settings()
+    runtime = WorkflowRuntime(port=str(settings.dapr_grpc_port))
+    serve(create_app(settings, runtime=runtime), settings, service=SERVICE)
+
+
+if __name__ == "__main__":
+    main()

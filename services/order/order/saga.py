@@ -1,0 +1,78 @@
+"""The story of an order, compensation included. It performs nothing and knows no engine."""
+
+from typing import Literal
+
+from chassis.saga import Phase, Reference, Step, Story, Value
+
+
+class OrderRef(Reference):
+    """The order a saga is about."""
+
+
+class Approved(Value):
+    kind: Literal["approved"] = "approved"
+    payment_id: str
+    transaction_id: str
+
+
+class Declined(Value):
+    """The provider's final no: declined, or refused to process (`failed`)."""
+
+    kind: Literal["declined"] = "declined"
+    status: Literal["declined", "failed"]
+    payment_id: str
+    reason: str
+
+
+class Confirmed(Value):
+    kind: Literal["confirmed"] = "confirmed"
+
+
+class TooLate(Value):
+    """The order was cancelled or given up before its money came."""
+
+    kind: Literal["too_late"] = "too_late"
+
+
+class GivenBack(Value):
+    kind: Literal["given_back"] = "given_back"
+    reason: str
+
+
+class Refunded(Value):
+    kind: Literal["refunded"] = "refunded"
+
+
+Outcome = Confirmed | GivenBack | Refunded
+
+
+def fulfil_order(order: OrderRef) -> Story[Outcome]:
+    """Charge, then confirm; a decline gives the stock back, and money that came too late goes back."""
+    match (yield charge()):
+        case Approved() as paid:
+            match (yield confirm(paid)):
+                case TooLate():
+                    return (yield refund(paid))
+                case confirmed:
+                    return confirmed
+        case Declined() as refusal:
+            return (yield give_back(refusal))
+        case unexpected:
+            message = f"{order.id}: charge answered {unexpected!r}"
+            raise AssertionError(message)
+
+
+def charge() -> Step:
+    return Step(name="charge", phase=Phase.WHEN)
+
+
+def confirm(paid: Approved) -> Step:
+    return Step(name="confirm", argument=paid, phase=Phase.THEN)
+
+
+def give_back(refusal: Declined) -> Step:
+    return Step(name="give_back", argument=refusal, phase=Phase.COMPENSATION)
+
+
+def refund(paid: Approved) -> Step:
+    return Step(name="refund", argument=paid, phase=Phase.COMPENSATION)

@@ -1,0 +1,91 @@
+"""Each side effect of the saga, idempotent by its business key."""
+
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from chassis.ids import now
+from chassis.saga import Performer, Run, StepRecord, Unknown
+from chassis.sidecar import Sidecar
+from order.clients import Payments
+from order.domain import GIVE_UP_AFTER
+from order.saga import Approved, Confirmed, Declined, GivenBack, OrderRef, Refunded, TooLate
+from order.store import HANDED_OVER, Stores
+from order.telemetry import orders_confirmed, orders_failed
+from order.workflow import WORKFLOW, instance_id
+
+log = structlog.get_logger()
+
+
+class Steps:
+    def __init__(self, *, stores: Stores, payments: Payments, sidecar: Sidecar) -> None:
+        self._stores = stores
+        self._payments = payments
+        self._sidecar = sidecar
+
+    def performers(self) -> dict[str, Performer]:
+        return {
+            "charge": Performer(perform=self.charge, outcome=Approved | Declined),
+            "confirm": Performer(perform=self.confirm, outcome=Confirmed | TooLate, argument=Approved),
+            "give_back": Performer(perform=self.give_back, outcome=GivenBack, argument=Declined),
+            "refund": Performer(perform=self.refund, outcome=Refunded, argument=Approved),
+        }
+
+    async def charge(self, ref: OrderRef, _argument: None, _run: Run) -> Approved | Declined | Unknown:
+        """Charge under `{order_id}:charge`; an order that is over already only learns what its charge became."""
+        store = self._stores.of(ref.tenant)
+        wanted = await store.to_charge(ref.id)
+        outcome = await self._payments.charge(
+            tenant=ref.tenant,
+            order_id=ref.id,
+            total=wanted.total,
+            method=wanted.method,
+            card_token=wanted.card_token,
+            settle_only=wanted.settle_only,
+        )
+        if isinstance(outcome, Unknown) and not wanted.settle_only and now() - wanted.created_at > GIVE_UP_AFTER:
+            log.error("order.given_up", order_id=ref.id)
+            await store.give_up(ref)
+        return outcome
+
+    async def confirm(self, ref: OrderRef, paid: Approved, run: Run) -> Confirmed | TooLate:
+        if not await self._stores.of(ref.tenant).confirm(ref, paid, run.drain):
+            return TooLate()
+        orders_confirmed.add(1, {"tenant": ref.tenant})
+        return Confirmed()
+
+    async def give_back(self, ref: OrderRef, refusal: Declined, run: Run) -> GivenBack:
+        await self._stores.of(ref.tenant).give_back(ref, refusal, run.drain)
+        orders_failed.add(1, {"tenant": ref.tenant, "reason": refusal.status})
+        return GivenBack(reason=refusal.reason)
+
+    async def refund(self, ref: OrderRef, paid: Approved, run: Run) -> Refunded | Unknown:
+        """Give the money back under `{order_id}:refund`; owed is on record before anything is asked."""
+        store = self._stores.of(ref.tenant)
+        if not await store.owe_refund(ref, paid):
+            return Refunded()
+        order = await store.get(ref.id)
+        outcome = await self._payments.refund(
+            tenant=ref.tenant, order_id=ref.id, payment_id=paid.payment_id, total=order.total
+        )
+        if isinstance(outcome, Unknown):
+            log.error("refund.owed", order_id=ref.id, reason=outcome.reason)
+            return outcome
+        await store.refunded(ref, run.drain)
+        return outcome
+
+    async def flush(self, ref: OrderRef, records: list[StepRecord]) -> None:
+        await self._stores.of(ref.tenant).write_timeline(ref.id, records)
+
+    async def hand_over(self, ref: OrderRef, reason: str) -> None:
+        """From this process to the durable driver. Killed between the two lines, the processor does the second."""
+        store = self._stores.of(ref.tenant)
+        if await store.hand_over(ref.id):
+            log.warning("saga.handed_over", order_id=ref.id, reason=reason)
+            argument: dict[str, Any] = {"reference": ref.model_dump(mode="json"), "attempt": 0}
+            await self._sidecar.start_workflow(WORKFLOW, instance_id(ref), argument)
+
+    async def waiting(self, ref: OrderRef, delay: timedelta) -> None:
+        """The durable driver sleeps; the processor shall only find it if it does not come back."""
+        await self._stores.of(ref.tenant).postpone(ref.id, now() + delay + HANDED_OVER)

@@ -1,0 +1,32 @@
+"""Stock, taken and returned inside the order's own transaction; never below zero."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from chassis.db import upsert
+from order.domain import Catalog, OutOfStock
+from order.tables import stock
+
+
+def take_stock(conn: sa.Connection, tenant: str, wanted: Sequence[tuple[str, int]], catalog: Catalog) -> None:
+    """Take every quantity or raise OutOfStock. A tenant's first order of a product brings its shipped first stock."""
+    for sku, quantity in wanted:
+        if _take(conn, tenant, sku, quantity):
+            continue
+        first = upsert(conn, stock).values(tenant=tenant, sku=sku, available=catalog.first_stock(sku))
+        conn.execute(first.on_conflict_do_nothing())
+        if not _take(conn, tenant, sku, quantity):
+            raise OutOfStock(sku)
+
+
+def return_stock(conn: sa.Connection, tenant: str, taken: Sequence[tuple[str, int]]) -> None:
+    for sku, quantity in taken:
+        mine = (stock.c.tenant == tenant, stock.c.sku == sku)
+        conn.execute(sa.update(stock).where(*mine).values(available=stock.c.available + quantity))
+
+
+def _take(conn: sa.Connection, tenant: str, sku: str, quantity: int) -> bool:
+    enough = (stock.c.tenant == tenant, stock.c.sku == sku, stock.c.available >= quantity)
+    taken = sa.update(stock).where(*enough).values(available=stock.c.available - quantity)
+    return conn.execute(taken).rowcount == 1

@@ -1,0 +1,74 @@
+"""The order database. Alembic's versions in migrations/ build exactly this; a test compares them."""
+
+import sqlalchemy as sa
+
+from chassis.db import Timestamp
+from chassis.leases import leases_table
+from chassis.outbox import outbox_table
+
+metadata = sa.MetaData()
+
+orders = sa.Table(
+    "orders",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("owner", sa.String(255), nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("customer_id", sa.String(64), nullable=False),
+    sa.Column("customer", sa.Text, nullable=False),
+    sa.Column("items", sa.Text, nullable=False),
+    sa.Column("total", sa.String(32), nullable=False),
+    sa.Column("currency", sa.String(3), nullable=False),
+    sa.Column("location", sa.String(16), nullable=False),
+    sa.Column("tracking_number", sa.String(64)),
+    sa.Column("payment_method", sa.String(16), nullable=False),
+    sa.Column("payment_status", sa.String(16), nullable=False),
+    sa.Column("payment_id", sa.String(36)),
+    sa.Column("transaction_id", sa.String(128)),
+    sa.Column("card_token", sa.Text),  # sealed; gone once nothing will be charged any more
+    sa.Column("traceparent", sa.String(64), nullable=False),
+    sa.Column("created_at", Timestamp, nullable=False),
+    sa.Column("lease_until", Timestamp),  # the inline driver's, never renewed
+    sa.Column("due_at", Timestamp),  # somebody must look at this order by then
+    sa.Index("ix_orders_tenant", "tenant", "id"),
+    sa.Index("ix_orders_tenant_status", "tenant", "status", "id"),
+    sa.Index("ix_orders_tenant_customer", "tenant", "customer_id", "id"),
+    sa.Index(
+        "ix_orders_lease",
+        "lease_until",
+        sqlite_where=sa.text("lease_until IS NOT NULL"),
+        postgresql_where=sa.text("lease_until IS NOT NULL"),
+    ),
+    sa.Index(
+        "ix_orders_due",
+        "due_at",
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    ),
+)
+
+stock = sa.Table(
+    "stock",
+    metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("sku", sa.String(64), primary_key=True),
+    sa.Column("available", sa.Integer, sa.CheckConstraint("available >= 0", name="ck_stock_available"), nullable=False),
+)
+
+timeline = sa.Table(
+    "timeline",
+    metadata,
+    sa.Column("order_id", sa.String(36), primary_key=True),
+    sa.Column("step", sa.String(32), primary_key=True),
+    sa.Column("phase", sa.String(16), nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("started_at", Timestamp, nullable=False),
+    sa.Column("duration_ms", sa.Float, nullable=False),
+    sa.Column("error", sa.String(255), nullable=False),
+)
+
+outbox = outbox_table(metadata)
+leases = leases_table(metadata)

@@ -1,0 +1,137 @@
+"""What order invokes, through the sidecar: get-or-drive. Business outcomes are values in a 200."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header
+from pydantic import Field
+
+from chassis.events import Wire
+from payment.charges import Charges, WantedCharge
+from payment.currencies import exponent_of
+from payment.domain import CAPTURED, Charge, Refund, Status, minor_units
+from payment.driver import Driver
+from payment.refunds import Refunds, WantedRefund
+
+_PROVIDER = "a"
+
+Amount = Annotated[str, Field(pattern=r"^\d{1,15}(\.\d{1,4})?$", examples=["9.00"])]
+Key = Annotated[str, Field(min_length=1, max_length=255)]
+Tenant = Annotated[str, Header(alias="X-Tenant-Id", min_length=1, max_length=64)]
+
+
+class ProcessPayment(Wire):
+    """`amount` is a decimal string. With `settleOnly` nothing is charged: it finds out what became of the key."""
+
+    key: Key
+    order_id: Annotated[str, Field(min_length=1, max_length=64)]
+    amount: Amount
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    payment_method: Annotated[str, Field(min_length=1, max_length=16)]
+    card_token: Annotated[str, Field(max_length=255)] | None = None
+    description: Annotated[str, Field(max_length=255)] = ""
+    settle_only: bool = False
+
+
+class PaymentResult(Wire):
+    success: bool
+    payment_id: str
+    status: Literal["succeeded", "declined", "failed", "processing"]
+    transaction_id: str | None
+    error_message: str | None
+    processed_at: datetime | None
+
+
+class RefundPayment(Wire):
+    key: Key
+    payment_id: Annotated[str, Field(min_length=1, max_length=36)]
+    amount: Amount
+
+
+class RefundResult(Wire):
+    success: bool
+    refund_id: str
+    status: Literal["succeeded", "failed", "processing"]
+    error_message: str | None
+    processed_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaymentApi:
+    charges: Charges
+    refunds: Refunds
+    charge_driver: Driver[Charge]
+    refund_driver: Driver[Refund]
+
+    async def process(self, tenant: str, request: ProcessPayment) -> PaymentResult:
+        wanted = WantedCharge(
+            key=request.key,
+            order_id=request.order_id,
+            amount=minor_units(Decimal(request.amount), exponent_of(request.currency)),
+            currency=request.currency,
+            method=request.payment_method,
+            card_token=request.card_token,
+            settle_only=request.settle_only,
+        )
+        charge, made = await self.charges.get_or_insert(tenant, wanted, _PROVIDER)
+        return _payment_result(await self.charge_driver.drive(charge, fresh=made, settle_only=request.settle_only))
+
+    async def refund(self, tenant: str, request: RefundPayment) -> RefundResult:
+        charge = await self.charges.get(tenant, request.payment_id)
+        amount = minor_units(Decimal(request.amount), exponent_of(charge.currency))
+        wanted = WantedRefund(key=request.key, payment_id=request.payment_id, amount=amount)
+        refund, made = await self.refunds.get_or_reserve(tenant, wanted)
+        return _refund_result(await self.refund_driver.drive(refund, fresh=made))
+
+
+def routes(api: PaymentApi) -> APIRouter:
+    router = APIRouter(tags=["invoked"])
+
+    @router.post("/process-payment")
+    async def process_payment(tenant: Tenant, body: ProcessPayment) -> PaymentResult:
+        """Charge once per key. `processing` when it isn't known within 6 s; asking again joins or drives it on."""
+        return await api.process(tenant, body)
+
+    @router.post("/refund-payment")
+    async def refund_payment(tenant: Tenant, body: RefundPayment) -> RefundResult:
+        """Give back once per key, never more than was captured. A `failed` one is tried again when asked again."""
+        return await api.refund(tenant, body)
+
+    return router
+
+
+def _payment_result(charge: Charge) -> PaymentResult:
+    captured = charge.status in CAPTURED
+    return PaymentResult(
+        success=captured,
+        payment_id=charge.id,
+        status=_outcome(charge.status),
+        transaction_id=charge.transaction_id,
+        error_message=charge.reason,
+        processed_at=charge.processed_at,
+    )
+
+
+def _outcome(status: Status) -> Literal["succeeded", "declined", "failed", "processing"]:
+    """What became of the charge; whether some of it went back later is another question."""
+    match status:
+        case Status.PROCESSING:
+            return "processing"
+        case Status.DECLINED:
+            return "declined"
+        case Status.FAILED:
+            return "failed"
+        case _:
+            return "succeeded"
+
+
+def _refund_result(refund: Refund) -> RefundResult:
+    return RefundResult(
+        success=refund.status == "succeeded",
+        refund_id=refund.id,
+        status=refund.status.value,
+        error_message=refund.reason,
+        processed_at=refund.processed_at,
+    )

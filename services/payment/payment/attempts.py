@@ -1,0 +1,84 @@
+"""What charges and refunds have in common in SQL: one attempt at a provider, claimed by one driver, due for a check.
+
+This is the driver's system scope: rows of any tenant, by id. Requests come in through the tenant's stores.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+import sqlalchemy as sa
+
+from chassis.db import Database
+from chassis.ids import now
+from chassis.schedule import GIVE_UP, recheck_delay
+from payment.domain import Charge, Refund
+
+A = TypeVar("A", Charge, Refund)
+
+CLAIM = timedelta(seconds=30)  # longer than the declared policies let one call to a provider take
+_OPEN = "processing"
+
+
+class Attempts(Generic[A]):
+    def __init__(self, db: Database, table: sa.Table, parse: Callable[[sa.RowMapping], A]) -> None:
+        self.db = db
+        self._table = table
+        self._parse = parse
+
+    async def get(self, attempt_id: str) -> A:
+        query = sa.select(self._table).where(self._table.c.id == attempt_id)
+        return self._parse(await self.db.read(lambda conn: conn.execute(query).mappings().one()))
+
+    async def claim(self, attempt_id: str) -> A | None:
+        """Become the one driver of an open attempt; None when it is final or somebody else drives it."""
+        table = self._table
+        free = sa.or_(table.c.claimed_until.is_(None), table.c.claimed_until < now())
+        return await self._update(attempt_id, free, claimed_until=now() + CLAIM)
+
+    async def posting(self, attempt: A) -> A:
+        """On record before every call that may move money: when the first one was, and until when one may arrive."""
+        first = sa.func.coalesce(self._table.c.first_posted_at, now())
+        values = {"first_posted_at": first, "posted_until": now() + CLAIM, "claimed_until": now() + CLAIM}
+        return await self._update(attempt.id, sa.true(), **values) or attempt
+
+    async def still_unknown(self, attempt: A) -> timedelta:
+        """Give the claim back and set the next check; answers how long until then."""
+        delay = recheck_delay(attempt.attempts)
+        values: dict[str, Any] = {
+            "attempts": attempt.attempts + 1,
+            "next_check_at": now() + delay,
+            "claimed_until": None,
+        }
+        if attempt.posted_until is not None:
+            values["posted_until"] = min(attempt.posted_until, now())  # the call has ended: nothing is on its way
+        await self._update(attempt.id, sa.true(), **values)
+        return delay
+
+    async def due(self, *, limit: int) -> list[str]:
+        query = (
+            sa.select(self._table.c.id)
+            .where(self._table.c.next_check_at < now())
+            .order_by(self._table.c.next_check_at)
+            .limit(limit)
+        )
+        return await self.db.read(lambda conn: list(conn.scalars(query)))
+
+    async def overdue(self) -> int:
+        """How many have been unknown for longer than a person should wait to hear of it."""
+        table = self._table
+        query = sa.select(sa.func.count()).where(table.c.status == _OPEN, table.c.created_at < now() - GIVE_UP)
+        return await self.db.read(lambda conn: conn.execute(query).scalar_one())
+
+    async def release_claims(self) -> None:
+        """At the start of the only process there is (SQLite): whoever held a claim is dead."""
+        claimed = (self._table.c.status == _OPEN, self._table.c.claimed_until.is_not(None))
+        values: dict[str, datetime | None] = {"claimed_until": None, "next_check_at": now()}
+        await self.db.write(lambda conn: conn.execute(sa.update(self._table).where(*claimed).values(values)))
+
+    async def _update(self, attempt_id: str, condition: sa.ColumnElement[bool], **values: Any) -> A | None:
+        table = self._table
+        mine = (table.c.id == attempt_id, table.c.status == _OPEN, condition)
+        query = sa.update(table).where(*mine).values(values).returning(table)
+        row = await self.db.write(lambda conn: conn.execute(query).mappings().one_or_none())
+        return self._parse(row) if row is not None else None

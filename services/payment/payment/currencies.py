@@ -1,0 +1,21 @@
+"""ISO 4217's exponents, from the `iso4217` package (the published table)."""
+
+from functools import cache
+
+from iso4217 import Currency
+
+from payment.domain import major_units
+
+
+@cache
+def exponent_of(currency: str) -> int | None:
+    """Decimal places of the currency: JPY 0, USD 2, KWD 3. None where there is no such currency, or it has none."""
+    try:
+        return Currency(currency).exponent
+    except ValueError:
+        return None
+
+
+def in_major_units(amount: int, currency: str) -> str:
+    """900 USD is "9.00", 900 JPY is "900"."""
+    return str(major_units(amount, exponent_of(currency) or 0))

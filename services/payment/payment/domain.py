@@ -1,0 +1,164 @@
+"""Charges and refunds: the nouns and the rules. Standard library and pydantic only."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+POST_AGAIN_FOR = timedelta(hours=12)  # after the first attempt; afterwards an attempt is only looked up
+ABSENCE_PROVES_FOR = timedelta(hours=24)  # providers keep keys that long; later a 404 says nothing
+PROCESSED_WITHIN = timedelta(seconds=30)  # a provider processes a request by then, or never
+
+
+class Status(StrEnum):
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    DECLINED = "declined"
+    FAILED = "failed"
+    PARTIALLY_REFUNDED = "partially_refunded"
+    REFUNDED = "refunded"
+
+
+MOVES: dict[Status, frozenset[Status]] = {
+    Status.PROCESSING: frozenset({Status.SUCCEEDED, Status.DECLINED, Status.FAILED}),
+    Status.SUCCEEDED: frozenset({Status.PARTIALLY_REFUNDED, Status.REFUNDED}),
+    Status.PARTIALLY_REFUNDED: frozenset({Status.PARTIALLY_REFUNDED, Status.REFUNDED}),
+    Status.DECLINED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.REFUNDED: frozenset(),
+}
+CAPTURED = frozenset({Status.SUCCEEDED, Status.PARTIALLY_REFUNDED, Status.REFUNDED})
+
+
+class RefundStatus(StrEnum):
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class KeyMismatch(Exception):
+    def __init__(self) -> None:
+        super().__init__("This key was used for another charge or refund.")
+
+
+class PaymentNotFound(Exception):
+    def __init__(self) -> None:
+        super().__init__("There is no such payment.")
+
+
+class RefundExceedsCaptured(Exception):
+    def __init__(self) -> None:
+        super().__init__("More than was captured can't be refunded.")
+
+
+class AmountDoesNotFit(Exception):
+    """The currency has no such fraction, or there is no such currency."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(detail)
+        self.members: dict[str, Any] = {"errors": [{"pointer": pointer, "detail": detail}]}
+
+
+class Value(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Approved(Value):
+    transaction_id: str
+
+
+class Declined(Value):
+    reason: str
+
+
+class Refused(Value):
+    """The provider definitely did not and will not process it: its own 4xx, or proof that the key is unknown to it."""
+
+    reason: str
+
+
+class Unknown(Value):
+    """It may have happened. Nobody may charge elsewhere, and nobody may call it failed."""
+
+    reason: str
+
+
+class Absent(Value):
+    """The provider doesn't know the key: at this moment, which need not be the last word."""
+
+
+Outcome = Approved | Declined | Refused | Unknown
+
+
+class Charge(Value):
+    """A charge as its row has it; `amount` in the currency's minor units."""
+
+    id: str
+    tenant: str
+    key: str
+    order_id: str
+    amount: int
+    currency: str
+    method: str
+    card_token: str | None
+    status: Status
+    provider: str
+    transaction_id: str | None
+    reason: str | None
+    attempts: int
+    created_at: datetime
+    first_posted_at: datetime | None
+    posted_until: datetime | None
+    processed_at: datetime | None
+    traceparent: str
+
+    @property
+    def final(self) -> bool:
+        return self.status is not Status.PROCESSING
+
+
+class Refund(Value):
+    id: str
+    tenant: str
+    key: str
+    payment_id: str
+    amount: int
+    status: RefundStatus
+    reason: str | None
+    attempts: int
+    created_at: datetime
+    first_posted_at: datetime | None
+    posted_until: datetime | None
+    processed_at: datetime | None
+    traceparent: str
+
+    @property
+    def final(self) -> bool:
+        return self.status is not RefundStatus.PROCESSING
+
+
+def may_post(attempt: Charge | Refund, *, at: datetime) -> bool:
+    return attempt.first_posted_at is None or at - attempt.first_posted_at < POST_AGAIN_FOR
+
+
+def proves_absence(attempt: Charge | Refund, *, at: datetime) -> bool:
+    """Whether a 404 seen `at` this time is the last word: after the processing limit, and while keys are kept."""
+    if attempt.first_posted_at is None or attempt.posted_until is None:
+        return True
+    return attempt.posted_until + PROCESSED_WITHIN < at < attempt.first_posted_at + ABSENCE_PROVES_FOR
+
+
+def minor_units(amount: Decimal, exponent: int | None) -> int:
+    """`Decimal("9.00")` with exponent 2 is 900; raises AmountDoesNotFit rather than round."""
+    if exponent is None:
+        raise AmountDoesNotFit("/currency", "There is no such currency.")
+    scaled = amount.scaleb(exponent)
+    if scaled != scaled.to_integral_value() or scaled <= 0:
+        raise AmountDoesNotFit("/amount", f"This currency has {exponent} decimal places, and amounts are positive.")
+    return int(scaled)
+
+
+def major_units(amount: int, exponent: int) -> Decimal:
+    return Decimal(amount).scaleb(-exponent)

@@ -1,0 +1,117 @@
+"""Get-or-drive: an open attempt is joined or driven on, never replayed and never guessed.
+
+One driver at a time has the claim. It looks the key up wherever an earlier call may have reached the provider, posts
+under the same key only while that is safe, and otherwise leaves the row for the next check.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic
+
+import structlog
+
+from chassis.ids import now
+from chassis.tasks import Tasks
+from chassis.telemetry import continued, tracer
+from payment.attempts import A, Attempts
+from payment.domain import Absent, Approved, Declined, Outcome, Refused, Unknown, may_post, proves_absence
+
+log = structlog.get_logger()
+
+_POLL = 0.2
+_TIMER_UP_TO = timedelta(seconds=30)  # later checks are found by the sweep
+_BATCH = 100
+_AT_ONCE = 8
+
+
+@dataclass(kw_only=True)
+class Driver(Generic[A]):
+    """`post` and `look_up` ask the provider; `settle` records a final outcome."""
+
+    kind: str
+    attempts: Attempts[A]
+    post: Callable[[A], Awaitable[Outcome]]
+    look_up: Callable[[A], Awaitable[Outcome | Absent]]
+    settle: Callable[[A, Approved | Declined | Refused], Awaitable[None]]
+    tasks: Tasks
+    answer_seconds: float
+
+    def __post_init__(self) -> None:
+        self._driven: dict[str, asyncio.Task[Any]] = {}
+
+    async def drive(self, attempt: A, *, fresh: bool, settle_only: bool = False) -> A:
+        """The attempt as it is once it is final, or once `answer_seconds` have passed; driving goes on by itself.
+
+        `fresh` says that this caller has just made the row, and so holds its claim.
+        """
+        if attempt.final:
+            return attempt
+        driving = self._drive_on(attempt.id, attempt if fresh else None, settle_only=settle_only)
+        await asyncio.wait({driving}, timeout=self.answer_seconds)
+        return await self.attempts.get(attempt.id)
+
+    async def sweep(self) -> None:
+        """Drive every row whose check is due; alert when one has been unknown for a day."""
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(attempt_id: str) -> None:
+            async with places:
+                await self._drive_on(attempt_id, None, settle_only=False)
+
+        await asyncio.gather(*(one(attempt_id) for attempt_id in await self.attempts.due(limit=_BATCH)))
+        if overdue := await self.attempts.overdue():
+            log.error("outcome.unknown_for_a_day", kind=self.kind, count=overdue)
+
+    def _drive_on(self, attempt_id: str, claimed: A | None, *, settle_only: bool) -> asyncio.Task[Any]:
+        """The running drive of this process, or a new one."""
+        if (running := self._driven.get(attempt_id)) is not None:
+            return running
+        work = self._once(attempt_id, claimed, settle_only=settle_only)
+        task = self._driven[attempt_id] = self.tasks.spawn(work, name=f"{self.kind}.{attempt_id}")
+        task.add_done_callback(lambda _done: self._driven.pop(attempt_id, None))
+        return task
+
+    async def _once(self, attempt_id: str, claimed: A | None, *, settle_only: bool) -> None:
+        fresh = claimed is not None
+        attempt = claimed or await self.attempts.claim(attempt_id)
+        if attempt is None:
+            return await self._watch(attempt_id)
+        with continued(attempt.traceparent), tracer.start_as_current_span(f"{self.kind}.drive"):
+            outcome = await self._ask(attempt, fresh=fresh, settle_only=settle_only)
+            if not isinstance(outcome, Unknown):
+                await self.settle(attempt, outcome)
+                log.info(f"{self.kind}.settled", attempt_id=attempt_id, outcome=type(outcome).__name__)  # noqa: G004
+                return None
+            delay = await self.attempts.still_unknown(attempt)
+            log.warning(f"{self.kind}.unknown", attempt_id=attempt_id, reason=outcome.reason)  # noqa: G004
+        if delay <= _TIMER_UP_TO:
+            self.tasks.spawn(self._later(attempt_id, delay), name=f"{self.kind}.timer")
+        return None
+
+    async def _watch(self, attempt_id: str) -> None:
+        """Another replica has the claim: its answer is ours."""
+        ends = asyncio.get_running_loop().time() + self.answer_seconds
+        while asyncio.get_running_loop().time() < ends and not (await self.attempts.get(attempt_id)).final:
+            await asyncio.sleep(_POLL)
+
+    async def _later(self, attempt_id: str, delay: timedelta) -> None:
+        await asyncio.sleep(delay.total_seconds())
+        self._drive_on(attempt_id, None, settle_only=False)
+
+    async def _ask(self, attempt: A, *, fresh: bool, settle_only: bool) -> Outcome:
+        if not fresh:
+            asked_at = now()
+            known = await self.look_up(attempt)
+            if not isinstance(known, Absent):
+                return known
+            if settle_only or not may_post(attempt, at=asked_at):
+                proven = proves_absence(attempt, at=asked_at)
+                return Refused(reason="never processed") if proven else Unknown(reason="not at the provider yet")
+            attempt = await self.attempts.posting(attempt)
+        outcome = await self.post(attempt)
+        if isinstance(outcome, Unknown):  # a lost reply is often an answer by now
+            known = await self.look_up(attempt)
+            return outcome if isinstance(known, Absent) else known
+        return outcome

@@ -1,0 +1,23 @@
+"""Payment providers: one file each, and one line here."""
+
+from typing import Protocol
+
+from chassis.sidecar import Sidecar
+from payment.domain import Absent, Charge, Outcome, Refund
+from payment.providers.provider_a import ProviderA
+
+
+class Provider(Protocol):
+    """Everything asked of a provider; whatever is no definite answer is Unknown."""
+
+    async def charge(self, charge: Charge) -> Outcome: ...
+
+    async def look_up_charge(self, charge: Charge) -> Outcome | Absent: ...
+
+    async def refund(self, refund: Refund, of: Charge) -> Outcome: ...
+
+    async def look_up_refund(self, refund: Refund) -> Outcome | Absent: ...
+
+
+def providers(sidecar: Sidecar) -> dict[str, Provider]:
+    return {"a": ProviderA(sidecar)}

@@ -1,0 +1,73 @@
+"""The payment database. Alembic's versions in migrations/ build exactly this; a test compares them."""
+
+import sqlalchemy as sa
+
+from chassis.db import Timestamp
+from chassis.leases import leases_table
+
+metadata = sa.MetaData()
+
+payments = sa.Table(
+    "payments",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("key", sa.String(255), nullable=False),
+    sa.Column("order_id", sa.String(64), nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),  # minor units
+    sa.Column("refunded", sa.BigInteger, nullable=False, server_default="0"),  # reserved or refunded, minor units
+    sa.Column("currency", sa.String(3), nullable=False),
+    sa.Column("method", sa.String(16), nullable=False),
+    sa.Column("card_token", sa.Text),  # sealed; gone once the charge is final
+    sa.Column("status", sa.String(24), nullable=False),
+    sa.Column("provider", sa.String(16), nullable=False),
+    sa.Column("transaction_id", sa.String(128)),
+    sa.Column("reason", sa.String(255)),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("traceparent", sa.String(64), nullable=False),
+    sa.Column("created_at", Timestamp, nullable=False),
+    sa.Column("first_posted_at", Timestamp),
+    sa.Column("posted_until", Timestamp),  # no attempt of ours reaches the provider after this
+    sa.Column("processed_at", Timestamp),
+    sa.Column("next_check_at", Timestamp),
+    sa.Column("claimed_until", Timestamp),  # one replica drives; a dead one's claim expires
+    sa.UniqueConstraint("tenant", "key", name="uq_payments_tenant_key"),
+    sa.CheckConstraint("refunded >= 0 AND refunded <= amount", name="ck_payments_refunded"),
+    sa.Index("ix_payments_order", "tenant", "order_id"),
+    sa.Index(
+        "ix_payments_due",
+        "next_check_at",
+        sqlite_where=sa.text("next_check_at IS NOT NULL"),
+        postgresql_where=sa.text("next_check_at IS NOT NULL"),
+    ),
+)
+
+refunds = sa.Table(
+    "refunds",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("key", sa.String(255), nullable=False),
+    sa.Column("payment_id", sa.String(36), sa.ForeignKey("payments.id", name="fk_refunds_payment"), nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),  # minor units
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("reason", sa.String(255)),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("traceparent", sa.String(64), nullable=False),
+    sa.Column("created_at", Timestamp, nullable=False),
+    sa.Column("first_posted_at", Timestamp),
+    sa.Column("posted_until", Timestamp),
+    sa.Column("processed_at", Timestamp),
+    sa.Column("next_check_at", Timestamp),
+    sa.Column("claimed_until", Timestamp),
+    sa.UniqueConstraint("tenant", "key", name="uq_refunds_tenant_key"),
+    sa.Index("ix_refunds_payment", "payment_id"),
+    sa.Index(
+        "ix_refunds_due",
+        "next_check_at",
+        sqlite_where=sa.text("next_check_at IS NOT NULL"),
+        postgresql_where=sa.text("next_check_at IS NOT NULL"),
+    ),
+)
+
+leases = leases_table(metadata)

@@ -1,0 +1,118 @@
+"""components/ as a whole: no policy in vain, no call without a policy, no topic without its dead letters."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+FIELDS = {"timeouts": "timeout", "retries": "retry", "circuitBreakers": "circuitBreaker"}
+
+
+def objects(kind):
+    files = sorted((ROOT / "components").glob("*.yaml"))
+    found = [manifest for file in files for manifest in yaml.safe_load_all(file.read_text())]
+    return {manifest["metadata"]["name"]: manifest for manifest in found if manifest["kind"] == kind}
+
+
+RESILIENCY = [manifest["spec"] for manifest in objects("Resiliency").values()]
+COMPONENTS = objects("Component")
+ENDPOINTS = objects("HTTPEndpoint")
+SUBSCRIPTIONS = objects("Subscription")
+APPS = {app["appID"] for app in yaml.safe_load((ROOT / "dapr.yaml").read_text())["apps"]}
+POLICIES = {field: RESILIENCY[0]["policies"][group] for group, field in FIELDS.items()}
+TARGETS = RESILIENCY[0]["targets"]
+
+
+def attached():
+    """Every (target, field, policy) that stands under `targets`."""
+    named = dict(TARGETS["apps"])
+    for component, directions in TARGETS["components"].items():
+        named |= {f"{component}.{direction}": policies for direction, policies in directions.items()}
+    return [(target, field, policy) for target, policies in named.items() for field, policy in policies.items()]
+
+
+def test_one_file_holds_every_policy():
+    assert len(RESILIENCY) == 1
+    assert set(RESILIENCY[0]["policies"]) == set(FIELDS)
+    assert set(TARGETS) == {"apps", "components"}
+
+
+def test_every_policy_is_attached_to_a_target():
+    declared = {(field, name) for field, policies in POLICIES.items() for name in policies}
+    assert declared - {(field, policy) for _, field, policy in attached()} == set()
+
+
+def test_every_target_names_policies_that_exist():
+    assert [(target, field, policy) for target, field, policy in attached() if policy not in POLICIES[field]] == []
+
+
+def test_every_target_is_an_app_an_endpoint_or_a_component_that_exists():
+    assert set(TARGETS["apps"]) - APPS - set(ENDPOINTS) == set()
+    assert set(TARGETS["components"]) - set(COMPONENTS) == set()
+
+
+def test_a_name_is_an_app_or_an_endpoint_never_both():
+    assert APPS & set(ENDPOINTS) == set()
+
+
+@pytest.mark.parametrize("target", TARGETS["apps"])
+def test_a_call_is_retried_only_on_what_may_pass(target):
+    """Without `matching` Dapr retries every status but 2xx, a refusal for good reason included."""
+    retry = POLICIES["retry"][TARGETS["apps"][target]["retry"]]
+    assert retry["matching"] == {"httpStatusCodes": "408,429,500-599"}
+
+
+def test_payment_is_called_as_the_design_says():
+    """Architecture, step 2: 10 s, three exponential retries, a breaker of three failures and 30 s."""
+    policies = TARGETS["apps"]["payment-service"]
+    retry = POLICIES["retry"][policies["retry"]]
+    breaker = POLICIES["circuitBreaker"][policies["circuitBreaker"]]
+    assert POLICIES["timeout"][policies["timeout"]] == "10s"
+    assert (retry["policy"], retry["maxRetries"]) == ("exponential", 3)
+    assert breaker == {"maxRequests": 1, "timeout": "30s", "trip": "consecutiveFailures >= 3"}
+
+
+def test_every_breaker_trips_on_failures_in_a_row():
+    trips = [breaker["trip"] for breaker in POLICIES["circuitBreaker"].values()]
+    assert [trip for trip in trips if not re.fullmatch(r"consecutiveFailures >= [1-9]\d*", trip)] == []
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_every_endpoint_has_a_timeout_and_retries_and_only_a_lookup_no_breaker(endpoint):
+    """A look-up's ordinary answer is a 404, which Dapr counts as a failure."""
+    breaker = set() if endpoint.endswith("-lookup") else {"circuitBreaker"}
+    assert set(TARGETS["apps"][endpoint]) == {"timeout", "retry"} | breaker
+
+
+def test_a_lookup_goes_to_the_provider_of_its_charges():
+    lookups = [name for name in ENDPOINTS if name.endswith("-lookup")]
+    assert lookups
+    for name in lookups:
+        assert ENDPOINTS[name]["spec"] == ENDPOINTS[name.removesuffix("-lookup")]["spec"]
+
+
+def test_an_event_is_offered_again_until_it_is_taken():
+    for name in (name for name, component in COMPONENTS.items() if component["spec"]["type"].startswith("pubsub.")):
+        assert POLICIES["retry"][TARGETS["components"][name]["inbound"]["retry"]]["maxRetries"] == -1
+
+
+@pytest.mark.parametrize("name", SUBSCRIPTIONS)
+def test_every_subscription_has_dead_letters_that_the_same_app_stores(name):
+    subscription = SUBSCRIPTIONS[name]
+    spec = subscription["spec"]
+    assert spec["pubsubname"] in COMPONENTS
+    if spec["topic"].endswith(".dead"):
+        assert "deadLetterTopic" not in spec
+        return
+    assert spec["deadLetterTopic"] == f"{spec['topic']}.dead"
+    consumers = [other for other in SUBSCRIPTIONS.values() if other["spec"]["topic"] == spec["deadLetterTopic"]]
+    assert subscription["scopes"] in [consumer["scopes"] for consumer in consumers]
+
+
+@pytest.mark.parametrize("name", [*COMPONENTS, *ENDPOINTS, *SUBSCRIPTIONS])
+def test_everything_is_scoped_to_apps_that_exist(name):
+    scopes = ({**COMPONENTS, **ENDPOINTS, **SUBSCRIPTIONS})[name]["scopes"]
+    assert scopes
+    assert set(scopes) <= APPS

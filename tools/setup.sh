@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Everything Brewline needs on this machine: the Python environment here, then Dapr's programs and Redis (programs.py).
+# A second run finds it all done. `setup.sh environment` stops after Python; `setup.sh run` is content with a Redis
+# that already runs. Nothing is installed outside this folder except, as root on Debian, the redis-server package.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export UV_PYTHON_DOWNLOADS=never
+
+die() {
+  echo "setup: $*" >&2
+  exit 1
+}
+
+# A `uv` on the PATH may be a shim that leads nowhere, so it has to speak.
+find_uv() {
+  for uv in uv tools/bin/uv/bin/uv; do
+    "$uv" --version >/dev/null 2>&1 && return
+  done
+  command -v python3 >/dev/null || die "python3 is missing: install Python 3.11 or newer (Debian: apt-get install python3 python3-venv)"
+  echo "setup: uv is not here, installing it into tools/bin/uv"
+  python3 -m venv tools/bin/uv >/dev/null || die "python3 -m venv does not work: install it (Debian: apt-get install python3-venv), or uv"
+  tools/bin/uv/bin/python -m pip install --quiet uv || die "pip could not install uv: see above, or install uv yourself"
+}
+
+new_enough() {
+  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+make_environment() {
+  find_uv
+  rm -f .venv/stamp
+  if ! new_enough .venv/bin/python; then
+    rm -rf .venv
+    "$uv" venv --quiet --python '>=3.11' .venv ||
+      die "Python 3.11 or newer is missing: install it (Debian 12 and later: apt-get install python3 python3-venv)"
+  fi
+  echo "setup: Python packages from requirements.lock"
+  "$uv" pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock ||
+    die "the Python packages could not be installed: see uv's words above"
+  local members=()
+  for member in libs/* services/* sandbox; do
+    [ ! -f "$member/pyproject.toml" ] || members+=(-e "$member")
+  done
+  "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation "${members[@]}" ||
+    die "the workspace's own packages could not be installed: see uv's words above"
+  echo "$stamp" >.venv/stamp
+}
+
+# The environment knows this folder by its full path, so a copy elsewhere needs its own.
+stamp="$PWD $(cat requirements.lock pyproject.toml libs/*/pyproject.toml services/*/pyproject.toml sandbox/pyproject.toml | cksum)"
+if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ] || ! new_enough .venv/bin/python; then
+  make_environment
+fi
+[ "${1:-}" = environment ] || exec .venv/bin/python tools/programs.py "$@"
