@@ -125,15 +125,15 @@ def get_redis(*, running_one_will_do: bool) -> None:
     if running_one_will_do and "PONG" in local.redis_says(port, "PING"):
         return
     if not shutil.which("apt-get"):
-        raise local.LocalError("redis-server is missing: install Redis from your system's packages (brew install redis)")
+        raise local.LocalError(
+            "redis-server is missing: install Redis from your system's packages (brew install redis)"
+        )
     if os.geteuid() != 0:
         raise local.LocalError("redis-server is missing: run `sudo apt-get install redis-server`")
     print("setup: installing redis-server from the system's packages", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for words in (["update"], ["install", "-y", "--no-install-recommends", "redis-server"]):
-        done = subprocess.run(
-            ["apt-get", "-qq", *words], env=environment, check=False, capture_output=True, text=True
-        )
+        done = subprocess.run(["apt-get", "-qq", *words], env=environment, check=False, capture_output=True, text=True)
         if done.returncode != 0:
             raise local.LocalError(f"`apt-get {' '.join(words)}` failed: {(done.stderr or done.stdout).strip()[-500:]}")
 

@@ -1,4 +1,4 @@
-"""Probes: `/health/live` (the process), `/health/ready` (may take traffic), `/health` (each dependency, its latency)."""
+"""Probes: `/health/live` (the process), `/health/ready` (may take traffic), `/health` (each dependency)."""
 
 import asyncio
 import time

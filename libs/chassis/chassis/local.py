@@ -1,28 +1,21 @@
-"""One machine: finding Dapr's programs, starting them and Redis apart from anyone else's, and ending them all.
-
-Every process carries `BREWLINE_RUN=<the run's directory>` in its environment, and so do its children: what is left of
-a run is found by that marker, whoever started it and however its parent died.
-"""
+"""One machine: where Dapr's programs are, which ports are free, and how Redis, placement and scheduler are started
+apart from anyone else's. `chassis.processes` starts and ends them."""
 
 import os
 import random
 import re
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
-import psutil
 import yaml
 
-MARKER = "BREWLINE_RUN"
 HOST = "127.0.0.1"
 OLDEST = {"dapr": (1, 16), "daprd": (1, 18)}
 # They live beside daprd and say no version of their own.
@@ -30,10 +23,6 @@ COMPANIONS = ("placement", "scheduler", "sentry")
 # Kept clear of the ports the kernel lends to outgoing connections (32768 and up on Linux, 49152 elsewhere): an app
 # that is killed must find its port free when it starts again.
 PORTS = range(20_000, 32_000)
-# The end comes in this order: the apps while their sidecars still answer, then those, then what they stand on.
-SIDECARS = {"dapr", "daprd"}
-INFRASTRUCTURE = {"redis-server", "placement", "scheduler", "sentry"}
-PATIENCE = 5.0
 
 _given: set[int] = set()
 
@@ -81,6 +70,7 @@ def need_program(name: str, tools_bin: Path) -> Path:
 
 
 def port_is_free(port: int) -> bool:
+    """Whether a server could listen there; what is left of closed connections doesn't count."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -103,7 +93,8 @@ def answers(port: int) -> bool:
     """Whether something accepts connections there."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex((HOST, port)) == 0
+        # In the range of outgoing ports a probe can meet itself.
+        return probe.connect_ex((HOST, port)) == 0 and probe.getsockname() != probe.getpeername()
 
 
 def redis_says(port: int, *words: str) -> str:
@@ -143,148 +134,6 @@ def tail(log: Path, lines: int = 25) -> str:
     if not log.exists():
         return ""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-
-
-# --- processes ------------------------------------------------------------------------------------------------------
-
-
-class Processes:
-    """What one run has started: every process under the marker of the run's directory, with a log of its own."""
-
-    def __init__(self, run: Path, *, logs: Path, cwd: Path) -> None:
-        self.run = run.resolve()
-        self.logs = logs
-        self.cwd = cwd
-        self.started: dict[str, subprocess.Popen[bytes]] = {}
-        self.logs.mkdir(parents=True, exist_ok=True)
-
-    def start(self, name: str, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> None:
-        # A session of its own: a Ctrl-C at the terminal reaches only the one who started it, and the end keeps its order.
-        with self.log(name).open("ab") as log:
-            self.started[name] = subprocess.Popen(  # noqa: S603
-                [str(word) for word in command],
-                cwd=self.cwd,
-                env=marked(self.run, env or {}),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def log(self, name: str) -> Path:
-        return self.logs / f"{name}.log"
-
-    def wait_for(self, name: str, condition: Callable[[], bool], *, within: float) -> None:
-        """Waits until the process does what it was started for; an error carries the end of its log."""
-
-        def ended() -> str | None:
-            code = self.started[name].poll()
-            return None if code is None else f"ended with code {code}"
-
-        try:
-            wait_until(condition, within=within, what=name, broken=ended)
-        except LocalError as error:
-            raise LocalError(f"{error}; {self.log(name)} ends:\n{tail(self.log(name))}") from None
-
-    def stop(self, name: str, *, kill: bool = False) -> None:
-        """SIGTERM, and SIGKILL after 5 s; `kill` leaves out the first."""
-        process = self.started[name]
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    def end(self) -> None:
-        sweep(self.run)
-        for process in self.started.values():
-            process.wait()
-
-
-def marked(run: Path, env: Mapping[str, str]) -> dict[str, str]:
-    """The environment of every process of a run."""
-    outside = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
-    local = ",".join(filter(None, [outside, "localhost", HOST]))
-    # Sidecars tell each other where they are: on this machine that is loopback, whatever network it is in.
-    own = {MARKER: str(run), "DAPR_HOST_IP": HOST, "NO_PROXY": local, "no_proxy": local}
-    return {**os.environ, **own, **env}
-
-
-def survivors(run: Path) -> list[psutil.Process]:
-    """Every living process of the run, wherever it hangs in the process tree."""
-    return [process for process in psutil.process_iter() if process.pid != os.getpid() and belongs(process, run)]
-
-
-def belongs(process: psutil.Process, run: Path) -> bool:
-    try:
-        if process.name() == "redis-server":  # it writes its title over its environment, but stands in its data
-            return Path(process.cwd()).is_relative_to(run)
-        return process.environ().get(MARKER) == str(run)
-    except (psutil.Error, OSError):  # another user's, or gone meanwhile
-        return False
-
-
-def sweep(run: Path) -> None:
-    """Ends every process of the run, gently first, and returns when none is left."""
-    for later in (SIDECARS | INFRASTRUCTURE, INFRASTRUCTURE, set[str]()):
-        end_all([process for process in survivors(run) if name_of(process) not in later])
-    while left := survivors(run):  # started by one of those we ended, in its last moments
-        end_all(left)
-
-
-def end_all(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        _signal(process, signal.SIGTERM)
-    _, stubborn = psutil.wait_procs(processes, timeout=PATIENCE)
-    for process in stubborn:
-        _signal(process, signal.SIGKILL)
-    psutil.wait_procs(stubborn, timeout=PATIENCE)
-
-
-def name_of(process: psutil.Process) -> str:
-    try:
-        return process.name()
-    except psutil.Error:
-        return ""
-
-
-def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    try:
-        process.send_signal(number)
-    except psutil.NoSuchProcess:
-        return
-
-
-class Reaper:
-    """Ends the run when this process dies in a way that lets it end nothing itself, SIGKILL included.
-
-    A small process holds the other end of a pipe: the pipe closes with us, whatever happens.
-    """
-
-    def __init__(self, run: Path) -> None:
-        self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "chassis.local", str(run.resolve())], stdin=subprocess.PIPE, start_new_session=True
-        )
-
-    def dismiss(self) -> None:
-        """The run lives on without us, or is over."""
-        pipe = cast("IO[bytes]", self._process.stdin)
-        try:
-            pipe.write(b"dismissed")
-            pipe.close()
-        except BrokenPipeError:
-            pass
-        self._process.wait()
-
-
-def reap(run: Path) -> None:
-    """The reaper's own side."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    if sys.stdin.buffer.read() != b"dismissed":
-        sweep(run)
 
 
 # --- what the sidecars stand on -------------------------------------------------------------------------------------
@@ -348,7 +197,3 @@ def name_resolution(database: Path) -> dict[str, Any]:
         "version": "v1",
         "configuration": {"connectionString": f"file:{database}", **tuning},
     }
-
-
-if __name__ == "__main__":
-    reap(Path(sys.argv[1]))

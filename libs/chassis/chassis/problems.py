@@ -63,7 +63,7 @@ class ProblemDocument(BaseModel):
 
 
 class Invalid(Exception):
-    """Input that parses and still can't be accepted; `pointer` is a JSON pointer into the body or `?name` of a query."""
+    """Input that parses and still can't be accepted; `pointer` is a JSON pointer into the body, or `?name`."""
 
     def __init__(self, pointer: str, detail: str) -> None:
         super().__init__(detail)

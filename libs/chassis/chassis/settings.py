@@ -1,4 +1,4 @@
-"""The settings every service has. A service's own `settings.py` adds its own and is the only reader of the environment."""
+"""The settings every service has; its own `settings.py` adds to them and is the only reader of the environment."""
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 

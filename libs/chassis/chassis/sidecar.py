@@ -34,7 +34,7 @@ class Answer:
 
     @property
     def from_sidecar(self) -> bool:
-        """An error of Dapr's own, and so no word of the callee's; not even "breaker open" proves that nothing was sent."""
+        """An error of Dapr's own, no word of the callee's; not even "breaker open" proves that nothing was sent."""
         return isinstance(self.data, dict) and "errorCode" in self.data
 
 
@@ -85,7 +85,7 @@ class Sidecar:
         verb: str = "POST",
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Call another app, or an HTTPEndpoint, by name. Every status is a value; SidecarDown when nothing came back."""
+        """Call an app, or an HTTPEndpoint, by name. Every status is a value; SidecarDown when nothing came back."""
         self._record("call", f"{app_id}/{method.partition('?')[0]}", body)
         with tracer.start_as_current_span(f"invoke {app_id}/{method.partition('?')[0]}", kind=SpanKind.CLIENT) as span:
             answer = await self._send(verb, f"/v1.0/invoke/{app_id}/method/{method}", body, headers)
@@ -147,7 +147,8 @@ class Sidecar:
         return answer.data if answer.status == 200 else None
 
     async def put_job(self, name: str, schedule: str) -> None:
-        answer = await self._send("POST", f"/v1.0/jobs/{name}", {"schedule": schedule, "overwrite": True})
+        """Register a recurring job. It carries `data` because the scheduler can't deliver one without (1.18.2)."""
+        answer = await self._send("POST", f"/v1.0/jobs/{name}", {"schedule": schedule, "data": name, "overwrite": True})
         if answer.status >= 400:
             raise SidecarDown("scheduler")
 

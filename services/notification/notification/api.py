@@ -2,21 +2,21 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, cast
 from uuid import UUID
 
 import orjson
 import sqlalchemy as sa
+from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime, StringConstraints
+
 from chassis.app import PROBLEM_RESPONSE
 from chassis.db import Database
 from chassis.events import Wire
 from chassis.problems import Invalid
 from chassis.sidecar import Sidecar, SidecarDown
-from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, StringConstraints
-
 from notification.domain import DEFAULT_TENANT, ChannelName, Status
-from notification.store import Filter, Page, Store
+from notification.store import NO_ID, Filter, Page, Store
 
 
 class UnknownNotification(Exception):
@@ -174,13 +174,13 @@ def _dead_letters(store: Callable[[], Store], sidecar: Sidecar, pubsub: str) -> 
 
 def _event(row: sa.Row[Any]) -> dict[str, Any]:
     """The event as it was published first. Where it was delivered is the broker's to say, so that is left out."""
-    try:
-        body: Any = orjson.loads(row.body)
-    except orjson.JSONDecodeError:
-        body = None
-    if not row.topic or not row.type or not isinstance(body, dict) or body.get("id") != row.event_id:
+    if not row.topic or not row.type or row.event_id.startswith(NO_ID):
         raise NotReplayable(f"Dead letter {row.id} is no event that could be published")
+    body = cast("dict[str, Any]", orjson.loads(row.body))
     return {"data": None} | {key: value for key, value in body.items() if key not in {"topic", "pubsubname"}}
+
+
+V = TypeVar("V", bound=Wire)
 
 
 def _shown(view: type[V], row: sa.Row[Any] | None) -> V:

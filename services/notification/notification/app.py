@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
+from fastapi import FastAPI
+
 import chassis.app
+import notification
 from chassis import migrations
 from chassis.app import database_check
 from chassis.db import Database
@@ -12,9 +15,6 @@ from chassis.events import subscribe
 from chassis.health import Check
 from chassis.problems import Problem
 from chassis.sidecar import Sidecar
-from fastapi import FastAPI
-
-import notification
 from notification.api import NotReplayable, UnknownDeadLetter, UnknownNotification, routes
 from notification.channels import Channels, open_channels
 from notification.channels.email import greets

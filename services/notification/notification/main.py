@@ -1,7 +1,6 @@
 """The process: `python -m notification.main`."""
 
 from chassis.app import serve
-
 from notification.app import create_app
 from notification.settings import Settings
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import FileSystemLoader, StrictUndefined, Template, TemplateError
+from jinja2 import FileSystemLoader, StrictUndefined, Template, TemplateError, select_autoescape
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 FOLDER = Path(__file__).parent / "templates"
@@ -28,7 +28,7 @@ class Templates:
     def __init__(self, folder: Path = FOLDER) -> None:
         environment = ImmutableSandboxedEnvironment(
             loader=FileSystemLoader(folder),
-            autoescape=lambda name: name is not None and name.endswith(".html"),
+            autoescape=select_autoescape(["html"], default=False),
             undefined=StrictUndefined,
             auto_reload=False,
             trim_blocks=True,

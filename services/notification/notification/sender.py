@@ -10,13 +10,13 @@ from contextlib import suppress
 from datetime import datetime
 
 import structlog
+from opentelemetry.trace import SpanKind
+
 from chassis.db import Database
 from chassis.ids import now
 from chassis.problems import DATABASE_DOWN
 from chassis.tasks import Tasks
 from chassis.telemetry import continued, meter, tracer
-from opentelemetry.trace import SpanKind
-
 from notification import store
 from notification.channels import Channel, Channels
 from notification.domain import LEASE, SEND_WITHIN, ChannelName, Delivered, Notification, Outcome, Postponed
@@ -112,8 +112,10 @@ class Sender:
         except TimeoutError:
             return Postponed("timed out")
         except Exception as error:  # noqa: BLE001  a loop must not die of one message
-            # Its text may hold the address.
-            log.error("notification.broke", notification_id=notification.id, error=type(error).__name__)
+            # Without its text, which may hold the address.
+            log.error(  # noqa: TRY400
+                "notification.broke", notification_id=notification.id, error=type(error).__name__
+            )
             return Postponed(f"unexpected: {type(error).__name__}")
 
     # --- writing down ---

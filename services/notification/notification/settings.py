@@ -1,7 +1,8 @@
 """Everything that can be set, and the only reader of the environment."""
 
-from chassis.settings import ServiceSettings
 from pydantic import Field
+
+from chassis.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):

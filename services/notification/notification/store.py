@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import orjson
 import sqlalchemy as sa
+
 from chassis.db import Database, upsert
 from chassis.events import first_time
 from chassis.ids import new_id, now
-
 from notification.domain import (
     LATEST_ONLY,
     ChannelName,
@@ -28,6 +28,7 @@ from notification.tables import dead_letters, event_processing, notifications, o
 
 _CONSUMER = "notification.orders"
 _LONGEST_ERROR = 255
+NO_ID = "sha256:"  # begins the `event_id` of a dead letter without an id of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +141,9 @@ def _supersede(conn: sa.Connection, at: datetime) -> None:
 
 
 def _notification(row: sa.Row[Any]) -> Notification:
-    values = {field.name: getattr(row, field.name) for field in fields(Notification)}
-    return Notification(**values | {"channel": ChannelName(row.channel), "context": orjson.loads(row.context)})
+    values: dict[str, Any] = {field.name: getattr(row, field.name) for field in fields(Notification)}
+    values |= {"channel": ChannelName(row.channel), "context": orjson.loads(row.context)}
+    return Notification(**values)
 
 
 def settle(conn: sa.Connection, settled: Sequence[Settled]) -> None:

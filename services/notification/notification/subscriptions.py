@@ -7,18 +7,18 @@ from typing import Annotated, Any, cast
 
 import orjson
 import structlog
+from fastapi import FastAPI, Request
+from pydantic import Field, StringConstraints
+
 from chassis.db import Database
 from chassis.events import CloudEvent, Handler, Wire
 from chassis.ids import new_id, now
 from chassis.problems import DATABASE_DOWN
-from fastapi import FastAPI, Request
-from pydantic import Field, StringConstraints
-
 from notification import store
 from notification.domain import DEFAULT_TENANT, Notification
 from notification.routing import Route, at_path, routes_for
 from notification.sender import Sender
-from notification.store import DeadLetter, News
+from notification.store import NO_ID, DeadLetter, News
 
 log = structlog.get_logger()
 
@@ -142,7 +142,7 @@ def dead_letter(body: bytes) -> DeadLetter:
     return DeadLetter(
         tenant=_text(event.get("tenantid"), 64) or DEFAULT_TENANT,
         topic=_text(event.get("topic"), 128).removesuffix(".dead"),
-        event_id=_text(event.get("id"), 255) or f"sha256:{hashlib.sha256(body).hexdigest()}",
+        event_id=_text(event.get("id"), 255) or f"{NO_ID}{hashlib.sha256(body).hexdigest()}",
         type=_text(event.get("type"), 128),
         body=body.decode(errors="replace").replace("\x00", "\ufffd"),
     )

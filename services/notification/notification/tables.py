@@ -1,6 +1,7 @@
 """The notification database. Alembic's versions in migrations/ build exactly this; a test compares them."""
 
 import sqlalchemy as sa
+
 from chassis.db import Timestamp
 from chassis.events import event_processing_table
 

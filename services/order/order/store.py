@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from chassis.db import Database
 from chassis.ids import now
 from chassis.outbox import Outbox
-from chassis.saga import StepRecord
+from chassis.saga import Phase, StepRecord
 from chassis.sealing import Sealer
 from chassis.telemetry import traceparent
 from order import events
@@ -114,9 +114,7 @@ class OrderStore:
             conn.execute(sa.insert(orders), row)
             take_stock(conn, self._tenant, order.quantities(), self._parts.catalog)
             self._announce(conn, events.OrderCreated, order, parent=parent)
-            took = (now() - began).total_seconds() * 1000
-            placed = StepRecord(step="place", phase="given", status="completed", started_at=began, duration_ms=took)
-            record(conn, order_id, [placed])
+            record(conn, order_id, [_done("place", Phase.GIVEN, began)])
 
         await self._write(work)
         return order
@@ -242,9 +240,7 @@ class OrderStore:
             order = _order(row)
             return_stock(conn, self._tenant, order.quantities())
             self._announce(conn, events.OrderCancelled, order, parent=parent)
-            took = (now() - began).total_seconds() * 1000
-            cancelled = StepRecord(step="cancel", phase="when", status="completed", started_at=began, duration_ms=took)
-            record(conn, order_id, [cancelled])
+            record(conn, order_id, [_done("cancel", Phase.WHEN, began)])
             return order
 
         return await self._write(work)
@@ -360,6 +356,12 @@ def _route(target: Status) -> sa.ColumnElement[bool]:
     if target is Status.DELIVERED:
         return sa.or_(sa.not_(delivery), orders.c.status == Status.SHIPPED)
     return sa.true()
+
+
+def _done(step: str, phase: Phase, began: datetime) -> StepRecord:
+    """A step outside of the saga, up to this moment inside its own transaction."""
+    took = round((now() - began).total_seconds() * 1000, 3)
+    return StepRecord(step=step, phase=phase, status="completed", started_at=began, duration_ms=took)
 
 
 def _order(row: Row) -> Order:

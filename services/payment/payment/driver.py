@@ -92,8 +92,9 @@ class Driver(Generic[A]):
 
     async def _watch(self, attempt_id: str) -> None:
         """Another replica has the claim: its answer is ours."""
-        ends = asyncio.get_running_loop().time() + self.answer_seconds
-        while asyncio.get_running_loop().time() < ends and not (await self.attempts.get(attempt_id)).final:
+        for _ in range(int(self.answer_seconds / _POLL)):
+            if (await self.attempts.get(attempt_id)).final:
+                return
             await asyncio.sleep(_POLL)
 
     async def _later(self, attempt_id: str, delay: timedelta) -> None:

@@ -13,6 +13,7 @@ from typing import Self
 import psutil
 
 from chassis import local
+from chassis.processes import Processes, Reaper
 
 # Generous: a test machine may be busy. A start takes about three seconds.
 READY = 60.0
@@ -58,12 +59,12 @@ class Stack:
         self._ports = {spec.app_id: _Ports() for spec in apps}
         self._placement = local.free_port()
         self._scheduler = local.free_port()
-        self._processes = local.Processes(run_dir, logs=run_dir / "logs", cwd=run_dir)
+        self._processes = Processes(run_dir, logs=run_dir / "logs", cwd=run_dir)
 
     # --- as a whole ---
 
     def __enter__(self) -> Self:
-        self._reaper = local.Reaper(self.run_dir)
+        self._reaper = Reaper(self.run_dir)
         try:
             self.start()
         except BaseException:
@@ -96,6 +97,18 @@ class Stack:
         self._processes.end()
         self._reaper.dismiss()
 
+    def heal(self) -> None:
+        """Starts again what a test has left dead, so that the next one meets a whole stack."""
+        if self._has_ended("redis"):
+            self.start_redis()
+        for app_id in self.apps:
+            if self._has_ended(_sidecar(app_id)):
+                self.start_sidecar(app_id)
+            if self._has_ended(app_id):
+                self.start_app(app_id)
+        for app_id in self.apps:  # a living app may not have noticed yet that its sidecar is back
+            self._await_app(app_id)
+
     # --- addresses, logs, memory ---
 
     def url(self, app_id: str) -> str:
@@ -119,7 +132,7 @@ class Stack:
 
     def memory(self) -> dict[str, int]:
         """Resident bytes of each running process, by name: the app ids, `<app id>.sidecar`, redis and so on."""
-        running = {name: process for name, process in self._processes.started.items() if process.poll() is None}
+        running = {name: process for name, process in self._processes.started.items() if not self._has_ended(name)}
         return {name: psutil.Process(process.pid).memory_info().rss for name, process in running.items()}
 
     # --- apps ---
@@ -166,6 +179,9 @@ class Stack:
 
     def _start(self, name: str, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> None:
         self._processes.start(name, command, env)
+
+    def _has_ended(self, name: str) -> bool:
+        return self._processes.started[name].poll() is not None
 
     def _render(self) -> None:
         addresses = {"localhost:6379": f"{local.HOST}:{self.redis_port}"}
@@ -217,8 +233,7 @@ class Stack:
 
     def _await_sidecar(self, app_id: str) -> None:
         # Without its app a sidecar gets no further than calls going out.
-        alone = self._processes.started[app_id].poll() is not None
-        ready = self.sidecar_url(app_id) + ("/v1.0/healthz/outbound" if alone else "/v1.0/healthz")
+        ready = self.sidecar_url(app_id) + "/v1.0/healthz" + ("/outbound" if self._has_ended(app_id) else "")
         self._processes.wait_for(_sidecar(app_id), lambda: local.http_ok(ready), within=READY)
 
 

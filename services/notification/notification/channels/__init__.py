@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from chassis.sidecar import Sidecar
-
 from notification.channels.email import Email
 from notification.channels.push import Push
 from notification.domain import ChannelName, Notification, Outcome

@@ -6,13 +6,15 @@ Message-ID `<notificationId@brewline>`.
 
 import asyncio
 import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from email.utils import formataddr, parseaddr
 
 import aiosmtplib
 from aiosmtplib import SMTP
+
 from chassis.ids import now
 from chassis.telemetry import traceparent
-
 from notification.channels.mime import compose
 from notification.domain import Delivered, Notification, Outcome, Postponed, Refused
 from notification.rendering import NotRenderable, Rendered, Templates
@@ -57,18 +59,29 @@ class Email:
         )
 
     async def _transmit(self, to: str, message: bytes, subject: str) -> Outcome:
-        smtp: SMTP | None = None
-        outcome: Outcome | None = None
         try:
-            smtp = await self._connected()
-            await smtp.sendmail(self._envelope_from, to, message, mail_options=[] if to.isascii() else ["smtputf8"])
-            outcome = Delivered(subject)
+            async with self._connection() as smtp:
+                try:
+                    options = [] if to.isascii() else ["smtputf8"]
+                    await smtp.sendmail(self._envelope_from, to, message, mail_options=options)
+                except aiosmtplib.SMTPException as error:
+                    if isinstance(outcome := _failed(error), Refused):
+                        return outcome  # a complete answer: the connection is as good as before
+                    raise
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            outcome = _failed(error)
-        finally:
-            if smtp is not None:
-                self._put_back(smtp, whole=isinstance(outcome, Delivered | Refused))
-        return outcome
+            return _failed(error)
+        return Delivered(subject)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[SMTP]:
+        """One that is kept for the next send, unless this one was left in the middle of a sentence."""
+        smtp = await self._connected()
+        try:
+            yield smtp
+        except BaseException:
+            smtp.close()
+            raise
+        self._idle.append(smtp)
 
     async def _connected(self) -> SMTP:
         """The connection used last, which is the least likely to have been closed for idleness; else a new one."""
@@ -81,13 +94,6 @@ class Email:
         smtp = SMTP(hostname=self._host, port=self._port, local_hostname=name, timeout=_COMMAND_SECONDS)
         await smtp.connect()
         return smtp
-
-    def _put_back(self, smtp: SMTP, *, whole: bool) -> None:
-        """For the next send, unless it may have been left in the middle of a sentence (`whole` is false)."""
-        if whole and smtp.is_connected:
-            self._idle.append(smtp)
-        else:
-            smtp.close()
 
     async def close(self) -> None:
         for smtp in self._idle:

@@ -2,7 +2,6 @@
 
 from chassis.problems import Unavailable
 from chassis.sidecar import Answer, Sidecar
-
 from notification.domain import Delivered, Notification, Outcome, Postponed, Refused
 
 _PATH = "api/v1/notification"

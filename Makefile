@@ -1,0 +1,43 @@
+# `make help` lists the targets. Each does what it needs first, on a fresh machine too; doing it again is quick.
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+ARGS ?=
+
+.PHONY: help setup run up down test check contracts bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## the Python environment, Dapr's programs and Redis
+	@tools/setup.sh
+
+run: ## start everything, place one sample order, show what came of it; Ctrl-C stops it all
+	@tools/setup.sh run && exec $(PYTHON) tools/dev.py run
+
+up: ## the same in the background; starts again what has died
+	@tools/setup.sh run && exec $(PYTHON) tools/dev.py up
+
+down: ## stop what runs in the background
+	@tools/setup.sh environment && exec $(PYTHON) tools/dev.py down
+
+test: setup ## every test, with real sidecars; ARGS goes to pytest
+	@exec $(PYTHON) -m pytest $(ARGS)
+
+check: ## format, lint, types, import rules, contracts and manifests up to date
+	@tools/setup.sh environment
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/pyright
+	.venv/bin/lint-imports
+	$(PYTHON) tools/contracts.py --check
+	$(PYTHON) tools/manifests.py
+
+contracts: ## write contracts/ anew from the code
+	@tools/setup.sh environment
+	$(PYTHON) tools/contracts.py
+
+bench: setup ## measure; JSON to var/, a table on screen; ARGS goes to the bench
+	@exec $(PYTHON) tests/bench/bench.py $(ARGS)
+
+clean: down ## stop, and delete data, logs, built programs and the environment
+	rm -rf var tools/bin .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,194 @@
+"""A mail server that can be told to misbehave, and the service around a database in a temporary folder."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from email import policy
+from email.message import EmailMessage
+from email.parser import BytesParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from fastapi import FastAPI
+
+from chassis import migrations
+from chassis.db import Database
+from chassis.ids import new_id
+from chassis.local import free_port
+from chassis.sidecar import Answer
+from chassis.testing.fake_sidecar import FakeSidecar
+import notification
+from notification.app import create_app
+from notification.channels.email import Email
+from notification.rendering import Templates
+from notification.settings import Settings
+from notification.tables import metadata
+
+_PARSE = BytesParser(_class=EmailMessage, policy=policy.default).parsebytes
+
+
+class Inbox:
+    """What was delivered, and what the server answers next: a list for RCPT, one for DATA; empty is well."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        self.raw: list[bytes] = []
+        self.rcpt: list[str] = []
+        self.data: list[str] = []
+        self.sessions = 0
+        self.hold = asyncio.Event()
+        self.hold.set()
+
+    async def handle_EHLO(self, _server: SMTP, session: Session, _env: Envelope, hostname: str, answers: list[str]):  # noqa: N802
+        self.sessions += 1
+        session.host_name = hostname
+        return answers
+
+    async def handle_RCPT(self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: Any):  # noqa: N802
+        if self.rcpt:
+            return self.rcpt.pop(0)
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope):  # noqa: N802
+        await self.hold.wait()
+        answer = self.data.pop(0) if self.data else "250 OK"
+        if answer == "hang up":
+            server.transport.close()
+            return "250 OK"
+        if answer.startswith("250"):
+            self.raw.append(envelope.original_content or b"")
+            self.mails.append(_PARSE(self.raw[-1]))
+        return answer
+
+
+class MailServer:
+    def __init__(self, inbox: Inbox) -> None:
+        self.inbox = inbox
+        self.port = free_port()
+        self._server: asyncio.Server | None = None
+        self._open: set[Any] = set()
+
+    async def start(self) -> None:
+        def session() -> SMTP:
+            made = SMTP(self.inbox, hostname="test", enable_SMTPUTF8=True, loop=asyncio.get_running_loop())
+            self._open.add(made)
+            return made
+
+        self._server = await asyncio.get_running_loop().create_server(session, "127.0.0.1", self.port)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for session in self._open:
+            if session.transport is not None:
+                session.transport.close()
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def mail_server() -> AsyncIterator[MailServer]:
+    server = MailServer(Inbox())
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+def inbox(mail_server: MailServer) -> Inbox:
+    return mail_server.inbox
+
+
+@pytest.fixture
+async def email(mail_server: MailServer) -> AsyncIterator[Email]:
+    channel = Email(
+        host="127.0.0.1",
+        port=mail_server.port,
+        sender="Brewline <orders@brewline.example>",
+        connections=2,
+        templates=Templates(),
+    )
+    yield channel
+    await channel.close()
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database, migrated once for all tests."""
+    path = tmp_path_factory.mktemp("migrated") / "notification.db"
+    migrations.upgrade(f"sqlite:///{path}", notification, metadata)
+    return path
+
+
+@pytest.fixture
+def database_url(tmp_path: Path, migrated: Path) -> str:
+    copy = tmp_path / "notification.db"
+    copy.write_bytes(migrated.read_bytes())
+    return f"sqlite:///{copy}"
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    await database.start()
+    yield database
+    await database.stop()
+
+
+@pytest.fixture
+def sidecar() -> FakeSidecar:
+    return FakeSidecar({"push/api/v1/notification": Answer(status=202, data={"id": "push_1"})})
+
+
+@pytest.fixture
+def settings(database_url: str, mail_server: MailServer) -> Settings:
+    return Settings(NOTIFICATION_DATABASE_URL=database_url, NOTIFICATION_SMTP_PORT=mail_server.port)
+
+
+Running = Callable[[], AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@pytest.fixture
+def running(settings: Settings, sidecar: FakeSidecar) -> Running:
+    """The service, started and, when left, stopped; again over the same database the next time."""
+
+    @asynccontextmanager
+    async def run() -> AsyncIterator[httpx.AsyncClient]:
+        app: FastAPI = create_app(settings, sidecar=sidecar)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+        ):
+            yield client
+
+    return run
+
+
+@pytest.fixture
+async def client(running: Running) -> AsyncIterator[httpx.AsyncClient]:
+    async with running() as client:
+        yield client
+
+
+@pytest.fixture
+def event() -> Callable[..., dict[str, Any]]:
+    """A whole CloudEvent of an order, as the sidecar delivers it; `data` is merged into the sample's."""
+
+    def make(kind: str = "order.confirmed.v1", **data: Any) -> dict[str, Any]:
+        envelope = {name: data.pop(name) for name in ("id", "tenantid", "traceparent") if name in data}
+        sample = {
+            "version": 2,
+            "orderId": "o-1",
+            "status": "confirmed",
+            "customer": {"id": "c-1", "name": "Ada", "email": "ada@example.com", "phone": "+12025550123"},
+            "items": [{"sku": "latte", "name": "Latte", "variation": "vanilla", "quantity": 2}],
+            "total": {"amount": "9.00", "currency": "USD"},
+            "location": "take-away",
+        }
+        head = {"specversion": "1.0", "id": new_id(), "source": "order-service", "type": kind, "topic": "orders"}
+        return head | envelope | {"data": sample | data}
+
+    return make
