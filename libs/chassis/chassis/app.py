@@ -39,7 +39,13 @@ def create_app(
             yield
         log.info("service.stopped")
 
-    app = FastAPI(title=title, version="1", lifespan=running, responses={"default": PROBLEM_RESPONSE})
+    app = _Service(
+        title=title,
+        version="1",
+        lifespan=running,
+        responses={"default": PROBLEM_RESPONSE},
+        generate_unique_id_function=lambda route: route.name,
+    )
     app.include_router(health_routes(checks))
     problems.install(app, refusals)
     app.add_middleware(Boundary, max_bytes=settings.max_body_bytes)
@@ -47,11 +53,35 @@ def create_app(
     return app
 
 
-PROBLEM_RESPONSE: dict[str, Any] = {
-    "model": problems.ProblemDocument,
-    "description": "A problem document (RFC 9457)",
-    "content": {"application/problem+json": {}},
-}
+_PROBLEM_CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+
+PROBLEM_RESPONSE: dict[str, Any] = {"description": "A problem document (RFC 9457)", "content": _PROBLEM_CONTENT}
+
+
+_RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+
+
+def refused(error_types: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """A route's refusals for OpenAPI: each status with the error types that it can carry."""
+    return {
+        status: {
+            "description": f"Refused: {names}",
+            "content": _PROBLEM_CONTENT,
+            **({"headers": _RETRY_AFTER} if status == 503 else {}),
+        }
+        for status, names in error_types.items()
+    }
+
+
+class _Service(FastAPI):
+    """FastAPI would announce problems as `application/json`; so they are referred to, and their schema added here."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        schema = problems.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+        parts = schema.pop("$defs")
+        document.setdefault("components", {}).setdefault("schemas", {}).update(ProblemDocument=schema, **parts)
+        return document
 
 
 class Boundary:

@@ -140,7 +140,9 @@ class _SqliteBackend:
 
     async def start(self) -> None:
         self._lock_file = await asyncio.to_thread(_lock, self._path.with_suffix(".lock"))
-        self._thread = threading.Thread(target=self._write_for_ever, name="sqlite-write", daemon=True)
+        # Connected before anybody reads: of two connections that both turn a file to WAL, one is refused at once.
+        conn = await asyncio.to_thread(self._write_engine.connect)
+        self._thread = threading.Thread(target=self._write_for_ever, args=(conn,), name="sqlite-write", daemon=True)
         self._thread.start()
 
     async def stop(self) -> None:
@@ -166,8 +168,8 @@ class _SqliteBackend:
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, in_thread)
 
-    def _write_for_ever(self) -> None:
-        with self._write_engine.connect() as conn:
+    def _write_for_ever(self, conn: sa.Connection) -> None:
+        with conn:
             while (unit := self._queue.get()) is not None:
                 batch = [unit]
                 while len(batch) < _MAX_BATCH and (more := self._next()) is not None:

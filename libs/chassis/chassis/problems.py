@@ -176,7 +176,7 @@ def _pointer(location: tuple[str | int, ...]) -> str:
     """`("body", "items", 0, "sku")` is `/items/0/sku`; a query or path parameter is `?name`; a header is its name."""
     where, *rest = location
     if where == "body":
-        return "".join(f"/{part}" for part in rest)
+        return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in rest)
     if where in {"query", "path"}:
         return "?" + ".".join(str(part) for part in rest)
     return ".".join(str(part) for part in rest)

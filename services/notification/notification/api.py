@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, StringConstraints
 
-from chassis.app import PROBLEM_RESPONSE
+from chassis.app import refused
 from chassis.db import Database
 from chassis.events import Wire
 from chassis.problems import Invalid
@@ -116,7 +116,8 @@ def _utc(pointer: str, moment: datetime | None) -> datetime | None:
 
 def routes(*, db: Database, sidecar: Sidecar, pubsub: str) -> APIRouter:
     """Until callers are known, everybody is the default tenant."""
-    router = APIRouter(prefix="/api/v1", responses={422: PROBLEM_RESPONSE, 503: PROBLEM_RESPONSE})
+    always = refused({422: "invalid-request", 503: "database-unavailable"})
+    router = APIRouter(prefix="/api/v1", responses=always)
 
     def store() -> Store:
         return Store(db, DEFAULT_TENANT)
@@ -139,7 +140,7 @@ def _history(store: Callable[[], Store]) -> APIRouter:
         rows, following = await store.history(wanted, page)
         return NotificationPage(items=[_shown(NotificationView, row) for row in rows], next=following)
 
-    @router.get("/{notification_id}", responses={404: PROBLEM_RESPONSE})
+    @router.get("/{notification_id}", responses=refused({404: "notification-not-found"}))
     async def get_notification(notification_id: Text, store: Annotated[Store, Depends(store)]) -> NotificationView:
         if (row := await store.notification(notification_id)) is None:
             raise UnknownNotification(f"No notification {notification_id}")
@@ -159,7 +160,16 @@ def _dead_letters(store: Callable[[], Store], sidecar: Sidecar, pubsub: str) -> 
         rows, following = await store.letters(page)
         return DeadLetterPage(items=[_shown(DeadLetterView, row) for row in rows], next=following)
 
-    @router.post("/{letter_id}/replay", responses={404: PROBLEM_RESPONSE, 409: PROBLEM_RESPONSE})
+    @router.post(
+        "/{letter_id}/replay",
+        responses=refused(
+            {
+                404: "dead-letter-not-found",
+                409: "not-replayable",
+                503: "database-unavailable, sidecar-unavailable, broker-unavailable",
+            }
+        ),
+    )
     async def replay_dead_letter(letter_id: Text, store: Annotated[Store, Depends(store)]) -> DeadLetterView:
         """Publish the event again to the topic it came by, under its own id."""
         if (row := await store.letter(letter_id)) is None:

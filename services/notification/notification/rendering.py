@@ -31,6 +31,7 @@ class Templates:
             autoescape=select_autoescape(["html"], default=False),
             undefined=StrictUndefined,
             auto_reload=False,
+            keep_trailing_newline=True,
             trim_blocks=True,
             lstrip_blocks=True,
         )

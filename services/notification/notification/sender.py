@@ -43,14 +43,15 @@ class Sender:
         self._leases: dict[str, datetime] = {}  # of what is in hand: queued here, being sent, or not yet written down
         self._settled: list[Settled] = []
         self._woken = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
+        self._all_ended = False  # no attempt is under way, and none will be
         self._workers = Tasks()
         self._loops = Tasks()
 
     def lease(self) -> datetime | None:
         """Until when a row written now is to be leased, so that it may be handed over after the commit. None when
         enough is in hand: without a lease it is due at once, for the poll."""
-        return now() + LEASE if len(self._leases) < _IN_HAND and not self._stopping else None
+        return now() + LEASE if len(self._leases) < _IN_HAND and not self._stopping.is_set() else None
 
     def hand_over(self, leased: Iterable[Notification]) -> None:
         """Rows that are committed, with a lease of this process."""
@@ -71,12 +72,13 @@ class Sender:
 
     async def stop(self) -> None:
         """Sends under way are finished and written down; what has not begun is given back."""
-        self._stopping = True
+        self._stopping.set()
         unsent = [one.id for queue in self._queues.values() for one in _emptied(queue)]
         for name, channel in self._channels.items():
             for _ in range(channel.concurrency):
                 self._queues[name].put_nowait(None)
         await self._workers.drain(within=_DRAIN)
+        self._all_ended = True
         self._woken.set()
         await self._loops.drain(within=_DRAIN)
         if unsent:
@@ -122,7 +124,7 @@ class Sender:
 
     async def _write_down_for_ever(self) -> None:
         """One transaction for all that ended while the last one was committing."""
-        while not (self._stopping and not self._settled):
+        while self._settled or not self._all_ended:
             await self._woken.wait()
             self._woken.clear()
             batch, self._settled = self._settled, []
@@ -143,7 +145,7 @@ class Sender:
     # --- taking up ---
 
     async def _poll_for_ever(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             full = False
             try:
                 full = await self._poll()
@@ -151,7 +153,9 @@ class Sender:
                 log.warning("sender.waiting", error=type(down).__name__)
             except Exception:
                 log.exception("sender.poll_failed")
-            await asyncio.sleep(_POLL_BUSY if full else _POLL)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_BUSY if full else _POLL):
+                    await self._stopping.wait()
 
     async def _poll(self) -> bool:
         """Take up what is due; True when there may be more than there was room for."""

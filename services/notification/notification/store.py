@@ -172,7 +172,8 @@ def _settling(status: Status) -> sa.Update:
     table = notifications
     return (
         sa.update(table)
-        .where(table.c.id == sa.bindparam("key"), table.c.status.in_(before(status)))
+        # No IN: SQLAlchemy can't expand one when many rows are updated at once.
+        .where(table.c.id == sa.bindparam("key"), sa.or_(*(table.c.status == earlier for earlier in before(status))))
         .values(
             status=status,
             attempts=table.c.attempts + 1,

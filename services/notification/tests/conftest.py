@@ -14,13 +14,13 @@ import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from fastapi import FastAPI
 
+import notification
 from chassis import migrations
 from chassis.db import Database
 from chassis.ids import new_id
 from chassis.local import free_port
 from chassis.sidecar import Answer
 from chassis.testing.fake_sidecar import FakeSidecar
-import notification
 from notification.app import create_app
 from notification.channels.email import Email
 from notification.rendering import Templates

@@ -93,7 +93,9 @@ async def test_a_refused_message_is_final_only_with_a_5xx(email, inbox, message,
     assert isinstance(await email.send(message()), Delivered)
 
 
-@pytest.mark.parametrize("address", ["ada", "a b@example.com", "ada@example.com>\r\nRCPT TO:<eve@x.org", "a@b, c@d", ""])
+@pytest.mark.parametrize(
+    "address", ["ada", "a b@example.com", "ada@example.com>\r\nRCPT TO:<eve@x.org", "a@b, c@d", ""]
+)
 async def test_an_address_that_can_not_be_used_is_refused_before_a_word_is_said(email, inbox, message, address):
     assert await email.send(message(address=address)) == Refused("the address can't be used")
     assert inbox.sessions == 0
@@ -117,7 +119,7 @@ async def test_any_name_leaves_the_message_whole(email, inbox, message, name):
     mail = inbox.mails[0]
     assert mail["Bcc"] is None
     assert mail["Subject"] == outcome.subject
-    assert mail.get_body(("plain",)).get_content().startswith("Hello " + "\n".join(name.splitlines()))
+    assert mail.get_body(("plain",)).get_content().startswith("Hello " + name.replace("\r", "").replace("\n", "\r\n"))
     assert not mail.defects
     assert all(len(line) <= 78 for line in inbox.raw[0].splitlines())
 
@@ -137,8 +139,8 @@ def test_a_message_by_hand_reads_as_one_by_the_library():
     mail = BytesParser(_class=EmailMessage, policy=policy.default).parsebytes(raw)
     assert mail["Subject"] == "Grüße"
     assert mail["Date"].datetime == datetime(2025, 1, 1, tzinfo=UTC)
-    assert mail.get_body(("plain",)).get_content() == text
-    assert mail.get_body(("html",)).get_content() == html
+    assert mail.get_body(("plain",)).get_content().replace("\r\n", "\n") == text
+    assert mail.get_body(("html",)).get_content().replace("\r\n", "\n") == html
     assert b"\n" not in raw.replace(b"\r\n", b"")
 
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field
 from sqlalchemy.exc import IntegrityError
 
+from chassis.app import refused
 from chassis.auth import Caller, current_caller
 from chassis.ids import new_id
 from chassis.problems import DATABASE_DOWN, Invalid, Problem
@@ -41,6 +42,28 @@ log = structlog.get_logger()
 
 JSON = "application/json"
 CallerNow = Annotated[Caller, Depends(current_caller)]
+
+# For OpenAPI.
+_NO_ORDER = {404: "order-not-found"}
+_PLACED_HEADERS: dict[str, Any] = {
+    "Location": {"description": "The order's path", "required": True, "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "`true` when the key's order stood there already",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+}
+_PLACED: dict[int | str, dict[str, Any]] = {
+    201: {"description": "Confirmed", "headers": _PLACED_HEADERS},
+    202: {"model": Order, "description": "The outcome isn't known yet", "headers": _PLACED_HEADERS},
+}
+_NOT_PLACED = {
+    402: "payment-declined",
+    409: "out-of-stock, idempotency-in-flight",
+    422: "invalid-request, idempotency-mismatch",
+    503: "database-unavailable, sidecar-unavailable, statestore-unavailable; nothing was written",
+}
+_CANNOT_CANCEL = {404: "order-not-found", 409: "illegal-move"}
+_MOVED = {404: "order-not-found", 409: "illegal-move", 422: "invalid-request"}
 
 
 class CatalogPage(Shape):
@@ -147,7 +170,13 @@ def _catalog_routes(router: APIRouter, api: OrderApi) -> None:
 
 
 def _place_route(router: APIRouter, api: OrderApi) -> None:
-    @router.post("/orders", status_code=201, response_model=Order, responses={202: {"model": Order}}, tags=["orders"])
+    @router.post(
+        "/orders",
+        status_code=201,
+        response_model=Order,
+        responses=_PLACED | refused(_NOT_PLACED),
+        tags=["orders"],
+    )
     async def place_order(
         request: Request,
         caller: CallerNow,
@@ -164,7 +193,7 @@ def _place_route(router: APIRouter, api: OrderApi) -> None:
 
 
 def _read_routes(router: APIRouter, api: OrderApi) -> None:
-    @router.get("/orders", response_model=OrderPage, tags=["orders"])
+    @router.get("/orders", response_model=OrderPage, responses=refused({422: "invalid-request"}), tags=["orders"])
     async def list_orders(
         caller: CallerNow,
         status: Status | None = None,
@@ -181,11 +210,16 @@ def _read_routes(router: APIRouter, api: OrderApi) -> None:
         page = OrderPage(items=found[:limit], next=following)
         return Response(page.model_dump_json(by_alias=True), media_type=JSON)
 
-    @router.get("/orders/{order_id}", response_model=Order, tags=["orders"])
+    @router.get("/orders/{order_id}", response_model=Order, responses=refused(_NO_ORDER), tags=["orders"])
     async def get_order(caller: CallerNow, order_id: str) -> Response:
         return _shown(await api.stores.of(caller.tenant).get(order_id))
 
-    @router.get("/orders/{order_id}/timeline", response_model=list[TimelineEntry], tags=["orders"])
+    @router.get(
+        "/orders/{order_id}/timeline",
+        response_model=list[TimelineEntry],
+        responses=refused(_NO_ORDER),
+        tags=["orders"],
+    )
     async def get_timeline(caller: CallerNow, order_id: str) -> list[TimelineEntry]:
         await api.stores.of(caller.tenant).get(order_id)
         return await timeline_of(api.stores.db, order_id)
@@ -195,18 +229,23 @@ def _move_routes(router: APIRouter, api: OrderApi) -> None:
     def store(caller: Caller) -> OrderStore:
         return api.stores.of(caller.tenant)
 
-    @router.post("/orders/{order_id}/status", response_model=Order, tags=["orders"])
+    @router.post("/orders/{order_id}/status", response_model=Order, responses=refused(_MOVED), tags=["orders"])
     async def change_status(caller: CallerNow, order_id: str, body: StatusChange) -> Response:
         if body.status not in STAFF_MOVES:
             current = await store(caller).get(order_id)
             raise IllegalMove(current.status, "what was asked for; staff moves it to preparation, ready or delivered")
         return _shown(await store(caller).advance(order_id, Status(body.status)))
 
-    @router.post("/orders/{order_id}/ship", response_model=Order, tags=["orders"])
+    @router.post("/orders/{order_id}/ship", response_model=Order, responses=refused(_MOVED), tags=["orders"])
     async def ship_order(caller: CallerNow, order_id: str, body: Shipment) -> Response:
         return _shown(await store(caller).advance(order_id, Status.SHIPPED, tracking_number=body.tracking_number))
 
-    @router.post("/orders/{order_id}/cancel", response_model=Order, responses={202: {"model": Order}}, tags=["orders"])
+    @router.post(
+        "/orders/{order_id}/cancel",
+        response_model=Order,
+        responses={202: {"model": Order, "description": "Money is still to be settled"}} | refused(_CANNOT_CANCEL),
+        tags=["orders"],
+    )
     async def cancel_order(caller: CallerNow, order_id: str) -> Response:
         """200 once nothing is owed, 202 while money is still to be settled."""
         order = await api.cancel(caller, order_id)
@@ -248,6 +287,9 @@ def _encode_cursor(order_id: str) -> str:
 
 def _decode_cursor(cursor: str) -> str:
     try:
-        return str(uuid.UUID(bytes=base64.urlsafe_b64decode(cursor + "==")))
+        order_id = uuid.UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
     except (ValueError, binascii.Error):
-        raise Invalid("?cursor", "This cursor is not one of ours.") from None
+        order_id = None
+    if order_id is None or order_id.version != 7 or _encode_cursor(str(order_id)) != cursor:
+        raise Invalid("?cursor", "This cursor is not one of ours.")
+    return str(order_id)

@@ -121,7 +121,7 @@ def _assemble(settings: Settings, sidecar: Sidecar, runtime: WorkflowRuntime | N
         tasks=tasks,
         wait_seconds=settings.wait_seconds,
     )
-    processor = PendingOrderProcessor(system=SystemStore(db), stores=stores, steps=steps)
+    processor = PendingOrderProcessor(system=SystemStore(db), steps=steps)
     jobs = Jobs(sidecar=sidecar, leases=leases, jobs=(processor.job(),))
     return Parts(db=db, sidecar=sidecar, tasks=tasks, outbox=outbox, jobs=jobs, saga=saga, api=api, runtime=runtime)
 

@@ -5,12 +5,10 @@ from datetime import timedelta
 
 import structlog
 
-from chassis.ids import now
 from chassis.jobs import Job
-from chassis.sidecar import SidecarDown
 from order.saga import OrderRef
 from order.steps import Steps
-from order.store import DRIVER_LEASE, Stores, SystemStore
+from order.store import DRIVER_LEASE, SystemStore
 
 log = structlog.get_logger()
 
@@ -19,9 +17,8 @@ _BATCH = 200
 
 
 class PendingOrderProcessor:
-    def __init__(self, *, system: SystemStore, stores: Stores, steps: Steps) -> None:
+    def __init__(self, *, system: SystemStore, steps: Steps) -> None:
         self._system = system
-        self._stores = stores
         self._steps = steps
 
     def job(self) -> Job:
@@ -41,12 +38,6 @@ class PendingOrderProcessor:
 
         async def one(ref: OrderRef) -> None:
             async with places:
-                await self._take_over(ref)
+                await self._steps.hand_over(ref, "driver died")
 
         await asyncio.gather(*(one(ref) for ref in due))
-
-    async def _take_over(self, ref: OrderRef) -> None:
-        try:
-            await self._steps.hand_over(ref, "driver died")
-        except SidecarDown:  # nobody has it now: the next run must find it again
-            await self._stores.of(ref.tenant).postpone(ref.id, now())

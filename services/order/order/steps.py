@@ -7,7 +7,7 @@ import structlog
 
 from chassis.ids import now
 from chassis.saga import Performer, Run, StepRecord, Unknown
-from chassis.sidecar import Sidecar
+from chassis.sidecar import Sidecar, SidecarDown
 from order.clients import Payments
 from order.domain import GIVE_UP_AFTER
 from order.saga import Approved, Confirmed, Declined, GivenBack, OrderRef, Refunded, TooLate
@@ -79,12 +79,16 @@ class Steps:
         await self._stores.of(ref.tenant).write_timeline(ref.id, records)
 
     async def hand_over(self, ref: OrderRef, reason: str) -> None:
-        """From this process to the durable driver. Killed between the two lines, the processor does the second."""
+        """From this process to the durable driver. Killed between the two, the processor does the second."""
         store = self._stores.of(ref.tenant)
-        if await store.hand_over(ref.id):
-            log.warning("saga.handed_over", order_id=ref.id, reason=reason)
-            argument: dict[str, Any] = {"reference": ref.model_dump(mode="json"), "attempt": 0}
+        if not await store.hand_over(ref.id):
+            return
+        log.warning("saga.handed_over", order_id=ref.id, reason=reason)
+        argument: dict[str, Any] = {"reference": ref.model_dump(mode="json"), "attempt": 0}
+        try:
             await self._sidecar.start_workflow(WORKFLOW, instance_id(ref), argument)
+        except SidecarDown:  # nobody has it now: the processor's next run must find it
+            await store.postpone(ref.id, now())
 
     async def waiting(self, ref: OrderRef, delay: timedelta) -> None:
         """The durable driver sleeps; the processor shall only find it if it does not come back."""

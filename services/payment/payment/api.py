@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header
 from pydantic import Field
 
+from chassis.app import refused
 from chassis.events import Wire
 from payment.charges import Charges, WantedCharge
 from payment.currencies import exponent_of
@@ -17,13 +18,13 @@ from payment.refunds import Refunds, WantedRefund
 
 _PROVIDER = "a"
 
-Amount = Annotated[str, Field(pattern=r"^\d{1,15}(\.\d{1,4})?$", examples=["9.00"])]
-Key = Annotated[str, Field(min_length=1, max_length=255)]
+Amount = Annotated[str, Field(pattern=r"^\d{1,14}(\.\d{1,4})?$", examples=["9.00"])]
+Key = Annotated[str, Field(max_length=255, pattern=r"^[\x21-\x7e]+$")]  # it stands in a header
 Tenant = Annotated[str, Header(alias="X-Tenant-Id", min_length=1, max_length=64)]
 
 
 class ProcessPayment(Wire):
-    """`amount` is a decimal string. With `settleOnly` nothing is charged: it finds out what became of the key."""
+    """`amount` is a decimal string. `settleOnly` finds out what became of the key; from then on nothing is charged."""
 
     key: Key
     order_id: Annotated[str, Field(min_length=1, max_length=64)]
@@ -76,7 +77,7 @@ class PaymentApi:
             settle_only=request.settle_only,
         )
         charge, made = await self.charges.get_or_insert(tenant, wanted, _PROVIDER)
-        return _payment_result(await self.charge_driver.drive(charge, fresh=made, settle_only=request.settle_only))
+        return _payment_result(await self.charge_driver.drive(charge, fresh=made))
 
     async def refund(self, tenant: str, request: RefundPayment) -> RefundResult:
         charge = await self.charges.get(tenant, request.payment_id)
@@ -89,12 +90,21 @@ class PaymentApi:
 def routes(api: PaymentApi) -> APIRouter:
     router = APIRouter(tags=["invoked"])
 
-    @router.post("/process-payment")
+    @router.post("/process-payment", responses=refused({422: "invalid-request, idempotency-mismatch"}))
     async def process_payment(tenant: Tenant, body: ProcessPayment) -> PaymentResult:
         """Charge once per key. `processing` when it isn't known within 6 s; asking again joins or drives it on."""
         return await api.process(tenant, body)
 
-    @router.post("/refund-payment")
+    @router.post(
+        "/refund-payment",
+        responses=refused(
+            {
+                404: "payment-not-found",
+                409: "refund-exceeds-captured",
+                422: "invalid-request, idempotency-mismatch",
+            }
+        ),
+    )
     async def refund_payment(tenant: Tenant, body: RefundPayment) -> RefundResult:
         """Give back once per key, never more than was captured. A `failed` one is tried again when asked again."""
         return await api.refund(tenant, body)

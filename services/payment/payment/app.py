@@ -1,7 +1,7 @@
 """Assembles the payment service."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -57,9 +57,11 @@ class Parts:
     api: PaymentApi
 
 
-def create_app(settings: Settings, *, sidecar: Sidecar | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, *, sidecar: Sidecar | None = None, by_name: Mapping[str, Provider] | None = None
+) -> FastAPI:
     sidecar = sidecar or Sidecar(port=settings.dapr_http_port, source=SERVICE, api_token=settings.dapr_api_token)
-    parts = _assemble(settings, sidecar)
+    parts = assemble(settings, sidecar, by_name or providers(sidecar))
 
     async def sidecar_alive() -> None:
         parts.sidecar.require()
@@ -79,12 +81,12 @@ def create_app(settings: Settings, *, sidecar: Sidecar | None = None) -> FastAPI
     return app
 
 
-def _assemble(settings: Settings, sidecar: Sidecar) -> Parts:
+def assemble(settings: Settings, sidecar: Sidecar, by_name: Mapping[str, Provider]) -> Parts:
+    """Everything, connected to nothing yet. `by_name` are the providers, by the name that a row keeps."""
     db = Database(settings.database_url)
     tasks = Tasks()
     charges = Charges(db, Sealer.from_settings(settings.seal_keys, settings.seal_key_file))
     refunds = Refunds(db)
-    by_name = providers(sidecar)
     api = PaymentApi(
         charges=charges,
         refunds=refunds,
@@ -101,7 +103,9 @@ def _assemble(settings: Settings, sidecar: Sidecar) -> Parts:
     return Parts(db=db, sidecar=sidecar, tasks=tasks, jobs=jobs, api=api)
 
 
-def _charge_driver(settings: Settings, charges: Charges, by_name: dict[str, Provider], tasks: Tasks) -> Driver[Charge]:
+def _charge_driver(
+    settings: Settings, charges: Charges, by_name: Mapping[str, Provider], tasks: Tasks
+) -> Driver[Charge]:
     return Driver(
         kind="charge",
         attempts=charges.attempts,
@@ -114,7 +118,7 @@ def _charge_driver(settings: Settings, charges: Charges, by_name: dict[str, Prov
 
 
 def _refund_driver(
-    settings: Settings, charges: Charges, refunds: Refunds, by_name: dict[str, Provider], tasks: Tasks
+    settings: Settings, charges: Charges, refunds: Refunds, by_name: Mapping[str, Provider], tasks: Tasks
 ) -> Driver[Refund]:
     async def post(refund: Refund) -> Outcome:
         charge = await charges.get(refund.tenant, refund.payment_id)
@@ -148,6 +152,8 @@ async def _running(settings: Settings, parts: Parts) -> AsyncGenerator[None]:
         yield
     finally:
         await parts.jobs.stop()
+        await parts.api.charge_driver.stop()
+        await parts.api.refund_driver.stop()
         await parts.tasks.drain(within=_DRAIN_SECONDS)
         await parts.sidecar.stop()
         await parts.db.stop()

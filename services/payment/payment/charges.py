@@ -37,7 +37,8 @@ class Charges:
 
     async def get_or_insert(self, tenant: str, wanted: WantedCharge, provider: str) -> tuple[Charge, bool]:
         """The key's charge, and whether this call made it: `processing` and claimed, or, for a settlement of nothing,
-        final `failed`, so that whoever comes later with the key is not charged either."""
+        final `failed`, so that whoever comes later with the key is not charged either. An open one that is settled is
+        given up: nobody posts it again."""
         row = self._new(tenant, wanted, provider)
 
         def work(conn: sa.Connection) -> tuple[sa.RowMapping, bool]:
@@ -45,13 +46,15 @@ class Charges:
             if (made := conn.execute(insert).mappings().one_or_none()) is not None:
                 return made, True
             mine = (payments.c.tenant == tenant, payments.c.key == wanted.key)
-            return conn.execute(sa.select(payments).where(*mine)).mappings().one(), False
+            known = conn.execute(sa.select(payments).where(*mine)).mappings().one()
+            if any(known[name] != getattr(wanted, name) for name in ("order_id", "amount", "currency")):
+                raise KeyMismatch
+            if wanted.settle_only:
+                conn.execute(sa.update(payments).where(*mine).values(given_up=True))
+            return known, False
 
         found, made = await self.db.write(work)
-        charge = self.parse(found)
-        if (charge.order_id, charge.amount, charge.currency) != (wanted.order_id, wanted.amount, wanted.currency):
-            raise KeyMismatch
-        return charge, made
+        return self.parse(found), made
 
     async def get(self, tenant: str, payment_id: str) -> Charge:
         query = sa.select(payments).where(payments.c.tenant == tenant, payments.c.id == payment_id)

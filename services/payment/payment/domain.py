@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -107,6 +107,7 @@ class Charge(Value):
     provider: str
     transaction_id: str | None
     reason: str | None
+    given_up: bool
     attempts: int
     created_at: datetime
     first_posted_at: datetime | None
@@ -127,6 +128,7 @@ class Refund(Value):
     amount: int
     status: RefundStatus
     reason: str | None
+    given_up: Literal[False] = False  # a refund is owed until it is given
     attempts: int
     created_at: datetime
     first_posted_at: datetime | None
@@ -140,6 +142,8 @@ class Refund(Value):
 
 
 def may_post(attempt: Charge | Refund, *, at: datetime) -> bool:
+    if attempt.given_up:
+        return False
     return attempt.first_posted_at is None or at - attempt.first_posted_at < POST_AGAIN_FOR
 
 

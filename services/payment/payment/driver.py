@@ -40,17 +40,22 @@ class Driver(Generic[A]):
 
     def __post_init__(self) -> None:
         self._driven: dict[str, asyncio.Task[Any]] = {}
+        self._timers = Tasks()
 
-    async def drive(self, attempt: A, *, fresh: bool, settle_only: bool = False) -> A:
+    async def drive(self, attempt: A, *, fresh: bool) -> A:
         """The attempt as it is once it is final, or once `answer_seconds` have passed; driving goes on by itself.
 
         `fresh` says that this caller has just made the row, and so holds its claim.
         """
         if attempt.final:
             return attempt
-        driving = self._drive_on(attempt.id, attempt if fresh else None, settle_only=settle_only)
+        driving = self._drive_on(attempt.id, attempt if fresh else None)
         await asyncio.wait({driving}, timeout=self.answer_seconds)
         return await self.attempts.get(attempt.id)
+
+    async def stop(self) -> None:
+        """Forget the timers; what they were to drive is due in its row. Drives under way are the tasks' to drain."""
+        await self._timers.drain(within=0)
 
     async def sweep(self) -> None:
         """Drive every row whose check is due; alert when one has been unknown for a day."""
@@ -58,28 +63,33 @@ class Driver(Generic[A]):
 
         async def one(attempt_id: str) -> None:
             async with places:
-                await self._drive_on(attempt_id, None, settle_only=False)
+                await self._drive_on(attempt_id, None)
 
-        await asyncio.gather(*(one(attempt_id) for attempt_id in await self.attempts.due(limit=_BATCH)))
+        due = await self.attempts.due(limit=_BATCH)
+        await asyncio.gather(*map(one, due), return_exceptions=True)  # a failed drive is logged, and stops no other
         if overdue := await self.attempts.overdue():
             log.error("outcome.unknown_for_a_day", kind=self.kind, count=overdue)
 
-    def _drive_on(self, attempt_id: str, claimed: A | None, *, settle_only: bool) -> asyncio.Task[Any]:
-        """The running drive of this process, or a new one."""
-        if (running := self._driven.get(attempt_id)) is not None:
+    def _drive_on(self, attempt_id: str, claimed: A | None) -> asyncio.Task[Any]:
+        """The running drive of this process, or a new one. Who comes with the claim only finds watchers, and drives."""
+        if claimed is None and (running := self._driven.get(attempt_id)) is not None:
             return running
-        work = self._once(attempt_id, claimed, settle_only=settle_only)
+        work = self._once(attempt_id, claimed)
         task = self._driven[attempt_id] = self.tasks.spawn(work, name=f"{self.kind}.{attempt_id}")
-        task.add_done_callback(lambda _done: self._driven.pop(attempt_id, None))
+        task.add_done_callback(lambda done: self._forget(attempt_id, done))
         return task
 
-    async def _once(self, attempt_id: str, claimed: A | None, *, settle_only: bool) -> None:
+    def _forget(self, attempt_id: str, done: asyncio.Task[Any]) -> None:
+        if self._driven.get(attempt_id) is done:
+            del self._driven[attempt_id]
+
+    async def _once(self, attempt_id: str, claimed: A | None) -> None:
         fresh = claimed is not None
         attempt = claimed or await self.attempts.claim(attempt_id)
         if attempt is None:
             return await self._watch(attempt_id)
         with continued(attempt.traceparent), tracer.start_as_current_span(f"{self.kind}.drive"):
-            outcome = await self._ask(attempt, fresh=fresh, settle_only=settle_only)
+            outcome = await self._ask(attempt, fresh=fresh)
             if not isinstance(outcome, Unknown):
                 await self.settle(attempt, outcome)
                 log.info(f"{self.kind}.settled", attempt_id=attempt_id, outcome=type(outcome).__name__)  # noqa: G004
@@ -87,7 +97,7 @@ class Driver(Generic[A]):
             delay = await self.attempts.still_unknown(attempt)
             log.warning(f"{self.kind}.unknown", attempt_id=attempt_id, reason=outcome.reason)  # noqa: G004
         if delay <= _TIMER_UP_TO:
-            self.tasks.spawn(self._later(attempt_id, delay), name=f"{self.kind}.timer")
+            self._timers.spawn(self._later(attempt_id, delay), name=f"{self.kind}.timer")
         return None
 
     async def _watch(self, attempt_id: str) -> None:
@@ -99,15 +109,15 @@ class Driver(Generic[A]):
 
     async def _later(self, attempt_id: str, delay: timedelta) -> None:
         await asyncio.sleep(delay.total_seconds())
-        self._drive_on(attempt_id, None, settle_only=False)
+        self._drive_on(attempt_id, None)
 
-    async def _ask(self, attempt: A, *, fresh: bool, settle_only: bool) -> Outcome:
+    async def _ask(self, attempt: A, *, fresh: bool) -> Outcome:
         if not fresh:
             asked_at = now()
             known = await self.look_up(attempt)
             if not isinstance(known, Absent):
                 return known
-            if settle_only or not may_post(attempt, at=asked_at):
+            if not may_post(attempt, at=asked_at):
                 proven = proves_absence(attempt, at=asked_at)
                 return Refused(reason="never processed") if proven else Unknown(reason="not at the provider yet")
             attempt = await self.attempts.posting(attempt)

@@ -112,6 +112,8 @@ def _begin_again(conn: sa.Connection, failed: Refund) -> Refund | None:
 
 
 def _tell_payment(conn: sa.Connection, payment_id: str) -> None:
+    # Locked first: on PostgreSQL two refunds settling at once would each miss the other in their sums.
+    conn.execute(sa.select(payments.c.id).where(payments.c.id == payment_id).with_for_update())
     succeeded = (refunds.c.payment_id == payment_id, refunds.c.status == RefundStatus.SUCCEEDED)
     given_back = sa.select(sa.func.sum(refunds.c.amount)).where(*succeeded).scalar_subquery()
     status = sa.case((given_back >= payments.c.amount, Status.REFUNDED.value), else_=Status.PARTIALLY_REFUNDED.value)

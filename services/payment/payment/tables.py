@@ -23,6 +23,7 @@ payments = sa.Table(
     sa.Column("provider", sa.String(16), nullable=False),
     sa.Column("transaction_id", sa.String(128)),
     sa.Column("reason", sa.String(255)),
+    sa.Column("given_up", sa.Boolean, nullable=False, server_default=sa.false()),  # only looked up from then on
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("traceparent", sa.String(64), nullable=False),
     sa.Column("created_at", Timestamp, nullable=False),

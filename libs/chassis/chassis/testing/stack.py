@@ -3,6 +3,7 @@
 Nothing is shared with a run by hand or with another stack on the machine, not even names; nothing outlives it.
 """
 
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -132,13 +133,28 @@ class Stack:
 
     def memory(self) -> dict[str, int]:
         """Resident bytes of each running process, by name: the app ids, `<app id>.sidecar`, redis and so on."""
-        running = {name: process for name, process in self._processes.started.items() if not self._has_ended(name)}
-        return {name: psutil.Process(process.pid).memory_info().rss for name, process in running.items()}
+        return {name: process.memory_info().rss for name, process in self._running().items()}
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """User and system time of each running process since its start."""
+        spent = {name: process.cpu_times() for name, process in self._running().items()}
+        return {name: times.user + times.system for name, times in spent.items()}
+
+    def _running(self) -> dict[str, psutil.Process]:
+        alive = {name: one for name, one in self._processes.started.items() if not self._has_ended(name)}
+        return {name: psutil.Process(one.pid) for name, one in alive.items()}
 
     # --- apps ---
 
     def kill_app(self, app_id: str) -> None:
         self._processes.stop(app_id, kill=True)
+
+    def freeze_app(self, app_id: str) -> None:
+        """SIGSTOP: it holds its connections and does nothing, until `thaw_app` or `kill_app`."""
+        self._processes.started[app_id].send_signal(signal.SIGSTOP)
+
+    def thaw_app(self, app_id: str) -> None:
+        self._processes.started[app_id].send_signal(signal.SIGCONT)
 
     def stop_app(self, app_id: str) -> None:
         self._processes.stop(app_id)

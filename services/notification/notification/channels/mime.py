@@ -34,7 +34,7 @@ def compose(
         "Message-ID": f"<{message_id}@brewline>",
         **extra,
         "MIME-Version": "1.0",
-        "Content-Type": f'multipart/alternative; boundary="{boundary}"',
+        "Content-Type": f'multipart/alternative;{_LINE} boundary="{boundary}"',
     }
     headers = _LINE.join(f"{name}: {_checked(value)}" for name, value in head.items() if value)
     parts = [_part("plain", text), _part("html", html)]
@@ -44,8 +44,9 @@ def compose(
 
 def _part(kind: str, content: str) -> bytes:
     head = f"Content-Type: text/{kind}; charset=utf-8{_LINE}Content-Transfer-Encoding: quoted-printable{_LINE}{_LINE}"
-    lines = _LINE.join(content.splitlines()) + _LINE
-    return head.encode() + binascii.b2a_qp(lines.encode(errors="replace"), istext=True)
+    lines = content.replace(_LINE, "\n").replace("\r", "\n").replace("\n", _LINE)
+    # The line break before a boundary is the boundary's own.
+    return head.encode() + binascii.b2a_qp(lines.encode(), istext=True) + _LINE.encode()
 
 
 def _words(subject: str) -> str:

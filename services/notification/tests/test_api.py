@@ -1,0 +1,218 @@
+import asyncio
+import re
+
+import pytest
+
+from chassis.testing import eventually
+from notification.domain import ChannelName
+
+ITEM = {
+    "id", "eventId", "recipientId", "channel", "template", "status", "subject", "orderId", "attempts", "error",
+    "createdAt", "sentAt",
+}  # fmt: skip
+
+
+async def deliver(client, *bodies):
+    for body in bodies:
+        assert (await client.post("/events/orders", json=body)).json() == {"status": "SUCCESS"}
+
+
+async def listed(client, **query):
+    answer = await client.get("/api/v1/notifications", params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_an_event_ends_in_the_inbox_and_in_the_history(client, inbox, sidecar, event):
+    told = event("order.status-changed.v1", status="ready", version=4, traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+    await deliver(client, told, told)
+
+    async def sent():
+        items = (await listed(client))["items"]
+        return items if [item["status"] for item in items] == ["sent", "sent"] else None
+
+    push, email = await eventually(sent, within=3, every=0.01)
+    assert set(email) == ITEM
+    assert (email["channel"], email["subject"]) == ("email", "Ada, your order is ready")
+    assert (push["channel"], push["subject"], push["recipientId"]) == ("push", None, "c-1")
+    assert [mail["Message-ID"] for mail in inbox.mails] == [f"<{email['id']}@brewline>"]
+    assert inbox.mails[0]["traceparent"].split("-")[1] == "a" * 32
+    assert [body["status"] for _, body in sidecar.invoked] == ["prepared"]
+    assert (await client.get(f"/api/v1/notifications/{email['id']}")).json() == email
+
+
+async def test_what_was_not_sent_is_sent_after_a_restart(running, inbox, mail_server, event):
+    await mail_server.stop()
+    async with running() as client:
+        await deliver(client, event())
+        await eventually(lambda: _attempted(client), within=3, every=0.01)
+    await mail_server.start()
+    async with running() as client:
+        await eventually(lambda: inbox.mails, within=5)
+
+
+async def _attempted(client):
+    return (await listed(client))["items"][0]["attempts"]
+
+
+@pytest.fixture
+async def five(client, event):
+    for number in range(5):
+        customer = {"id": f"c-{number % 2}", "name": "Ada", "email": "ada@example.com"}
+        await deliver(client, event(orderId=f"o-{number}", customer=customer))
+    return client
+
+
+async def test_pages_are_newest_first_by_number_and_by_cursor(five):
+    first = await listed(five, pageSize=2)
+    assert [item["orderId"] for item in first["items"]] == ["o-4", "o-3"]
+    second = await listed(five, pageSize=2, cursor=first["next"])
+    assert [item["orderId"] for item in second["items"]] == ["o-2", "o-1"]
+    assert [item["orderId"] for item in (await listed(five, pageSize=2, page=2))["items"]] == ["o-2", "o-1"]
+    last = await listed(five, pageSize=2, cursor=second["next"])
+    assert [item["orderId"] for item in last["items"]] == ["o-0"]
+    assert last["next"] is None
+    assert await listed(five, page=9) == {"items": [], "next": None}
+
+
+async def test_a_cursor_holds_its_place_while_news_arrive(five, event):
+    first = await listed(five, pageSize=2)
+    await deliver(five, event(orderId="o-new"))
+    second = await listed(five, pageSize=2, cursor=first["next"])
+    assert [item["orderId"] for item in second["items"]] == ["o-2", "o-1"]
+
+
+async def test_filters_narrow_the_list(five):
+    assert len((await listed(five, recipientId="c-1"))["items"]) == 2
+    assert [item["orderId"] for item in (await listed(five, orderId="o-3"))["items"]] == ["o-3"]
+    assert (await listed(five, channel=ChannelName.PUSH))["items"] == []
+    middle = (await listed(five, orderId="o-2"))["items"][0]["createdAt"]
+    assert len((await listed(five, **{"from": middle}))["items"]) == 3
+    assert len((await listed(five, to=middle))["items"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("page=-1", "?page"),
+        ("page=0", "?page"),
+        ("page=x", "?page"),
+        ("page=99999999999999999999", "?page"),
+        ("pageSize=0", "?pageSize"),
+        ("pageSize=101", "?pageSize"),
+        ("cursor=nonsense", "?cursor"),
+        ("cursor=0199f7b5-7a3e-7cc0-9d5f-3d9f1f6f0a01&page=2", "?page"),
+        ("channel=pigeon", "?channel"),
+        ("from=yesterday", "?from"),
+        ("to=2025-01-01T00:00:00", "?to"),
+        ("from=0001-01-01T00:00:00%2B14:00", "?from"),
+        ("recipientId=%00", "?recipientId"),
+    ],
+)
+async def test_a_bad_query_is_a_problem_that_names_it(client, query, pointer):
+    answer = await client.get(f"/api/v1/notifications?{query}")
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/notifications/none", "/api/v1/notifications/%F0%9F%8D%B5"])
+async def test_an_unknown_notification_is_a_404(client, path):
+    answer = await client.get(path)
+    assert (answer.status_code, answer.json()["errorType"]) == (404, "notification-not-found")
+
+
+# --- dead letters ---
+
+
+async def letters(client):
+    return (await client.get("/api/v1/dead-letters")).json()["items"]
+
+
+async def test_a_dead_letter_is_kept_once_and_can_be_replayed(client, sidecar, event):
+    poison = event(version=0) | {"pubsubname": "pubsub"}
+    for _ in range(2):
+        assert (await client.post("/events/dead", json=poison)).json() == {"status": "SUCCESS"}
+    (letter,) = await letters(client)
+    assert (letter["topic"], letter["eventId"], letter["replayedAt"]) == ("orders", poison["id"], None)
+    answer = await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")
+    assert answer.status_code == 200
+    assert answer.json()["replayedAt"]
+    assert sidecar.published == [{key: poison[key] for key in poison if key not in {"topic", "pubsubname"}}]
+
+
+async def test_one_that_dies_again_after_its_replay_waits_again(client, event):
+    poison = event(version=0)
+    await client.post("/events/dead", json=poison)
+    await client.post(f"/api/v1/dead-letters/{(await letters(client))[0]['id']}/replay")
+    await client.post("/events/dead", json=poison)
+    (letter,) = await letters(client)
+    assert letter["replayedAt"] is None
+
+
+async def test_garbage_is_kept_and_can_not_be_replayed(client):
+    for _ in range(2):
+        assert (await client.post("/events/dead", content=b"\xff\xfe")).json() == {"status": "SUCCESS"}
+    (letter,) = await letters(client)
+    answer = await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")
+    assert (answer.status_code, answer.json()["errorType"]) == (409, "not-replayable")
+
+
+async def test_a_replay_without_a_broker_is_a_503_and_can_be_repeated(client, sidecar, event):
+    await client.post("/events/dead", json=event(version=0))
+    (letter,) = await letters(client)
+    sidecar.alive = False
+    assert (await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")).status_code == 503
+    assert (await letters(client))[0]["replayedAt"] is None
+
+
+async def test_an_unknown_dead_letter_is_a_404(client):
+    answer = await client.post("/api/v1/dead-letters/none/replay")
+    assert (answer.status_code, answer.json()["errorType"]) == (404, "dead-letter-not-found")
+
+
+# --- as a whole ---
+
+
+async def test_a_poison_event_is_dropped_over_http(client, event):
+    assert (await client.post("/events/orders", json=event(version=0))).json() == {"status": "DROP"}
+
+
+async def test_without_mail_or_sidecar_it_is_ready_and_degraded(client, mail_server, sidecar):
+    assert (await client.get("/health")).json()["status"] == "Healthy"
+    await mail_server.stop()
+    sidecar.alive = False
+    health = (await client.get("/health")).json()
+    assert health["status"] == "Degraded"
+    assert {name: check["up"] for name, check in health["checks"].items()} == {
+        "database": True,
+        "sidecar": False,
+        "smtp": False,
+    }
+    assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_the_api_is_described_in_full(client):
+    document = (await client.get("/openapi.json")).json()
+    paths = {path for path in document["paths"] if path.startswith("/api")}
+    assert paths == {
+        "/api/v1/notifications",
+        "/api/v1/notifications/{notification_id}",
+        "/api/v1/dead-letters",
+        "/api/v1/dead-letters/{letter_id}/replay",
+    }
+    assert set(document["components"]["schemas"]["NotificationView"]["properties"]) == ITEM
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    names = {parameter["name"] for parameter in document["paths"]["/api/v1/notifications"]["get"]["parameters"]}
+    assert names == {"recipientId", "channel", "orderId", "from", "to", "page", "pageSize", "cursor"}
+
+
+async def test_no_log_line_holds_a_name_or_an_address(client, inbox, event, capsys):
+    inbox.rcpt = ["550 no such user ada@example.com"]
+    await deliver(client, event())
+    await client.post("/events/orders", json=event(version=0))
+    await client.post("/events/dead", json=event(version=0))
+    await asyncio.sleep(0.1)
+    logged = capsys.readouterr().out
+    assert "notification.not_sent" in logged
+    assert not re.search(r"ada|example\.com", logged, re.IGNORECASE)

@@ -1,0 +1,60 @@
+"""What is set from outside, and that the migrations build what the code expects."""
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from pydantic import ValidationError
+
+import order
+from chassis import migrations
+from chassis.db import Database
+from order import tables
+from order.app import load_catalog
+from order.settings import Settings
+
+
+def test_the_migrations_build_exactly_the_tables_in_code(database_url: str):
+    engine = sa.create_engine(database_url, poolclass=sa.pool.NullPool)
+    with engine.connect() as conn:
+        assert compare_metadata(MigrationContext.configure(conn), tables.metadata) == []
+
+
+def test_migrating_again_changes_nothing(database_url: str):
+    migrations.upgrade(database_url, order, tables.metadata)
+
+
+def test_the_ports_are_the_contracts():
+    settings = Settings()
+
+    assert (settings.app_port, settings.dapr_http_port, settings.host) == (8001, 3501, "127.0.0.1")
+    assert settings.wait_seconds == 5.0
+
+
+def test_everything_can_be_set_from_the_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("APP_PORT", "9001")
+    monkeypatch.setenv("DAPR_HTTP_PORT", "9501")
+    monkeypatch.setenv("ORDER_DATABASE_URL", "postgresql://db/orders")
+    monkeypatch.setenv("ORDER_SEAL_KEYS", "a-key")
+    monkeypatch.setenv("ORDER_CATALOG_FILE", "/etc/catalog.json")
+
+    settings = Settings()
+
+    assert (settings.app_port, settings.dapr_http_port) == (9001, 9501)
+    assert settings.catalog_file == Path("/etc/catalog.json")
+    assert not Database(settings.database_url).exclusive
+    assert "a-key" not in repr(settings)
+
+
+def test_settings_never_change():
+    with pytest.raises(ValidationError):
+        Settings().app_port = 1  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_shipped_catalog_has_the_contracts_sample():
+    catalog = load_catalog(None)
+
+    latte = next(product for product in catalog.products() if product.sku == "latte")
+    assert "vanilla" in [variation.name for variation in latte.variations]

@@ -1,0 +1,314 @@
+"""The saga's side effects, and both its drivers, against a payment that has a memory."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from chassis.db import Database
+from chassis.ids import now
+from chassis.saga import HandedOver, Run, Saga, Unknown
+from chassis.sidecar import Answer
+from chassis.tasks import Tasks
+from chassis.testing.fake_sidecar import FakeSidecar
+from order.clients import Payments
+from order.domain import GIVE_UP_AFTER, Money
+from order.processor import PendingOrderProcessor
+from order.saga import Approved, Confirmed, Declined, GivenBack, OrderRef, Refunded, TooLate, fulfil_order
+from order.steps import Steps
+from order.store import Stores, SystemStore
+from order.tables import orders
+from order.timeline import timeline_of
+from order.workflow import WORKFLOW, instance_id
+
+Placed = Callable[..., Awaitable[OrderRef]]
+Left = Callable[[str], int | None]
+Rows = Callable[[str], list[Any]]
+PAID = Approved(payment_id="p-1", transaction_id="tx-1")
+PROCESS, REFUND = "payment-service/process-payment", "payment-service/refund-payment"
+
+
+def run() -> Run:
+    """A drive under way, as the steps get it."""
+    return Run(saga=WORKFLOW, reference=None)
+
+
+@pytest.fixture
+def steps(stores: Stores, sidecar: FakeSidecar) -> Steps:
+    return Steps(stores=stores, payments=Payments(sidecar), sidecar=sidecar)
+
+
+@pytest.fixture
+def saga(steps: Steps) -> Saga[OrderRef]:
+    return Saga(
+        name=WORKFLOW,
+        story=fulfil_order,
+        reference=OrderRef,
+        performers=steps.performers(),
+        flush=steps.flush,
+        hand_over=steps.hand_over,
+        waiting=steps.waiting,
+        tasks=Tasks(),
+        skipped_by_compensation=("confirm",),
+    )
+
+
+async def change(db: Database, ref: OrderRef, **values: Any) -> None:
+    await db.write(lambda conn: conn.execute(sa.update(orders).where(orders.c.id == ref.id).values(values)))
+
+
+async def test_a_charge_names_its_key_the_total_and_the_token(steps: Steps, placed: Placed, sidecar: FakeSidecar):
+    ref = await placed("latte", 2)
+
+    assert await steps.charge(ref, None, run()) == PAID
+
+    [(target, body)] = sidecar.invoked
+    assert target == PROCESS
+    assert body == {
+        "key": f"{ref.id}:charge",
+        "orderId": ref.id,
+        "amount": "8.00",
+        "currency": "USD",
+        "paymentMethod": "credit_card",
+        "cardToken": "tok_ok",
+        "description": f"Order {ref.id}",
+        "settleOnly": False,
+    }
+
+
+async def test_a_cancelled_order_is_only_settled_and_its_token_is_gone(
+    steps: Steps, stores: Stores, placed: Placed, sidecar: FakeSidecar
+):
+    ref = await placed()
+    await stores.of("default").cancel(ref.id)
+
+    outcome = await steps.charge(ref, None, run())
+
+    assert isinstance(outcome, Declined)
+    assert (sidecar.invoked[0][1]["settleOnly"], sidecar.invoked[0][1]["cardToken"]) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (
+            Answer(status=200, data={"status": "succeeded", "paymentId": "p-1", "transactionId": "tx-1"}),
+            PAID,
+        ),
+        (
+            Answer(status=200, data={"status": "declined", "paymentId": "p-1", "errorMessage": "no funds"}),
+            Declined(status="declined", payment_id="p-1", reason="no funds"),
+        ),
+        (
+            Answer(status=200, data={"status": "failed", "paymentId": "p-1", "errorMessage": None}),
+            Declined(status="failed", payment_id="p-1", reason="failed"),
+        ),
+        (Answer(status=200, data={"status": "processing", "paymentId": "p-1"}), Unknown(reason="processing")),
+        (Answer(status=200, data=None), Unknown(reason="no answer from payment")),
+        (Answer(status=200, data={"success": True}), Unknown(reason="no answer from payment")),
+        (Answer(status=200, data={"status": "succeeded"}), Unknown(reason="succeeded")),
+        (Answer(status=500, data={"errorCode": "ERR_DIRECT_INVOKE"}), Unknown(reason="no answer from payment")),
+        (Answer(status=422, data={"status": "declined", "paymentId": "p"}), Unknown(reason="no answer from payment")),
+    ],
+)
+async def test_only_a_final_answer_in_a_200_is_final(sidecar: FakeSidecar, answer: Answer, expected: Any):
+    sidecar.answers[PROCESS] = answer
+
+    outcome = await Payments(sidecar).charge(
+        tenant="default",
+        order_id="o-1",
+        total=Money.model_validate({"amount": "4.00", "currency": "USD"}),
+        method="credit_card",
+        card_token="tok_ok",
+        settle_only=False,
+    )
+
+    assert outcome == expected
+
+
+async def test_a_sidecar_that_is_down_makes_the_outcome_unknown(steps: Steps, placed: Placed, sidecar: FakeSidecar):
+    ref = await placed()
+    sidecar.alive = False
+
+    assert isinstance(await steps.charge(ref, None, run()), Unknown)
+    assert isinstance(await steps.refund(ref, PAID, run()), Unknown)
+
+
+async def test_after_a_day_without_an_answer_the_order_is_given_up_and_stays_unknown(
+    steps: Steps, placed: Placed, sidecar: FakeSidecar, db: Database, rows: Rows
+):
+    ref = await placed(token="tok_unknown")
+    await change(db, ref, created_at=now() - GIVE_UP_AFTER - timedelta(seconds=1))
+
+    assert isinstance(await steps.charge(ref, None, run()), Unknown)
+
+    [row] = rows("SELECT * FROM orders")
+    assert (row.status, row.payment_status) == ("payment_failed", "processing")
+    assert rows("SELECT available FROM stock") == [(5,)]
+    assert isinstance(await steps.charge(ref, None, run()), Approved), "found out by settling"
+    assert sidecar.invoked[-1][1]["settleOnly"]
+
+
+async def test_before_a_day_an_unknown_outcome_changes_nothing(steps: Steps, placed: Placed, db: Database, rows: Rows):
+    ref = await placed(token="tok_unknown")
+    await change(db, ref, created_at=now() - GIVE_UP_AFTER + timedelta(minutes=1))
+
+    await steps.charge(ref, None, run())
+
+    assert rows("SELECT * FROM orders")[0].status == "pending_payment"
+
+
+async def test_confirm_says_too_late_when_the_order_is_cancelled(steps: Steps, stores: Stores, placed: Placed):
+    ref = await placed()
+    assert await steps.confirm(ref, PAID, run()) == Confirmed()
+
+    other = await placed()
+    await stores.of("default").cancel(other.id)
+    assert await steps.confirm(other, PAID, run()) == TooLate()
+
+
+async def test_a_refund_names_its_key_and_is_asked_for_once(
+    steps: Steps, stores: Stores, placed: Placed, sidecar: FakeSidecar
+):
+    ref = await placed("latte", 2)
+    await stores.of("default").cancel(ref.id)
+
+    assert await steps.refund(ref, PAID, run()) == Refunded()
+    assert await steps.refund(ref, PAID, run()) == Refunded()
+
+    assert sidecar.invoked == [(REFUND, {"key": f"{ref.id}:refund", "paymentId": "p-1", "amount": "8.00"})]
+
+
+@pytest.mark.parametrize("status", ["processing", "failed"])
+async def test_a_refund_that_is_not_through_stays_owed(
+    steps: Steps, stores: Stores, placed: Placed, sidecar: FakeSidecar, status: str
+):
+    ref = await placed()
+    await stores.of("default").cancel(ref.id)
+    sidecar.answers[REFUND] = Answer(status=200, data={"status": status})
+
+    assert await steps.refund(ref, PAID, run()) == Unknown(reason=f"refund {status}")
+
+    assert (await stores.of("default").get(ref.id)).payment.status == "refund_pending"
+    assert await stores.of("default").hand_over(ref.id), "somebody is still to look at it"
+
+
+async def test_the_inline_driver_confirms_and_leaves_its_timeline(saga: Saga[OrderRef], placed: Placed, db: Database):
+    ref = await placed()
+
+    assert await saga.run_inline(ref) == Confirmed()
+
+    lines = await timeline_of(db, ref.id)
+    assert [(line.step, line.phase, line.status, line.attempts) for line in lines] == [
+        ("place", "given", "completed", 1),
+        ("charge", "when", "completed", 1),
+        ("confirm", "then", "completed", 1),
+    ]
+
+
+async def test_a_declined_card_releases_the_stock_and_skips_the_confirmation(
+    saga: Saga[OrderRef], placed: Placed, db: Database, left: Left
+):
+    ref = await placed("latte", 2, token="tok_declined")
+
+    assert isinstance(await saga.run_inline(ref), GivenBack)
+
+    assert left("latte") == 5
+    lines = {line.step: line for line in await timeline_of(db, ref.id)}
+    assert (lines["confirm"].status, lines["confirm"].attempts) == ("skipped", 0)
+    assert (lines["give_back"].phase, lines["give_back"].status) == ("compensation", "completed")
+
+
+async def test_driven_twice_it_charges_once_and_ends_the_same(
+    saga: Saga[OrderRef], placed: Placed, rows: Rows, sidecar: FakeSidecar
+):
+    ref = await placed()
+
+    assert await saga.run_inline(ref) == await saga.run_inline(ref) == Confirmed()
+
+    assert {body["key"] for _, body in sidecar.invoked} == {f"{ref.id}:charge"}
+    assert [row.type for row in rows("SELECT * FROM outbox")] == ["order.created.v1", "order.confirmed.v1"]
+
+
+async def test_an_unknown_outcome_is_handed_over_to_the_workflow(
+    saga: Saga[OrderRef], placed: Placed, rows: Rows, sidecar: FakeSidecar, db: Database
+):
+    ref = await placed(token="tok_unknown")
+
+    assert await saga.run_inline(ref) == HandedOver("processing")
+
+    name, argument = sidecar.workflows[instance_id(ref)]
+    assert (name, argument["attempt"], argument["reference"]["id"]) == (WORKFLOW, 0, ref.id)
+    assert "tok_" not in str(argument)
+    [row] = rows("SELECT * FROM orders")
+    assert (row.status, row.lease_until) == ("pending_payment", None)
+    assert row.due_at is not None
+    assert [(line.step, line.status) for line in await timeline_of(db, ref.id)][-1] == ("charge", "unknown")
+
+
+async def test_a_durable_step_charges_counts_its_attempt_and_keeps_the_sweep_away(
+    saga: Saga[OrderRef], placed: Placed, db: Database, sidecar: FakeSidecar
+):
+    ref = await placed(token="tok_unknown")
+    await saga.run_inline(ref)
+    sidecar.answers[PROCESS] = Answer(status=200, data={"status": "processing"})
+    call = {"reference": ref.model_dump(mode="json"), "step": "charge", "argument": None, "phase": "when"}
+
+    answer = await saga.perform_durably({**call, "attempt": 3})
+
+    assert answer["kind"] == "unknown"
+    row = await db.read(lambda conn: conn.execute(sa.select(orders)).one())
+    assert timedelta(seconds=75) < row.due_at - now() <= timedelta(seconds=80), "60 s past its timer of 20 s"
+    assert [line.attempts for line in await timeline_of(db, ref.id) if line.step == "charge"] == [2]
+
+
+async def test_cancelled_during_the_charge_the_money_goes_back(
+    saga: Saga[OrderRef], stores: Stores, placed: Placed, rows: Rows, sidecar: FakeSidecar
+):
+    ref = await placed(token="tok_unknown")
+    await saga.run_inline(ref)
+    await stores.of("default").cancel(ref.id)
+
+    assert await saga.run_inline(ref) == Refunded()
+
+    assert [target for target, _ in sidecar.invoked] == [PROCESS, PROCESS, REFUND]
+    [row] = rows("SELECT * FROM orders")
+    assert (row.status, row.payment_status, row.due_at) == ("cancelled", "refunded", None)
+
+
+async def test_the_processor_hands_every_due_order_to_the_workflow(
+    steps: Steps, placed: Placed, db: Database, sidecar: FakeSidecar
+):
+    dead, alive = await placed(), await placed()
+    await change(db, dead, lease_until=now() - timedelta(seconds=1))
+    processor = PendingOrderProcessor(system=SystemStore(db), steps=steps)
+
+    await processor.take_over_due()
+    await processor.take_over_due()
+
+    assert list(sidecar.workflows) == [instance_id(dead)]
+    assert alive.id != dead.id
+
+
+async def test_an_order_that_nobody_could_take_over_is_found_by_the_next_run(
+    steps: Steps, placed: Placed, db: Database, sidecar: FakeSidecar
+):
+    ref = await placed()
+    await change(db, ref, lease_until=now() - timedelta(seconds=1))
+    processor = PendingOrderProcessor(system=SystemStore(db), steps=steps)
+    sidecar.alive = False
+    await processor.take_over_due()
+    sidecar.alive = True
+
+    await processor.take_over_due()
+
+    assert list(sidecar.workflows) == [instance_id(ref)]
+
+
+def test_an_instance_id_is_as_dapr_wants_it_and_differs_between_tenants():
+    ids = {instance_id(OrderRef(tenant=tenant, id="0199f7b5-7a3e-7cc0-9d5f-3d9f1f6f0a01")) for tenant in ("a", "b")}
+
+    assert len(ids) == 2
+    assert all(len(one) <= 64 and ":" not in one for one in ids)

@@ -1,0 +1,207 @@
+"""`make bench`: orders per second, latencies and memory, and the floor under them. JSON to var/, a table on screen.
+
+Everything is real: sidecars, Redis (appending), SQLite (synchronous=full), sandbox. The client runs in this process
+and on the same two cores as everything else.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from chassis.local import free_port
+from chassis.testing.stack import AppSpec, Stack
+from order.saga import OrderRef
+from order.workflow import WORKFLOW, instance_id
+
+ROOT = Path(__file__).resolve().parents[2]
+ORDERS = "/api/v1/orders"
+BODY = {
+    "customer": {"id": "bench", "name": "Ada", "email": "ada@example.com", "phone": "+12025550123", "locale": "en"},
+    "items": [{"sku": "latte", "variation": "vanilla", "quantity": 2}],
+    "location": "take-away",
+    "currency": "USD",
+    "payment": {"method": "credit_card", "token": "tok_ok"},
+}
+Call = Callable[[], Awaitable[None]]
+
+
+def main() -> None:
+    options = _options()
+    with tempfile.TemporaryDirectory(prefix="brewline-bench-") as folder:
+        stack = _stack(Path(folder))
+        print("starting the stack …", flush=True)
+        with stack:
+            figures = asyncio.run(_measure(stack, options))
+    figures["machine"] = {"cores": os.cpu_count(), "python": platform.python_version(), "at": _now()}
+    target = ROOT / "var" / "bench.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(figures, indent=2) + "\n")
+    _show(figures)
+    print(f"\nfigures: {target.relative_to(ROOT)}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measures the order chain on this machine.")
+    parser.add_argument("--seconds", type=float, default=20, help="of the run with many clients (default 20)")
+    parser.add_argument("--clients", type=int, default=16, help="at the same time (default 16)")
+    parser.add_argument("--alone", type=int, default=200, help="orders one after another (default 200)")
+    return parser.parse_args()
+
+
+def _stack(folder: Path) -> Stack:
+    smtp = str(free_port())
+
+    def env(name: str) -> dict[str, str]:
+        upper = name.upper()
+        database = {f"{upper}_DATABASE_URL": f"sqlite:///{folder}/{name}.db", "LOG_LEVEL": "INFO"}
+        return database | {f"{upper}_SEAL_KEY_FILE": f"{folder}/{name}.key", "NOTIFICATION_SMTP_PORT": smtp}
+
+    outside = {"SANDBOX_DATA_DIR": f"{folder}/sandbox", "SANDBOX_SMTP_PORT": smtp}
+    names = ("payment", "notification", "order")
+    services = [AppSpec(app_id=f"{name}-service", module=f"{name}.main", env=env(name)) for name in names]
+    sandbox = AppSpec(app_id="sandbox", module="sandbox.main", env=outside, known_as="localhost:8009")
+    tools = ROOT / "tools" / "bin"
+    return Stack(apps=[sandbox, *services], components=ROOT / "components", run_dir=folder, tools_bin=tools)
+
+
+async def _measure(stack: Stack, options: argparse.Namespace) -> dict[str, Any]:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        bench = Bench(stack, session)
+        await _alone(bench.place, 30)  # warm: code paths, connections, statement caches
+        figures: dict[str, Any] = {}
+        for title, call in (("order", bench.place), ("floor", bench.floor)):
+            print(f"{title}: {options.alone} one after another, then {options.clients} clients …", flush=True)
+            figures[f"{title}_alone"] = await _alone(call, options.alone)
+            seconds = options.seconds if title == "order" else min(options.seconds, 10)
+            before = stack.cpu_seconds()
+            figures[f"{title}_many"] = await _many(call, options.clients, seconds)
+            done = max(1, figures[f"{title}_many"]["count"])
+            spent = {name: cpu - before.get(name, 0) for name, cpu in stack.cpu_seconds().items()}
+            figures[f"{title}_cpu_ms_each"] = {name: round(cpu * 1000 / done, 2) for name, cpu in spent.items()}
+            if title == "order":
+                figures["to_inbox_many_ms"] = await bench.to_inbox()
+                await _alone(bench.place, 50)
+                figures["to_inbox_alone_ms"] = await bench.to_inbox()
+        print("durable driver: the same saga as a Dapr Workflow …", flush=True)
+        figures["durable_alone"] = await _alone(bench.durable, max(20, options.alone // 4))
+        figures["durable_many"] = await _many(bench.durable, options.clients, min(options.seconds, 10))
+        figures["ratio_order_to_floor"] = round(figures["order_many"]["per_s"] / figures["floor_many"]["per_s"], 3)
+        figures["memory_mb"] = {name: round(size / 2**20) for name, size in stack.memory().items()}
+        return figures
+
+
+class Bench:
+    def __init__(self, stack: Stack, session: aiohttp.ClientSession) -> None:
+        self._stack, self._session = stack, session
+        self._orders = stack.url("order-service") + ORDERS
+        self._sidecar = stack.sidecar_url("order-service")
+        self._confirmed: dict[str, float] = {}
+        self._floor = 0
+
+    async def place(self) -> None:
+        async with self._session.post(self._orders, json=BODY) as answer:
+            order = await answer.json()
+            assert answer.status == 201, order
+        self._confirmed[order["id"]] = time.time()
+
+    async def floor(self) -> None:
+        """The same call to payment and its provider through the sidecars, with no order around it."""
+        self._floor += 1
+        name = f"floor-{self._floor}"
+        body = {"key": name, "orderId": name, "amount": "9.00", "currency": "USD"}
+        body |= {"paymentMethod": "credit_card", "cardToken": "tok_ok"}
+        url = f"{self._sidecar}/v1.0/invoke/payment-service/method/process-payment"
+        async with self._session.post(url, json=body, headers={"X-Tenant-Id": "default"}) as answer:
+            assert (await answer.json())["success"]
+
+    async def durable(self) -> None:
+        """A confirmed order driven once more, by the durable driver: every step, idempotent, through the engine."""
+        order_id = next(iter(self._confirmed))
+        self._confirmed.pop(order_id)
+        ref = OrderRef(tenant="default", id=order_id)
+        instance = instance_id(ref)
+        start = f"{self._sidecar}/v1.0/workflows/dapr/{WORKFLOW}/start?instanceID={instance}"
+        async with self._session.post(start, json={"reference": ref.model_dump(), "attempt": 0}) as answer:
+            assert answer.status == 202, await answer.text()
+        while True:
+            async with self._session.get(f"{self._sidecar}/v1.0/workflows/dapr/{instance}") as answer:
+                if (await answer.json()).get("runtimeStatus") == "COMPLETED":
+                    return
+            await asyncio.sleep(0.002)
+
+    async def to_inbox(self) -> dict[str, float]:
+        """Milliseconds from each 201 to the mail's arrival; waits until every mail is there."""
+        waiting, took = dict(self._confirmed), list[float]()
+        inbox = self._stack.url("sandbox") + "/sandbox/inbox"
+        deadline = time.monotonic() + 60
+        while waiting and time.monotonic() < deadline:
+            async with self._session.get(inbox, params={"limit": str(len(self._confirmed))}) as answer:
+                mails = await answer.json()
+            for mail in mails:
+                for order_id in [one for one in mail["text"].split() if one in waiting]:
+                    arrived = datetime.fromisoformat(mail["at"]).timestamp()
+                    took.append((arrived - waiting.pop(order_id)) * 1000)
+            await asyncio.sleep(0.2)
+        self._confirmed = dict(list(self._confirmed.items())[-4000:])
+        return _percentiles(took) | {"missing": len(waiting)}
+
+
+async def _alone(call: Call, count: int) -> dict[str, float]:
+    took = [await _timed(call) for _ in range(count)]
+    return {"count": count} | _percentiles(took)
+
+
+async def _many(call: Call, clients: int, seconds: float) -> dict[str, float]:
+    took: list[float] = []
+    ends = time.perf_counter() + seconds
+
+    async def client() -> None:
+        while time.perf_counter() < ends:
+            took.append(await _timed(call))
+
+    began = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return {"count": len(took), "per_s": round(len(took) / (time.perf_counter() - began), 1)} | _percentiles(took)
+
+
+async def _timed(call: Call) -> float:
+    began = time.perf_counter()
+    await call()
+    return (time.perf_counter() - began) * 1000
+
+
+def _percentiles(took: list[float]) -> dict[str, float]:
+    cuts = statistics.quantiles(took, n=100, method="inclusive")
+    return {"p50_ms": round(cuts[49], 1), "p99_ms": round(cuts[98], 1)}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _show(figures: dict[str, Any]) -> None:
+    print(f"\n{'':24}{'count':>8}{'per s':>9}{'p50 ms':>9}{'p99 ms':>9}")
+    for name, row in figures.items():
+        if isinstance(row, dict) and "p50_ms" in row:
+            print(f"{name:24}{row.get('count', ''):>8}{row.get('per_s', ''):>9}{row['p50_ms']:>9}{row['p99_ms']:>9}")
+    print(f"\norder / floor: {figures['ratio_order_to_floor']}")
+    print(f"\n{'':32}{'cpu ms an order':>16}{'memory MB':>11}")
+    for name, size in figures["memory_mb"].items():
+        print(f"{name:32}{figures['order_cpu_ms_each'].get(name, ''):>16}{size:>11}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""contracts/ is what the code says, and every consumer understands what every producer tells."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+import contracts
+import notification
+from chassis import migrations
+from chassis.db import Database
+from chassis.events import consume
+from chassis.testing.fake_sidecar import FakeSidecar
+from notification.channels import open_channels
+from notification.sender import Sender
+from notification.settings import Settings
+from notification.subscriptions import SHAPES, order_handlers
+from notification.tables import metadata
+
+# Topic by topic, from the outside contract.
+TOLD = {
+    "orders": {
+        "order.created.v1",
+        "order.confirmed.v1",
+        "order.payment-failed.v1",
+        "order.status-changed.v1",
+        "order.shipped.v1",
+        "order.cancelled.v1",
+    },
+    "payments": {"payment.captured.v1", "payment.declined.v1", "payment.refunded.v1"},
+    "notifications": {"notification.sent.v1", "notification.delivered.v1", "notification.failed.v1"},
+}
+EVENTS = {event.type: contracts.event_schema(event) for event in contracts.EVENTS}
+each_event = pytest.mark.parametrize("kind", EVENTS)
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return {name: app.openapi() for name, app in contracts.services().items()}
+
+
+@pytest.fixture(scope="module")
+def operations(documents):
+    return [
+        (f"{service} {verb.upper()} {path}", operation)
+        for service, document in documents.items()
+        for path, verbs in document["paths"].items()
+        for verb, operation in verbs.items()
+    ]
+
+
+def test_what_is_committed_is_what_the_code_says():
+    stale = contracts.differences(contracts.generate(), contracts.CONTRACTS)
+
+    assert stale == [], "run `make contracts`"
+
+
+def test_a_changed_a_missing_and_a_forgotten_file_are_each_named(tmp_path: Path):
+    wanted = {"events/a.json": "1\n", "events/b.json": "2\n"}
+    contracts.write(wanted, tmp_path)
+    assert contracts.differences(wanted, tmp_path) == []
+
+    (tmp_path / "events" / "a.json").write_text("0\n")
+    (tmp_path / "events" / "b.json").unlink()
+    (tmp_path / "events" / "c.json").write_text("3\n")
+
+    assert contracts.differences(wanted, tmp_path) == ["events/a.json", "events/b.json", "events/c.json"]
+    contracts.write(wanted, tmp_path)
+    assert contracts.differences(wanted, tmp_path) == []
+
+
+@each_event
+def test_an_event_is_on_its_topic_in_the_outside_contract(kind):
+    assert kind in TOLD[EVENTS[kind]["x-topic"]]
+
+
+def test_every_order_event_of_the_outside_contract_is_told():
+    assert {kind for kind, schema in EVENTS.items() if schema["x-topic"] == "orders"} == TOLD["orders"]
+
+
+@each_event
+def test_an_events_example_is_valid_by_its_own_schema(kind):
+    Draft202012Validator.check_schema(EVENTS[kind])
+    assert EVENTS[kind]["examples"]
+
+    for example in EVENTS[kind]["examples"]:
+        Draft202012Validator(EVENTS[kind]).validate(example)
+
+
+@each_event
+def test_an_event_carries_its_aggregates_version_and_camel_case_names(kind):
+    assert "version" in EVENTS[kind]["required"]
+    assert all(re.fullmatch(r"[a-z][A-Za-z]*", name) for name in EVENTS[kind]["properties"])
+
+
+def test_every_type_that_notification_takes_is_one_that_somebody_tells():
+    assert SHAPES.keys() <= EVENTS.keys()
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "notification.db"
+    migrations.upgrade(f"sqlite:///{path}", notification, metadata)
+    return path
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("added", [{}, {"loyaltyPoints": 3, "gift": {"message": "hi"}}], ids=["as told", "more fields"])
+async def test_notification_takes_what_order_tells(kind, added, migrated: Path, tmp_path: Path):
+    db = Database(f"sqlite:///{shutil.copy(migrated, tmp_path)}")
+    await db.start()
+    sender = Sender(db=db, channels=open_channels(Settings(), FakeSidecar()))  # not started: nothing is sent
+    handlers = order_handlers(db, sender)
+    (example,) = EVENTS[kind]["examples"]
+    event = {
+        "specversion": "1.0",
+        "id": "0199f7b5-7a3e-7cc0-9d5f-3d9f1f6f0a02",
+        "type": kind,
+        "source": "order-service",
+        "subject": example["orderId"],
+        "tenantid": "default",
+        "data": example | added | {"customer": example["customer"] | added},
+    }
+
+    answer = await consume(event, handlers)
+    waiting = await db.read(lambda conn: conn.execute(metadata.tables["notifications"].select()).all())
+
+    await db.stop()
+    assert answer == {"status": "SUCCESS"}
+    assert {row.event_id for row in waiting} == {event["id"]}
+
+
+def test_every_operation_is_tagged_and_named_for_what_it_does(operations):
+    for at, operation in operations:
+        assert operation["tags"], at
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", operation["operationId"]), at
+
+
+def test_an_operations_name_is_its_own(documents):
+    for document in documents.values():
+        names = [one["operationId"] for verbs in document["paths"].values() for one in verbs.values()]
+        assert len(names) == len(set(names))
+
+
+def test_every_refusal_is_a_problem_document_and_nothing_else(documents, operations):
+    for at, operation in operations:
+        assert "default" in operation["responses"], at
+        for status, answer in operation["responses"].items():
+            if status == "default" or status >= "400":
+                content = answer["content"]
+                assert content == {
+                    "application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}
+                }, (at, status)
+    for document in documents.values():
+        assert document["components"]["schemas"].keys() >= {"ProblemDocument", "FieldProblem"}
+        assert not any("ValidationError" in name for name in document["components"]["schemas"])
+
+
+@pytest.mark.parametrize(
+    ("service", "verb", "path", "statuses"),
+    [
+        ("order", "post", "/api/v1/orders", {"201", "202", "402", "409", "422", "503"}),
+        ("order", "get", "/api/v1/orders/{order_id}", {"200", "404"}),
+        ("order", "post", "/api/v1/orders/{order_id}/status", {"200", "404", "409", "422"}),
+        ("order", "post", "/api/v1/orders/{order_id}/cancel", {"200", "202", "404", "409"}),
+        ("payment", "post", "/process-payment", {"200", "422"}),
+        ("payment", "post", "/refund-payment", {"200", "404", "409", "422"}),
+    ],
+)
+def test_the_answers_that_the_contract_names_are_documented(documents, service, verb, path, statuses):
+    assert documents[service]["paths"][path][verb]["responses"].keys() >= statuses
+
+
+def test_a_placed_order_is_located_and_says_when_it_is_replayed(documents):
+    answers = documents["order"]["paths"]["/api/v1/orders"]["post"]["responses"]
+
+    assert answers["201"]["headers"].keys() >= {"Location", "Idempotency-Replayed"}
+    assert answers["503"]["headers"].keys() == {"Retry-After"}

@@ -1,0 +1,64 @@
+"""The breaker between order and payment opens and closes as declared, and for nothing else."""
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Any
+
+import httpx
+from brewery import ORDER, PAYMENT, PUBLIC, Brewery, order_body
+
+from chassis.testing import eventually
+
+
+async def test_a_burst_of_declines_opens_nothing(brew: Brewery) -> None:
+    declined = await asyncio.gather(*(brew.place(token="tok_declined") for _ in range(12)))
+    assert {answer.status_code for answer in declined} == {402}
+    assert (await brew.place()).status_code == 201
+
+
+async def test_a_burst_of_clients_hanging_up_opens_nothing(brew: Brewery) -> None:
+    await brew.fault("payment-a", mode="ok", delayMs=600)
+
+    async def hang_up() -> None:
+        async with httpx.AsyncClient(base_url=brew.stack.url(ORDER), timeout=0.3, trust_env=False) as impatient:
+            with suppress(httpx.ReadTimeout):
+                await impatient.post(PUBLIC, json=order_body(id="impatient"))
+
+    await asyncio.gather(*(hang_up() for _ in range(8)))
+    await brew.fair()
+    assert (await brew.place()).status_code == 201
+    left = (await brew.api.get(PUBLIC, params={"customerId": "impatient"})).json()["items"]
+    for order in left:  # whoever hung up has his order all the same
+        await brew.becomes(order["id"], status="confirmed")
+    assert len(left) == 8
+
+
+async def test_three_failures_open_it_and_half_a_minute_later_it_closes(brew: Brewery) -> None:
+    brew.stack.kill_app(PAYMENT)
+    assert await eventually(lambda: _open(brew), within=20)
+    brew.stack.start_app(PAYMENT)
+    assert await _open(brew)  # payment is back, and the breaker stays open for its 30 s
+    assert await eventually(lambda: _through(brew), within=40, every=0.5)
+    assert (await brew.place()).status_code == 201
+
+
+async def _invoke(brew: Brewery) -> tuple[httpx.Response, float]:
+    """A settlement of nothing through order's own sidecar, and its seconds: it charges nobody."""
+    body: dict[str, Any] = {"key": "breaker", "orderId": "breaker", "amount": "1.00", "currency": "USD"}
+    body |= {"paymentMethod": "credit_card", "settleOnly": True}
+    url = f"{brew.stack.sidecar_url(ORDER)}/v1.0/invoke/{PAYMENT}/method/process-payment"
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+        began = time.perf_counter()
+        answer = await client.post(url, json=body, headers={"X-Tenant-Id": "default"})
+        return answer, time.perf_counter() - began
+
+
+async def _open(brew: Brewery) -> bool:
+    """An open breaker asks nobody: not even the first of the retries, which would take longer."""
+    answer, took = await _invoke(brew)
+    return "circuit breaker is open" in answer.text and took < 0.25
+
+
+async def _through(brew: Brewery) -> bool:
+    return (await _invoke(brew))[0].status_code == 200

@@ -1,0 +1,84 @@
+"""Events arrive late, twice, in any order, or are poison; the broker restarts in the middle."""
+
+from typing import Any
+
+import httpx
+from brewery import NOTIFICATION, Brewery
+
+from chassis.ids import new_id
+from chassis.testing import eventually
+
+
+def event(order_id: str, kind: str, *, version: int, status: str) -> dict[str, Any]:
+    money = {"amount": "4.00", "currency": "USD"}
+    item = {"sku": "latte", "name": "Latte", "variation": "plain", "quantity": 1, "unitPrice": money}
+    customer = {"id": "c-1", "name": "Ada", "email": "ada@example.com", "locale": "en"}
+    data = {"version": version, "orderId": order_id, "status": status, "customer": customer, "items": [item]}
+    return {
+        "specversion": "1.0",
+        "id": new_id(),
+        "source": "order-service",
+        "type": kind,
+        "subject": order_id,
+        "tenantid": "default",
+        "datacontenttype": "application/json",
+        "data": data | {"total": money, "location": "take-away"},
+    }
+
+
+async def test_an_event_delivered_twice_is_one_mail(brew: Brewery) -> None:
+    order_id = new_id()
+    confirmed = event(order_id, "order.confirmed.v1", version=2, status="confirmed")
+    after = event(new_id(), "order.confirmed.v1", version=2, status="confirmed")
+    await brew.publish(confirmed, confirmed, after)
+    await eventually(lambda: brew.processed([confirmed["id"], after["id"]]), within=20)
+    assert len(await brew.mailed(after["subject"])) == 1
+    assert len(await brew.mailed(order_id)) == 1
+    found = brew.rows(NOTIFICATION, "SELECT id FROM notifications WHERE event_id = ?", confirmed["id"])
+    assert len(found) == 1
+
+
+async def test_an_older_event_after_a_newer_one_sends_nothing_and_takes_nothing_back(brew: Brewery) -> None:
+    order_id = new_id()
+    newer = event(order_id, "order.status-changed.v1", version=4, status="ready")
+    older = event(order_id, "order.confirmed.v1", version=2, status="confirmed")
+    await brew.publish(newer)
+    assert len(await brew.mailed(order_id)) == 1
+    await brew.publish(older)
+    await eventually(lambda: brew.processed([older["id"]]), within=20)
+    assert [subject for subject in await brew.mailed(order_id) if "confirmed" in subject] == []
+    told = brew.rows(NOTIFICATION, "SELECT status FROM notifications WHERE event_id = ?", older["id"])
+    assert [row["status"] for row in told] == ["superseded"]
+
+
+async def test_a_poison_event_goes_to_the_dead_letters_and_the_rest_flows(brew: Brewery) -> None:
+    poison = event(new_id(), "order.confirmed.v1", version=2, status="confirmed")
+    poison["data"] = {"version": "much", "customer": None}
+    good = event(new_id(), "order.confirmed.v1", version=2, status="confirmed")
+    await brew.publish(poison, good)
+    assert len(await brew.mailed(good["subject"])) == 1
+    url = brew.stack.url(NOTIFICATION)
+
+    async def kept() -> dict[str, Any] | None:
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            letters = (await client.get("/api/v1/dead-letters")).json()["items"]
+        return next((letter for letter in letters if letter["eventId"] == poison["id"]), None)
+
+    letter = await eventually(kept, within=20)
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        assert (await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")).status_code < 300
+
+
+async def test_a_broker_restarted_in_the_middle_loses_no_event(brew: Brewery) -> None:
+    placed = [(await brew.place()).json()["id"] for _ in range(10)]
+    brew.stack.stop_redis(kill=True)
+    placed += [(await brew.place()).json()["id"] for _ in range(10)]
+    brew.stack.start_redis()
+    placed += [(await brew.place()).json()["id"] for _ in range(10)]
+
+    async def all_told() -> bool:
+        inbox = (await brew.sandbox.get("/sandbox/inbox")).json()
+        texts = "\n".join(mail["text"] for mail in inbox)
+        return all(order_id in texts for order_id in placed)
+
+    await eventually(all_told, within=90, every=0.5)

@@ -1,0 +1,114 @@
+"""`make contracts` writes contracts/ from the code: a JSON Schema of every event, an OpenAPI of every service.
+
+With --check nothing is written: exit status 1, and one line for each file that is stale, missing or left over.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+import notification.app
+import notification.settings
+import order.app
+import order.events
+import order.settings
+import payment.app
+import payment.settings
+from chassis.events import Event
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTRACTS = ROOT / "contracts"
+
+EVENTS: tuple[type[Event], ...] = order.events.EVENTS
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="only compare; exit 1 when anything differs")
+    check = parser.parse_args(arguments).check
+    wanted = generate()
+    stale = differences(wanted, CONTRACTS)
+    if not check:
+        write(wanted, CONTRACTS)
+    for name in stale:
+        print(f"contracts/{name}: " + ("stale; run `make contracts`" if check else "written"))
+    print(f"contracts: {len(wanted)} files, {len(stale)} {'stale' if check else 'changed'}")
+    return 1 if check and stale else 0
+
+
+def generate() -> dict[str, str]:
+    """Every file under contracts/ by its relative name, with its text."""
+    documents = {f"events/{event.type}.json": event_schema(event) for event in EVENTS}
+    documents |= {f"http/{name}.json": app.openapi() for name, app in services().items()}
+    return {name: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for name, document in documents.items()}
+
+
+def differences(wanted: Mapping[str, str], folder: Path) -> list[str]:
+    """The files that are not as they should be, those that should not be there included."""
+    there = {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.glob("*/*.json"))}
+    return sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
+
+
+def write(wanted: Mapping[str, str], folder: Path) -> None:
+    for name in differences(wanted, folder):
+        path = folder / name
+        if name in wanted:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(wanted[name])
+        else:
+            path.unlink()
+
+
+class _Untitled(GenerateJsonSchema):
+    """pydantic's titles of fields only repeat their names, badly ("Orderid")."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  pydantic's signature
+        return False
+
+
+def event_schema(event: type[Event]) -> JsonSchemaValue:
+    """Of the event's `data`. More fields may come: a consumer ignores what it doesn't know."""
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:brewline:event:{event.type}",
+        "title": event.type,
+        "x-topic": event.topic,
+    }
+    schema = event.model_json_schema(by_alias=True, schema_generator=_Untitled)
+    return head | {key: value for key, value in schema.items() if key != "title"}
+
+
+def services() -> dict[str, FastAPI]:
+    """Each service as it is assembled, over nothing: no database is opened and no sidecar is called."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)  # sealing keys are made on construction
+        return {
+            "order": order.app.create_app(
+                order.settings.Settings.model_validate(
+                    {"ORDER_DATABASE_URL": _database(folder), "ORDER_SEAL_KEY_FILE": folder / "order.key"}
+                )
+            ),
+            "payment": payment.app.create_app(
+                payment.settings.Settings.model_validate(
+                    {"PAYMENT_DATABASE_URL": _database(folder), "PAYMENT_SEAL_KEY_FILE": folder / "payment.key"}
+                )
+            ),
+            "notification": notification.app.create_app(
+                notification.settings.Settings.model_validate({"NOTIFICATION_DATABASE_URL": _database(folder)})
+            ),
+        }
+
+
+def _database(folder: Path) -> str:
+    return f"sqlite:///{folder}/none.db"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
