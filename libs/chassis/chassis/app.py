@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -45,13 +45,20 @@ def create_app(
         lifespan=running,
         responses={"default": PROBLEM_RESPONSE},
         generate_unique_id_function=lambda route: route.name,
+        telemetry=_TELEMETRY,
     )
     app.include_router(health_routes(checks))
     problems.install(app, refusals)
     app.add_middleware(Boundary, max_bytes=settings.max_body_bytes)
-    FastAPIInstrumentor.instrument_app(app, exclude_spans=["receive", "send"], excluded_urls="health/live")
     return app
 
+
+# FastAPI's own spans and metrics, one a request. Its log records would carry exception messages, and with them data.
+_TELEMETRY: TelemetryConfig = {
+    "logs": False,
+    "operation_spans": False,
+    "exclude": lambda scope: scope["path"] == "/health/live",
+}
 
 _PROBLEM_CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
 

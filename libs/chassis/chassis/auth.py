@@ -22,6 +22,6 @@ class Caller:
 ANYBODY = Caller(tenant="default", subject="anonymous", roles=frozenset(Role))
 
 
-def current_caller() -> Caller:
-    """FastAPI dependency."""
+async def current_caller() -> Caller:
+    """FastAPI dependency; async, or FastAPI would send it to a thread."""
     return ANYBODY

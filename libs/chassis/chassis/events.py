@@ -6,6 +6,7 @@ commits `first_time` together with its effect.
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from chassis.db import Timestamp, upsert
+from chassis.db import Timestamp, upsert_in
 from chassis.ids import now
 from chassis.problems import DATABASE_DOWN, Unavailable
 
@@ -67,8 +68,13 @@ def event_processing_table(metadata: sa.MetaData) -> sa.Table:
 
 def first_time(conn: sa.Connection, table: sa.Table, *, consumer: str, event_id: str) -> bool:
     """Whether this consumer has not taken the event yet; says so once, in the transaction of its effect."""
-    row = upsert(conn, table).values(consumer=consumer, event_id=event_id, processed_at=now())
-    return conn.execute(row.on_conflict_do_nothing()).rowcount == 1
+    row = {"consumer": consumer, "event_id": event_id, "processed_at": now()}
+    return conn.execute(_insert_once(conn.dialect.name, table), row).rowcount == 1
+
+
+@cache
+def _insert_once(dialect: str, table: sa.Table) -> Any:
+    return upsert_in(dialect, table).on_conflict_do_nothing()
 
 
 Handler = Callable[[CloudEvent], Awaitable[None]]

@@ -64,6 +64,14 @@ class Outbox:
         self._sidecar = sidecar
         self._pubsub = pubsub
         self._woken = asyncio.Event()
+        # Built once: building a statement costs several times what running it does.
+        self._insert = sa.insert(table)
+        self._select = _first_waiting(table)
+        self._publish_mark = (
+            sa.update(table)
+            .where(table.c.seq.in_(sa.bindparam("done", expanding=True)))
+            .values(published_at=sa.bindparam("at"))
+        )
 
     def add(self, conn: sa.Connection, event: Event, *, tenant: str, aggregate_id: str, parent: str) -> None:
         """Add `event` to the caller's transaction; after its commit, call `wake`.
@@ -80,7 +88,7 @@ class Outbox:
             "traceparent": parent,
             "created_at": now(),
         }
-        conn.execute(sa.insert(self._table), row)
+        conn.execute(self._insert, row)
 
     def wake(self) -> None:
         """A commit has just added something: publish it now instead of at the next poll."""
@@ -152,20 +160,12 @@ class Outbox:
         }
 
     def _waiting(self, conn: sa.Connection) -> list[sa.Row[Any]]:
-        """The first waiting rows, and never one behind a parked row of its own aggregate."""
-        table = self._table
-        parked = sa.select(table.c.aggregate_id).where(table.c.published_at.is_(None), table.c.parked_until > now())
-        query = (
-            sa.select(table)
-            .where(table.c.published_at.is_(None), table.c.aggregate_id.not_in(parked))
-            .order_by(table.c.seq)
-            .limit(_BATCH)
-        )
-        return list(conn.execute(query))
+        return list(conn.execute(self._select, {"at": now()}))
 
     def _mark(self, conn: sa.Connection, done: list[int], bad: list[tuple[sa.Row[Any], str]]) -> None:
         table = self._table
-        conn.execute(sa.update(table).where(table.c.seq.in_(done)).values(published_at=now()))
+        if done:
+            conn.execute(self._publish_mark, {"done": done, "at": now()})
         for row, error in bad:
             wait = min(timedelta(seconds=2**row.attempts), _MAX_PARKED) if row.attempts < 16 else _MAX_PARKED
             parked = {"attempts": row.attempts + 1, "parked_until": now() + wait, "error": error[:255]}
@@ -174,6 +174,19 @@ class Outbox:
 
     def _clean(self, conn: sa.Connection) -> None:
         conn.execute(sa.delete(self._table).where(self._table.c.published_at < now() - _KEEP))
+
+
+def _first_waiting(table: sa.Table) -> sa.Select[Any]:
+    """The first waiting rows, and never one behind a parked row of its own aggregate."""
+    parked = sa.select(table.c.aggregate_id).where(
+        table.c.published_at.is_(None), table.c.parked_until > sa.bindparam("at", type_=Timestamp)
+    )
+    return (
+        sa.select(table)
+        .where(table.c.published_at.is_(None), table.c.aggregate_id.not_in(parked))
+        .order_by(table.c.seq)
+        .limit(_BATCH)
+    )
 
 
 def _one_per_aggregate(rows: list[sa.Row[Any]]) -> list[sa.Row[Any]]:

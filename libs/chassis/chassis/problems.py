@@ -120,7 +120,7 @@ def respond(problem: Problem, *, instance: str) -> Response:
 def install(app: FastAPI, refusals: Mapping[type[Exception], Problem]) -> None:
     """Register the handlers. A refusal's own text is its `detail`; its attribute `members`, if any, is added."""
 
-    def answer(request: Request, error: Exception) -> Response:
+    async def answer(request: Request, error: Exception) -> Response:
         return respond(of(error, refusals), instance=request.url.path)
 
     handled = [Problem, Invalid, Unavailable, RequestValidationError, HTTPException]

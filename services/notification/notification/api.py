@@ -1,6 +1,6 @@
 """HTTP in: the history of notifications, and the dead letters."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar, cast
 from uuid import UUID
@@ -11,11 +11,12 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, StringConstraints
 
 from chassis.app import refused
+from chassis.auth import Caller, current_caller
 from chassis.db import Database
 from chassis.events import Wire
 from chassis.problems import Invalid
 from chassis.sidecar import Sidecar, SidecarDown
-from notification.domain import DEFAULT_TENANT, ChannelName, Status
+from notification.domain import ChannelName, Status
 from notification.store import NO_ID, Filter, Page, Store
 
 
@@ -75,7 +76,7 @@ class DeadLetterPage(Wire):
 Text = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]+$")]
 
 
-def _page(
+async def _page(
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(max_length=64, description="`next` of the page before")] = None,
@@ -91,7 +92,7 @@ def _page(
     return Page(size=page_size, cursor=known)
 
 
-def _filter(
+async def _filter(
     recipient_id: Annotated[Text | None, Query(alias="recipientId")] = None,
     channel: Annotated[ChannelName | None, Query()] = None,
     order_id: Annotated[Text | None, Query(alias="orderId")] = None,
@@ -115,19 +116,18 @@ def _utc(pointer: str, moment: datetime | None) -> datetime | None:
 
 
 def routes(*, db: Database, sidecar: Sidecar, pubsub: str) -> APIRouter:
-    """Until callers are known, everybody is the default tenant."""
     always = refused({422: "invalid-request", 503: "database-unavailable"})
     router = APIRouter(prefix="/api/v1", responses=always)
 
-    def store() -> Store:
-        return Store(db, DEFAULT_TENANT)
+    async def store(caller: Annotated[Caller, Depends(current_caller)]) -> Store:
+        return Store(db, caller.tenant)
 
     router.include_router(_history(store))
     router.include_router(_dead_letters(store, sidecar, pubsub))
     return router
 
 
-def _history(store: Callable[[], Store]) -> APIRouter:
+def _history(store: Callable[..., Awaitable[Store]]) -> APIRouter:
     router = APIRouter(prefix="/notifications", tags=["notifications"])
 
     @router.get("")
@@ -149,7 +149,7 @@ def _history(store: Callable[[], Store]) -> APIRouter:
     return router
 
 
-def _dead_letters(store: Callable[[], Store], sidecar: Sidecar, pubsub: str) -> APIRouter:
+def _dead_letters(store: Callable[..., Awaitable[Store]], sidecar: Sidecar, pubsub: str) -> APIRouter:
     router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
     @router.get("")

@@ -1,7 +1,7 @@
 """A mail server that can be told to misbehave, and the service around a database in a temporary folder."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from email import policy
 from email.message import EmailMessage
@@ -57,6 +57,7 @@ class Inbox:
         await self.hold.wait()
         answer = self.data.pop(0) if self.data else "250 OK"
         if answer == "hang up":
+            assert server.transport
             server.transport.close()
             return "250 OK"
         if answer.startswith("250"):
@@ -102,14 +103,19 @@ def inbox(mail_server: MailServer) -> Inbox:
     return mail_server.inbox
 
 
+@pytest.fixture(scope="session")
+def templates() -> Templates:
+    return Templates()
+
+
 @pytest.fixture
-async def email(mail_server: MailServer) -> AsyncIterator[Email]:
+async def email(mail_server: MailServer, templates: Templates) -> AsyncIterator[Email]:
     channel = Email(
         host="127.0.0.1",
         port=mail_server.port,
         sender="Brewline <orders@brewline.example>",
         connections=2,
-        templates=Templates(),
+        templates=templates,
     )
     yield channel
     await channel.close()
@@ -145,7 +151,9 @@ def sidecar() -> FakeSidecar:
 
 @pytest.fixture
 def settings(database_url: str, mail_server: MailServer) -> Settings:
-    return Settings(NOTIFICATION_DATABASE_URL=database_url, NOTIFICATION_SMTP_PORT=mail_server.port)
+    return Settings.model_validate(
+        {"NOTIFICATION_DATABASE_URL": database_url, "NOTIFICATION_SMTP_PORT": mail_server.port}
+    )
 
 
 Running = Callable[[], AbstractAsyncContextManager[httpx.AsyncClient]]
@@ -156,7 +164,7 @@ def running(settings: Settings, sidecar: FakeSidecar) -> Running:
     """The service, started and, when left, stopped; again over the same database the next time."""
 
     @asynccontextmanager
-    async def run() -> AsyncIterator[httpx.AsyncClient]:
+    async def run() -> AsyncGenerator[httpx.AsyncClient]:
         app: FastAPI = create_app(settings, sidecar=sidecar)
         async with (
             app.router.lifespan_context(app),

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
+from typing import Any
 
 import pytest
 
@@ -17,27 +18,29 @@ TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 PATH = "push/api/v1/notification"
 
 
+def body(mail, kind):
+    return mail.get_body((kind,)).get_content().replace("\r\n", "\n")
+
+
 @pytest.fixture
 def message(event):
     def make(**changes):
         data = event()["data"] | {"order_id": "o-1"} | changes.pop("context", {})
-        return Notification(
-            **{
-                "id": new_id(),
-                "tenant": "default",
-                "event_id": "e-1",
-                "order_id": "o-1",
-                "version": 2,
-                "recipient_id": "c-1",
-                "address": "ada@example.com",
-                "channel": ChannelName.EMAIL,
-                "template": "order_confirmed",
-                "context": data,
-                "traceparent": TRACE,
-                "created_at": datetime.now(UTC),
-            }
-            | changes
-        )
+        sample: dict[str, Any] = {
+            "id": new_id(),
+            "tenant": "default",
+            "event_id": "e-1",
+            "order_id": "o-1",
+            "version": 2,
+            "recipient_id": "c-1",
+            "address": "ada@example.com",
+            "channel": ChannelName.EMAIL,
+            "template": "order_confirmed",
+            "context": data,
+            "traceparent": TRACE,
+            "created_at": datetime.now(UTC),
+        }
+        return Notification(**sample | changes)
 
     return make
 
@@ -51,8 +54,8 @@ async def test_an_email_arrives_with_what_finds_its_order_and_trace(email, inbox
     assert mail["To"] == "ada@example.com"
     assert mail["X-Brewline-Order"] == "o-1"
     assert mail["traceparent"] == TRACE
-    assert "2 x Latte (vanilla)" in mail.get_body(("plain",)).get_content()
-    assert "<td" in mail.get_body(("html",)).get_content()
+    assert "2 x Latte (vanilla)" in body(mail, "plain")
+    assert "<td" in body(mail, "html")
 
 
 async def test_many_emails_share_a_connection(email, inbox, message):
@@ -119,7 +122,7 @@ async def test_any_name_leaves_the_message_whole(email, inbox, message, name):
     mail = inbox.mails[0]
     assert mail["Bcc"] is None
     assert mail["Subject"] == outcome.subject
-    assert mail.get_body(("plain",)).get_content().startswith("Hello " + name.replace("\r", "").replace("\n", "\r\n"))
+    assert body(mail, "plain").startswith("Hello " + name.replace("\r", ""))
     assert not mail.defects
     assert all(len(line) <= 78 for line in inbox.raw[0].splitlines())
 
@@ -139,8 +142,8 @@ def test_a_message_by_hand_reads_as_one_by_the_library():
     mail = BytesParser(_class=EmailMessage, policy=policy.default).parsebytes(raw)
     assert mail["Subject"] == "Grüße"
     assert mail["Date"].datetime == datetime(2025, 1, 1, tzinfo=UTC)
-    assert mail.get_body(("plain",)).get_content().replace("\r\n", "\n") == text
-    assert mail.get_body(("html",)).get_content().replace("\r\n", "\n") == html
+    assert body(mail, "plain") == text
+    assert body(mail, "html") == html
     assert b"\n" not in raw.replace(b"\r\n", b"")
 
 

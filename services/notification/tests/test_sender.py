@@ -245,7 +245,7 @@ async def test_more_than_a_handful_waits_in_the_database_without_a_lease(sending
     assert len(set(email_wire.ids)) == 301
 
 
-async def test_a_row_that_waited_too_long_in_hand_is_left_to_the_poll(sending, email_wire, db, event, monkeypatch):
+async def test_a_row_that_waited_too_long_in_hand_is_left_to_the_poll(sending, email_wire, event, monkeypatch):
     email_wire.gate.clear()
     async with sending() as deliver:
         for number in range(3):

@@ -1,4 +1,6 @@
+import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy.exc import OperationalError
 
 import notification.store as persistence
@@ -30,7 +32,7 @@ class DownDatabase(Database):
     def __init__(self):
         super().__init__("sqlite:////nowhere/at/all.db")
 
-    async def write(self, work):
+    async def write(self, work):  # noqa: ARG002  the real one's signature
         raise OperationalError("INSERT", {}, Exception("disk I/O error"))
 
 
@@ -126,7 +128,7 @@ async def test_a_database_that_is_down_asks_for_the_event_again(sender, event):
     assert sender.taken == []
 
 
-async def test_the_effect_and_its_record_are_one_transaction(db, deliver, history, event, monkeypatch):
+async def test_the_effect_and_its_record_are_one_transaction(deliver, history, event, monkeypatch):
     poison = event()
 
     def broken(*_, **__):
@@ -151,9 +153,6 @@ def test_a_dead_letter_keeps_what_it_can_of_garbage():
 
 
 async def test_dead_letters_wait_for_a_database_that_is_down(event):
-    import httpx
-    from fastapi import FastAPI
-
     app = FastAPI()
     keep_dead_letters(app, "/events/dead", DownDatabase())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:

@@ -32,7 +32,8 @@ from order.processor import PendingOrderProcessor
 from order.saga import OrderRef, fulfil_order
 from order.settings import Settings
 from order.steps import Steps
-from order.store import Stores, SystemStore
+from order.store import Stores
+from order.system import SystemStore
 from order.workflow import WORKFLOW
 
 SERVICE = "order-service"

@@ -8,7 +8,8 @@ import structlog
 from chassis.jobs import Job
 from order.saga import OrderRef
 from order.steps import Steps
-from order.store import DRIVER_LEASE, SystemStore
+from order.store import DRIVER_LEASE
+from order.system import SystemStore
 
 log = structlog.get_logger()
 

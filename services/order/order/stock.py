@@ -8,6 +8,17 @@ from chassis.db import upsert
 from order.domain import Catalog, OutOfStock
 from order.tables import stock
 
+_quantity = sa.bindparam("quantity", type_=sa.Integer)
+_TAKE = (
+    sa.update(stock)
+    .where(
+        stock.c.tenant == sa.bindparam("of_tenant"),
+        stock.c.sku == sa.bindparam("of_sku"),
+        stock.c.available >= _quantity,
+    )
+    .values(available=stock.c.available - _quantity)
+)
+
 
 def take_stock(conn: sa.Connection, tenant: str, wanted: Sequence[tuple[str, int]], catalog: Catalog) -> None:
     """Take every quantity or raise OutOfStock. A tenant's first order of a product brings its shipped first stock."""
@@ -27,6 +38,4 @@ def return_stock(conn: sa.Connection, tenant: str, taken: Sequence[tuple[str, in
 
 
 def _take(conn: sa.Connection, tenant: str, sku: str, quantity: int) -> bool:
-    enough = (stock.c.tenant == tenant, stock.c.sku == sku, stock.c.available >= quantity)
-    taken = sa.update(stock).where(*enough).values(available=stock.c.available - quantity)
-    return conn.execute(taken).rowcount == 1
+    return conn.execute(_TAKE, {"of_tenant": tenant, "of_sku": sku, "quantity": quantity}).rowcount == 1

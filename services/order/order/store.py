@@ -1,6 +1,6 @@
 """Orders in SQL. Every move is one conditional update, and its stock and event are in the same transaction.
 
-A store is made for one tenant, so that no query can forget it; `SystemStore` is the processor's view across tenants.
+A store is made for one tenant, so that no query can forget it.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,9 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
-from pydantic import TypeAdapter
 
 from chassis.db import Database
 from chassis.ids import now
@@ -23,9 +21,7 @@ from order import events
 from order.domain import (
     MOVES,
     Catalog,
-    Customer,
     IllegalMove,
-    Item,
     Location,
     Money,
     Order,
@@ -36,6 +32,7 @@ from order.domain import (
     Status,
     moves_into,
 )
+from order.rows import CONFIRM, INSERT, SELECT, Row, items_json, to_facts, to_order
 from order.saga import Approved, Declined, OrderRef
 from order.stock import return_stock, take_stock
 from order.tables import orders
@@ -43,9 +40,6 @@ from order.timeline import record
 
 DRIVER_LEASE = timedelta(seconds=10)
 HANDED_OVER = timedelta(seconds=60)
-
-_items = TypeAdapter(list[Item])
-Row = sa.Row[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +80,7 @@ class OrderStore:
             "version": 1,
             "customer_id": request.customer.id,
             "customer": request.customer.model_dump_json(by_alias=True),
-            "items": _items.dump_json(items, by_alias=True).decode(),
+            "items": items_json.dump_json(items, by_alias=True).decode(),
             "total": str(total.amount),
             "currency": total.currency,
             "location": request.location,
@@ -111,7 +105,7 @@ class OrderStore:
         )
 
         def work(conn: sa.Connection) -> None:
-            conn.execute(sa.insert(orders), row)
+            conn.execute(INSERT, row)
             take_stock(conn, self._tenant, order.quantities(), self._parts.catalog)
             self._announce(conn, events.OrderCreated, order, parent=parent)
             record(conn, order_id, [_done("place", Phase.GIVEN, began)])
@@ -120,12 +114,11 @@ class OrderStore:
         return order
 
     async def get(self, order_id: str) -> Order:
-        return _order(await self._row(order_id))
+        return to_order(await self._row(order_id))
 
     async def find(self, order_id: str) -> Order | None:
-        query = sa.select(orders).where(orders.c.tenant == self._tenant, orders.c.id == order_id)
-        row = await self._parts.db.read(lambda conn: conn.execute(query).one_or_none())
-        return _order(row) if row else None
+        row = await self._parts.db.read(lambda conn: conn.execute(SELECT, self._one(order_id)).one_or_none())
+        return to_order(row) if row else None
 
     async def page(
         self, *, status: Status | None, customer_id: str | None, before: str | None, limit: int
@@ -138,7 +131,7 @@ class OrderStore:
             query = query.where(orders.c.customer_id == customer_id)
         if before is not None:
             query = query.where(orders.c.id < before)
-        return [_order(row) for row in await self._parts.db.read(lambda conn: list(conn.execute(query)))]
+        return [to_order(row) for row in await self._parts.db.read(lambda conn: list(conn.execute(query)))]
 
     async def to_charge(self, order_id: str) -> Charge:
         row = await self._row(order_id)
@@ -155,20 +148,10 @@ class OrderStore:
         """True when the order is confirmed, now or earlier; False when it is too late and the money must go back."""
 
         def work(conn: sa.Connection) -> bool:
-            row = self._move(
-                conn,
-                ref.id,
-                [Status.PENDING_PAYMENT],
-                status=Status.CONFIRMED,
-                payment_status=PaymentStatus.SUCCEEDED,
-                payment_id=paid.payment_id,
-                transaction_id=paid.transaction_id,
-                card_token=None,
-                lease_until=None,
-                due_at=None,
-            )
+            values = {"paid_id": paid.payment_id, "paid_transaction": paid.transaction_id}
+            row = conn.execute(CONFIRM, self._one(ref.id) | values).one_or_none()
             if row is not None:
-                self._announce(conn, events.OrderConfirmed, _order(row), parent=ref.traceparent)
+                self._announce(conn, events.OrderConfirmed, to_order(row), parent=ref.traceparent)
                 record(conn, ref.id, records())
                 return True
             return self._still_confirmed(conn, ref.id)
@@ -237,7 +220,7 @@ class OrderStore:
             )
             if row is None:
                 return self._already(conn, order_id, Status.CANCELLED)
-            order = _order(row)
+            order = to_order(row)
             return_stock(conn, self._tenant, order.quantities())
             self._announce(conn, events.OrderCancelled, order, parent=parent)
             record(conn, order_id, [_done("cancel", Phase.WHEN, began)])
@@ -255,7 +238,7 @@ class OrderStore:
             row = self._move(conn, order_id, allowed, _route(target), status=target, **values)
             if row is None:
                 return self._already(conn, order_id, target)
-            order = _order(row)
+            order = to_order(row)
             event = events.OrderShipped if target is Status.SHIPPED else events.OrderStatusChanged
             self._announce(conn, event, order, parent=parent)
             return order
@@ -284,10 +267,12 @@ class OrderStore:
         return await self._parts.db.read(lambda conn: self._select(conn, order_id))
 
     def _select(self, conn: sa.Connection, order_id: str) -> Row:
-        query = sa.select(orders).where(orders.c.tenant == self._tenant, orders.c.id == order_id)
-        if (row := conn.execute(query).one_or_none()) is None:
+        if (row := conn.execute(SELECT, self._one(order_id)).one_or_none()) is None:
             raise OrderNotFound
         return row
+
+    def _one(self, order_id: str) -> dict[str, str]:
+        return {"of_tenant": self._tenant, "of_id": order_id}
 
     def _update(
         self, conn: sa.Connection, order_id: str, condition: sa.ColumnElement[bool], **values: Any
@@ -310,12 +295,12 @@ class OrderStore:
     def _fail(self, conn: sa.Connection, ref: OrderRef, reason: str, **values: Any) -> None:
         row = self._move(conn, ref.id, [Status.PENDING_PAYMENT], status=Status.PAYMENT_FAILED, **values)
         if row is not None:
-            order = _order(row)
+            order = to_order(row)
             return_stock(conn, self._tenant, order.quantities())
             self._announce(conn, events.OrderPaymentFailed, order, parent=ref.traceparent, reason=reason)
 
     def _already(self, conn: sa.Connection, order_id: str, target: Status) -> Order:
-        order = _order(self._select(conn, order_id))
+        order = to_order(self._select(conn, order_id))
         if order.status is target:
             return order
         raise IllegalMove(order.status, target)
@@ -326,26 +311,8 @@ class OrderStore:
     def _announce(
         self, conn: sa.Connection, event: type[events.OrderEvent], order: Order, *, parent: str, **more: str
     ) -> None:
-        told = event.model_validate(_facts(order) | more)
+        told = event.model_validate(to_facts(order) | more)
         self._parts.outbox.add(conn, told, tenant=self._tenant, aggregate_id=order.id, parent=parent)
-
-
-class SystemStore:
-    """The processor's view: which orders of any tenant somebody must take over."""
-
-    def __init__(self, db: Database) -> None:
-        self._db = db
-
-    async def due(self, *, limit: int) -> list[OrderRef]:
-        """Orders whose driver's lease has run out or whose time has come, whatever their status."""
-        query = (
-            sa.select(orders.c.tenant, orders.c.id, orders.c.traceparent)
-            .where(sa.or_(orders.c.lease_until < now(), orders.c.due_at < now()))
-            .order_by(orders.c.id)
-            .limit(limit)
-        )
-        rows = await self._db.read(lambda conn: list(conn.execute(query)))
-        return [OrderRef(tenant=row.tenant, id=row.id, traceparent=row.traceparent) for row in rows]
 
 
 def _route(target: Status) -> sa.ColumnElement[bool]:
@@ -362,25 +329,3 @@ def _done(step: str, phase: Phase, began: datetime) -> StepRecord:
     """A step outside of the saga, up to this moment inside its own transaction."""
     took = round((now() - began).total_seconds() * 1000, 3)
     return StepRecord(step=step, phase=phase, status="completed", started_at=began, duration_ms=took)
-
-
-def _order(row: Row) -> Order:
-    return Order(
-        id=row.id,
-        tenant_id=row.tenant,
-        status=Status(row.status),
-        customer=Customer.model_validate_json(row.customer),
-        items=_items.validate_json(row.items),
-        total=Money(amount=Decimal(row.total), currency=row.currency),
-        payment=Payment(id=row.payment_id, status=PaymentStatus(row.payment_status), transaction_id=row.transaction_id),
-        location=Location(row.location),
-        tracking_number=row.tracking_number,
-        created_at=row.created_at,
-        version=row.version,
-    )
-
-
-def _facts(order: Order) -> dict[str, Any]:
-    """An order as the fields of an event."""
-    told = orjson.loads(order.model_dump_json(by_alias=True))
-    return told | {"orderId": order.id}

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
-from chassis.db import Database, upsert
+from chassis.db import Database, upsert, upsert_in
 from chassis.saga import StepRecord
 from order.domain import Shape
 from order.tables import timeline
@@ -28,17 +29,22 @@ def record(conn: sa.Connection, order_id: str, records: Sequence[StepRecord]) ->
     """A step that ran before keeps its start and counts up; skipping never hides a real attempt."""
     done = [_row(order_id, one, attempts=1) for one in records if one.status != "skipped"]
     skipped = [_row(order_id, one, attempts=0) for one in records if one.status == "skipped"]
-    insert = upsert(conn, timeline)
     if done:
-        again = {
-            "status": insert.excluded.status,
-            "duration_ms": insert.excluded.duration_ms,
-            "error": insert.excluded.error,
-            "attempts": timeline.c.attempts + 1,
-        }
-        conn.execute(insert.on_conflict_do_update(index_elements=list(timeline.primary_key), set_=again), done)
+        conn.execute(_once_more(conn.dialect.name), done)
     if skipped:
-        conn.execute(insert.on_conflict_do_nothing(), skipped)
+        conn.execute(upsert(conn, timeline).on_conflict_do_nothing(), skipped)
+
+
+@cache
+def _once_more(dialect: str) -> Any:
+    insert = upsert_in(dialect, timeline)
+    again = {
+        "status": insert.excluded.status,
+        "duration_ms": insert.excluded.duration_ms,
+        "error": insert.excluded.error,
+        "attempts": timeline.c.attempts + 1,
+    }
+    return insert.on_conflict_do_update(index_elements=list(timeline.primary_key), set_=again)
 
 
 async def timeline_of(db: Database, order_id: str) -> list[TimelineEntry]:

@@ -1,6 +1,7 @@
 """A database in a temporary folder, a sidecar that plays payment, and a catalog small enough to run out."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import httpx
 import orjson
 import pytest
 import sqlalchemy as sa
+import structlog
 from cryptography.fernet import Fernet
 
 import order
@@ -45,6 +47,14 @@ CATALOG: list[dict[str, Any]] = [
         "variations": [{"name": "black", "price": {"amount": "3.00", "currency": "USD"}}],
     },
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet() -> Iterator[None]:
+    """No log lines: unconfigured, they are rendered for people, which takes longer than the tests."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

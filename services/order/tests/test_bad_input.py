@@ -39,37 +39,34 @@ def assert_problem(answer: httpx.Response, status: int, error_type: str, *pointe
     assert [error["pointer"] for error in problem.get("errors", [])] == list(pointers)
 
 
-@pytest.mark.parametrize(
-    ("change", "pointer"),
-    [
-        ({"items": [item(sku="unicorn")]}, "/items/0/sku"),
-        ({"items": [item(), item(variation="garlic")]}, "/items/1/variation"),
-        ({"items": [item(quantity=0)]}, "/items/0/quantity"),
-        ({"items": [item(quantity=10_000_000)]}, "/items/0/quantity"),
-        ({"items": [item(quantity=1.5)]}, "/items/0/quantity"),
-        ({"items": []}, "/items"),
-        ({"items": [item()] * 51}, "/items"),
-        ({"items": "latte"}, "/items"),
-        ({"currency": "EUR"}, "/currency"),
-        ({"currency": "dollars"}, "/currency"),
-        ({"location": "moon"}, "/location"),
-        ({"payment": {"token": "4242424242424242"}}, "/payment/token"),
-        ({"payment": {"token": "tok_ok", "cvc": "123"}}, "/payment/cvc"),
-        ({"customer": {"id": "c-1", "name": "Ada"}}, "/customer/email"),
-        ({"customer": {"id": "c-1", "name": "\ud83d", "email": "ada@example.com"}}, "/customer/name"),
-        ({"a/b~c": 1}, "/a~1b~0c"),
-        ({"\ud83d": 1}, ""),
-    ],
-)
-async def test_the_field_that_is_wrong_is_named(
-    client: httpx.AsyncClient, wanted: Body, change: dict[str, Any], pointer: str
-):
-    body = json.dumps(wanted(**change))
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"items": [item(sku="unicorn")]}, "/items/0/sku"),
+    ({"items": [item(), item(variation="garlic")]}, "/items/1/variation"),
+    ({"items": [item(quantity=0)]}, "/items/0/quantity"),
+    ({"items": [item(quantity=10_000_000)]}, "/items/0/quantity"),
+    ({"items": [item(quantity=1.5)]}, "/items/0/quantity"),
+    ({"items": []}, "/items"),
+    ({"items": [item()] * 51}, "/items"),
+    ({"items": "latte"}, "/items"),
+    ({"currency": "EUR"}, "/currency"),
+    ({"currency": "dollars"}, "/currency"),
+    ({"location": "moon"}, "/location"),
+    ({"payment": {"token": "4242424242424242"}}, "/payment/token"),
+    ({"payment": {"token": "tok_ok", "cvc": "123"}}, "/payment/cvc"),
+    ({"customer": {"id": "c-1", "name": "Ada"}}, "/customer/email"),
+    ({"customer": {"id": "c-1", "name": "\ud83d", "email": "ada@example.com"}}, "/customer/name"),
+    ({"a/b~c": 1}, "/a~1b~0c"),
+    ({"\ud83d": 1}, ""),
+]
 
-    answer = await client.post(ORDERS, content=body, headers={"Content-Type": "application/json"})
 
-    assert_problem(answer, 422, "invalid-request", pointer)
-    assert "4242" not in answer.text
+async def test_the_field_that_is_wrong_is_named(client: httpx.AsyncClient, wanted: Body):
+    for change, pointer in WRONG:
+        body = json.dumps(wanted(**change))
+        answer = await client.post(ORDERS, content=body, headers={"Content-Type": "application/json"})
+
+        assert_problem(answer, 422, "invalid-request", pointer)
+        assert "4242" not in answer.text
 
 
 @pytest.mark.parametrize("key", [None, "k-1"])
@@ -91,12 +88,12 @@ async def test_what_the_catalog_does_not_have_is_not_recorded_under_a_key(
     assert sidecar.state == {}
 
 
-@pytest.mark.parametrize("body", [b'{"customer": ', b"{'a': 1}", b"nonsense", b"[" * 100_000])
-async def test_a_body_that_is_no_json_is_400(client: httpx.AsyncClient, body: bytes):
-    answer = await client.post(ORDERS, content=body, headers={"Content-Type": "application/json"})
+async def test_a_body_that_is_no_json_is_400(client: httpx.AsyncClient):
+    for body in (b'{"customer": ', b"{'a': 1}", b"nonsense", b'{"a": "\xff"}', b"[" * 100_000):
+        answer = await client.post(ORDERS, content=body, headers={"Content-Type": "application/json"})
 
-    assert answer.status_code == 400
-    assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.status_code == 400
+        assert answer.headers["content-type"] == "application/problem+json"
 
 
 async def test_broken_json_says_so(client: httpx.AsyncClient):
@@ -105,11 +102,11 @@ async def test_broken_json_says_so(client: httpx.AsyncClient):
     assert_problem(answer, 400, "malformed-json")
 
 
-@pytest.mark.parametrize("body", [b"[]", b"null", b'"latte"', b""])
-async def test_json_that_is_no_order_is_422(client: httpx.AsyncClient, body: bytes):
-    answer = await client.post(ORDERS, content=body, headers={"Content-Type": "application/json"})
+async def test_json_that_is_no_order_is_422(client: httpx.AsyncClient):
+    for body in (b"[]", b"null", b'"latte"', b""):
+        answer = await client.post(ORDERS, content=body, headers={"Content-Type": "application/json"})
 
-    assert_problem(answer, 422, "invalid-request", "")
+        assert_problem(answer, 422, "invalid-request", "")
 
 
 async def test_a_body_of_two_megabytes_is_413(client: httpx.AsyncClient, wanted: Body):
@@ -128,24 +125,24 @@ async def test_a_body_of_two_megabytes_without_a_declared_length_is_413(client: 
     assert_problem(answer, 413, "body-too-large")
 
 
-@pytest.mark.parametrize(
-    ("query", "pointer"),
-    [
-        ({"limit": "-1"}, "?limit"),
-        ({"limit": "0"}, "?limit"),
-        ({"limit": "101"}, "?limit"),
-        ({"limit": "many"}, "?limit"),
-        ({"cursor": "nonsense"}, "?cursor"),
-        ({"cursor": ""}, "?cursor"),
-        ({"cursor": "☕"}, "?cursor"),
-        ({"cursor": "A" * 22}, "?cursor"),
-        ({"cursor": "A" * 65}, "?cursor"),
-        ({"status": "eaten"}, "?status"),
-        ({"customerId": "c" * 65}, "?customerId"),
-    ],
-)
-async def test_a_page_that_can_not_be_is_refused(client: httpx.AsyncClient, query: dict[str, str], pointer: str):
-    assert_problem(await client.get(ORDERS, params=query), 422, "invalid-request", pointer)
+NO_PAGES: list[tuple[dict[str, str], str]] = [
+    ({"limit": "-1"}, "?limit"),
+    ({"limit": "0"}, "?limit"),
+    ({"limit": "101"}, "?limit"),
+    ({"limit": "many"}, "?limit"),
+    ({"cursor": "nonsense"}, "?cursor"),
+    ({"cursor": ""}, "?cursor"),
+    ({"cursor": "☕"}, "?cursor"),
+    ({"cursor": "A" * 22}, "?cursor"),
+    ({"cursor": "A" * 65}, "?cursor"),
+    ({"status": "eaten"}, "?status"),
+    ({"customerId": "c" * 65}, "?customerId"),
+]
+
+
+async def test_a_page_that_can_not_be_is_refused(client: httpx.AsyncClient):
+    for query, pointer in NO_PAGES:
+        assert_problem(await client.get(ORDERS, params=query), 422, "invalid-request", pointer)
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256])

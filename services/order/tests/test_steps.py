@@ -18,7 +18,8 @@ from order.domain import GIVE_UP_AFTER, Money
 from order.processor import PendingOrderProcessor
 from order.saga import Approved, Confirmed, Declined, GivenBack, OrderRef, Refunded, TooLate, fulfil_order
 from order.steps import Steps
-from order.store import Stores, SystemStore
+from order.store import Stores
+from order.system import SystemStore
 from order.tables import orders
 from order.timeline import timeline_of
 from order.workflow import WORKFLOW, instance_id

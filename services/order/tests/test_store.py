@@ -14,7 +14,8 @@ from chassis.ids import now
 from chassis.saga import Phase, Run, Step
 from order.domain import IllegalMove, OrderNotFound, OrderRequest, OutOfStock, PaymentStatus, Status
 from order.saga import Approved, Declined, OrderRef
-from order.store import HANDED_OVER, Stores, SystemStore
+from order.store import HANDED_OVER, Stores
+from order.system import SystemStore
 from order.tables import orders
 
 Placed = Callable[..., Awaitable[OrderRef]]

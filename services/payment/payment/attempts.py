@@ -24,11 +24,12 @@ class Attempts(Generic[A]):
     def __init__(self, db: Database, table: sa.Table, parse: Callable[[sa.RowMapping], A]) -> None:
         self.db = db
         self._table = table
+        self._select = sa.select(table).where(table.c.id == sa.bindparam("of_id"))
         self._parse = parse
 
     async def get(self, attempt_id: str) -> A:
-        query = sa.select(self._table).where(self._table.c.id == attempt_id)
-        return self._parse(await self.db.read(lambda conn: conn.execute(query).mappings().one()))
+        found = await self.db.read(lambda conn: conn.execute(self._select, {"of_id": attempt_id}).mappings().one())
+        return self._parse(found)
 
     async def claim(self, attempt_id: str) -> A | None:
         """Become the one driver of an open attempt; None when it is final or somebody else drives it."""

@@ -1,11 +1,12 @@
 """Charges in SQL: the unique (tenant, key) row is the idempotency record, written before any provider hears of it."""
 
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
-from chassis.db import Database, upsert
+from chassis.db import Database, upsert_in
 from chassis.ids import new_id, now
 from chassis.schedule import recheck_delay
 from chassis.sealing import Sealer
@@ -15,6 +16,27 @@ from payment.domain import Approved, Charge, Declined, KeyMismatch, PaymentNotFo
 from payment.tables import payments
 
 _FINAL_STATUS = {Approved: Status.SUCCEEDED, Declined: Status.DECLINED, Refused: Status.FAILED}
+
+
+# Built once: building a statement costs several times what running it does.
+_SETTLE = (
+    sa.update(payments)
+    .where(payments.c.id == sa.bindparam("of_id"), payments.c.status == Status.PROCESSING)
+    .values(
+        status=sa.bindparam("outcome"),
+        transaction_id=sa.bindparam("transaction"),
+        reason=sa.bindparam("why"),
+        processed_at=sa.bindparam("at"),
+        card_token=None,
+        next_check_at=None,
+        claimed_until=None,
+    )
+)
+
+
+@cache
+def _insert_once(dialect: str) -> Any:
+    return upsert_in(dialect, payments).on_conflict_do_nothing().returning(payments)
 
 
 class WantedCharge(Value):
@@ -42,8 +64,8 @@ class Charges:
         row = self._new(tenant, wanted, provider)
 
         def work(conn: sa.Connection) -> tuple[sa.RowMapping, bool]:
-            insert = upsert(conn, payments).values(row).on_conflict_do_nothing().returning(payments)
-            if (made := conn.execute(insert).mappings().one_or_none()) is not None:
+            inserted = conn.execute(_insert_once(conn.dialect.name), row)
+            if (made := inserted.mappings().one_or_none()) is not None:
                 return made, True
             mine = (payments.c.tenant == tenant, payments.c.key == wanted.key)
             known = conn.execute(sa.select(payments).where(*mine)).mappings().one()
@@ -66,16 +88,13 @@ class Charges:
     async def settle(self, charge: Charge, outcome: Approved | Declined | Refused) -> None:
         """Record a final outcome, once: only a charge that is still processing takes it."""
         values: dict[str, Any] = {
-            "status": _FINAL_STATUS[type(outcome)],
-            "transaction_id": outcome.transaction_id if isinstance(outcome, Approved) else None,
-            "reason": None if isinstance(outcome, Approved) else outcome.reason[:255],
-            "processed_at": now(),
-            "card_token": None,
-            "next_check_at": None,
-            "claimed_until": None,
+            "of_id": charge.id,
+            "outcome": _FINAL_STATUS[type(outcome)],
+            "transaction": outcome.transaction_id if isinstance(outcome, Approved) else None,
+            "why": None if isinstance(outcome, Approved) else outcome.reason[:255],
+            "at": now(),
         }
-        still_open = (payments.c.id == charge.id, payments.c.status == Status.PROCESSING)
-        await self.db.write(lambda conn: conn.execute(sa.update(payments).where(*still_open).values(values)))
+        await self.db.write(lambda conn: conn.execute(_SETTLE, values))
 
     def parse(self, row: sa.RowMapping) -> Charge:
         token = self._sealer.open(row["card_token"]) if row["card_token"] else None

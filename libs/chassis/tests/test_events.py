@@ -1,0 +1,122 @@
+"""What is answered to one delivery, and that an event is taken once."""
+
+import sqlite3
+from typing import Any, ClassVar
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from fastapi import FastAPI
+from sqlalchemy.exc import OperationalError
+
+from chassis.db import Database
+from chassis.events import CloudEvent, Event, InvalidEvent, Wire, consume, first_time, subscribe
+from chassis.problems import Unavailable
+from chassis.sidecar import SidecarDown
+
+SUCCESS, RETRY, DROP = ({"status": status} for status in ("SUCCESS", "RETRY", "DROP"))
+
+
+class Data(Wire):
+    how_many: int
+
+
+def envelope(**change: Any) -> dict[str, Any]:
+    return {"id": "e-1", "type": "thing.made.v1", "source": "test", "data": {"howMany": 1}} | change
+
+
+def raising(error: Exception):
+    async def handler(_event: CloudEvent) -> None:
+        raise error
+
+    return {"thing.made.v1": handler}
+
+
+async def test_what_its_handler_took_is_a_success():
+    taken: list[CloudEvent] = []
+
+    async def take(event: CloudEvent) -> None:
+        taken.append(event)
+
+    answer = await consume(envelope(traceparent="00-1", tenantid="t-1", more="ignored"), {"thing.made.v1": take})
+
+    assert answer == SUCCESS
+    assert (taken[0].id, taken[0].tenantid, taken[0].traceparent) == ("e-1", "t-1", "00-1")
+
+
+async def test_a_type_that_nobody_here_wants_is_acknowledged():
+    assert await consume(envelope(type="thing.lost.v1"), raising(AssertionError())) == SUCCESS
+
+
+@pytest.mark.parametrize(
+    "down",
+    [
+        OperationalError("SELECT", {}, sqlite3.OperationalError("locked")),
+        Unavailable("database"),
+        SidecarDown(),
+        ConnectionResetError(),
+        TimeoutError(),
+    ],
+)
+async def test_what_is_down_is_tried_again(down: Exception):
+    assert await consume(envelope(), raising(down)) == RETRY
+
+
+@pytest.mark.parametrize("error", [InvalidEvent("no such thing"), ValueError("bug"), KeyError("bug")])
+async def test_what_can_never_be_processed_goes_to_the_dead_letters(error: Exception):
+    assert await consume(envelope(), raising(error)) == DROP
+
+
+@pytest.mark.parametrize("body", [{}, {"id": "", "type": "thing.made.v1"}, {"id": "e-1"}, [], None, "text", 7])
+async def test_what_is_no_event_goes_to_the_dead_letters(body: Any):
+    assert await consume(body, raising(AssertionError())) == DROP
+
+
+async def test_data_that_is_not_what_the_handler_declared_goes_to_the_dead_letters():
+    async def take(event: CloudEvent) -> None:
+        Data.model_validate(event.data)
+
+    assert await consume(envelope(data={"howMany": "many"}), {"thing.made.v1": take}) == DROP
+    assert await consume(envelope(data={"howMany": 2, "unknown": 1}), {"thing.made.v1": take}) == SUCCESS
+
+
+async def test_the_sidecar_delivers_to_the_subscribed_path():
+    app = FastAPI()
+    subscribe(app, "/events/things", raising(Unavailable("database")))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        answer = await client.post("/events/things", json=envelope())
+
+    assert (answer.status_code, answer.json()) == (200, RETRY)
+
+
+async def test_an_event_is_new_once_for_each_consumer(db: Database, metadata: sa.MetaData):
+    table = metadata.tables["event_processing"]
+
+    def look(consumer: str, event_id: str):
+        return db.write(lambda conn: first_time(conn, table, consumer=consumer, event_id=event_id))
+
+    seen = [await look(*key) for key in (("a", "e-1"), ("a", "e-1"), ("b", "e-1"), ("a", "e-2"))]
+
+    assert seen == [True, False, True, True]
+
+
+async def test_an_event_whose_effect_was_undone_is_new_again(db: Database, metadata: sa.MetaData):
+    table = metadata.tables["event_processing"]
+
+    def broken(conn: sa.Connection) -> None:
+        assert first_time(conn, table, consumer="a", event_id="e-1")
+        raise InvalidEvent
+
+    with pytest.raises(InvalidEvent):
+        await db.write(broken)
+
+    assert await db.write(lambda conn: first_time(conn, table, consumer="a", event_id="e-1"))
+
+
+def test_a_version_below_one_is_no_fact():
+    class Made(Event):
+        topic: ClassVar[str] = "things"
+        type: ClassVar[str] = "thing.made.v1"
+
+    with pytest.raises(ValueError, match="version"):
+        Made(version=0)
