@@ -1,5 +1,6 @@
 """The application every service is: edge middleware, problems, probes, and a lifespan that a list of parts makes up."""
 
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -18,6 +19,10 @@ from chassis.problems import Problem
 from chassis.settings import ServiceSettings
 
 log = structlog.get_logger()
+
+# How long a thread may keep the interpreter while another waits for it. With Python's own 5 ms the loop and the SQLite
+# writer make each other wait longer than a whole transaction takes.
+_SWITCH_SECONDS = 0.0005
 
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -144,6 +149,7 @@ class Boundary:
 def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:
     """Run `app` until SIGTERM or SIGINT; requests under way are answered first."""
     telemetry.setup(service, level=settings.log_level)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     uvicorn.run(
         app,
         host=settings.host,

@@ -30,7 +30,7 @@ _LEASE = "outbox-relay"
 _LEASE_SECONDS = 5.0
 _KEEP = timedelta(days=7)  # published rows stay for republishing
 _CLEAN_EVERY = 3600.0
-_MAX_PARKED = timedelta(minutes=5)
+_MAX_PARKED = timedelta(seconds=30)  # short: a lone event that fails may only mean that the broker is down
 
 
 def outbox_table(metadata: sa.MetaData) -> sa.Table:

@@ -190,7 +190,7 @@ async def test_each_further_refusal_parks_longer_and_never_for_more_than_five_mi
 ):
     broker.refused = {"bad"}
     await announce(db, outbox, ("bad", 1))
-    for attempts, longest in ((4, timedelta(seconds=16)), (40, timedelta(minutes=5))):
+    for attempts, longest in ((4, timedelta(seconds=16)), (40, timedelta(seconds=30))):
         values = {"attempts": attempts, "parked_until": None}
         await db.write(lambda conn, values=values: conn.execute(sa.update(table).values(values)))
         await outbox._publish_waiting()  # pyright: ignore[reportPrivateUsage]
