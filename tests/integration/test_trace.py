@@ -36,7 +36,7 @@ class Collector:
                 self.send_response(200)
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002, ARG002  the library's signature
                 return
 
         self._server = ThreadingHTTPServer((HOST, free_port()), Handler)

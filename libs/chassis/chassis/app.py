@@ -157,6 +157,7 @@ def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:
         loop="uvloop",
         http="httptools",
         access_log=False,
+        proxy_headers=False,
         log_level="warning",
         timeout_graceful_shutdown=10,
         timeout_keep_alive=75,

@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 _BATCH = 100
 _POLL = 0.5  # seconds; rows of other processes, and parked ones whose time has come
+_LINGER = 0.01  # what is committed meanwhile goes out together; and whoever committed is not kept waiting for the CPU
 _LEASE = "outbox-relay"
 _LEASE_SECONDS = 5.0
 _KEEP = timedelta(days=7)  # published rows stay for republishing
@@ -105,6 +106,7 @@ class Outbox:
                     held = await self._leases.hold(_LEASE, seconds=_LEASE_SECONDS)
                     held_until = clock() + _LEASE_SECONDS if held else 0.0
                 if held_until > clock() and await self._publish_waiting():
+                    await asyncio.sleep(_LINGER)
                     continue
                 if held_until and clock() >= clean_at:
                     await self._db.write(self._clean)
@@ -122,7 +124,8 @@ class Outbox:
             async with asyncio.timeout(_POLL):
                 await self._woken.wait()
         except TimeoutError:
-            pass
+            return
+        await asyncio.sleep(_LINGER)
 
     async def _publish_waiting(self) -> bool:
         """Publish one round; True when there may be more."""

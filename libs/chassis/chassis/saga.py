@@ -91,6 +91,7 @@ class Run:
 
     saga: str
     reference: Any
+    known: Any = None  # what the inline driver's caller has just written, and the first step need not read
     waiting: list[StepRecord] = field(default_factory=list[StepRecord])
     _step: Step | None = None
     _started: tuple[datetime, float] | None = None
@@ -172,9 +173,9 @@ class Saga(Generic[R]):
     skipped_by_compensation: tuple[str, ...] = ()
     step_seconds: float = 8.0
 
-    async def run_inline(self, reference: R) -> Any:
+    async def run_inline(self, reference: R, *, known: Any = None) -> Any:
         """Drive the story here, for `step_seconds` in all. Answers its outcome, or `HandedOver`."""
-        run = Run(saga=self.name, reference=reference)
+        run = Run(saga=self.name, reference=reference, known=known)
         ends = time.monotonic() + self.step_seconds
         story = self.story(reference)
         outcome: Any = None

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 _IN_HAND = 256  # leased at most; the rest waits in the database, where a crash costs no lease
 _POLL = 1.0
-_POLL_BUSY = 0.05  # while every poll fills the hand
+_POLL_BEHIND = 0.05
 _AGAIN = 0.5  # after the database was down
 _DRAIN = 5.0  # seconds for what is under way at shutdown
 
@@ -43,15 +43,21 @@ class Sender:
         self._leases: dict[str, datetime] = {}  # of what is in hand: queued here, being sent, or not yet written down
         self._settled: list[Settled] = []
         self._woken = asyncio.Event()
-        self._stopping = asyncio.Event()
+        self._poll_now = asyncio.Event()
+        self._behind = False  # rows without a lease may be waiting
+        self._stopping = False
         self._all_ended = False  # no attempt is under way, and none will be
         self._workers = Tasks()
         self._loops = Tasks()
 
     def lease(self) -> datetime | None:
         """Until when a row written now is to be leased, so that it may be handed over after the commit. None when
-        enough is in hand: without a lease it is due at once, for the poll."""
-        return now() + LEASE if len(self._leases) < _IN_HAND and not self._stopping.is_set() else None
+        enough is in hand, or older rows wait: without a lease it is due at once, and the poll takes it in its turn."""
+        if self._behind or len(self._leases) >= _IN_HAND or self._stopping:
+            self._behind = True
+            self._poll_now.set()
+            return None
+        return now() + LEASE
 
     def hand_over(self, leased: Iterable[Notification]) -> None:
         """Rows that are committed, with a lease of this process."""
@@ -72,7 +78,8 @@ class Sender:
 
     async def stop(self) -> None:
         """Sends under way are finished and written down; what has not begun is given back."""
-        self._stopping.set()
+        self._stopping = True
+        self._poll_now.set()
         unsent = [one.id for queue in self._queues.values() for one in _emptied(queue)]
         for name, channel in self._channels.items():
             for _ in range(channel.concurrency):
@@ -145,20 +152,23 @@ class Sender:
     # --- taking up ---
 
     async def _poll_for_ever(self) -> None:
-        while not self._stopping.is_set():
-            full = False
+        while not self._stopping:
+            self._poll_now.clear()
             try:
-                full = await self._poll()
+                self._behind = await self._poll()
             except DATABASE_DOWN as down:
                 log.warning("sender.waiting", error=type(down).__name__)
             except Exception:
                 log.exception("sender.poll_failed")
+            if self._behind:
+                await asyncio.sleep(_POLL_BEHIND)
+                continue
             with suppress(TimeoutError):
-                async with asyncio.timeout(_POLL_BUSY if full else _POLL):
-                    await self._stopping.wait()
+                async with asyncio.timeout(_POLL):
+                    await self._poll_now.wait()
 
     async def _poll(self) -> bool:
-        """Take up what is due; True when there may be more than there was room for."""
+        """Take up what is due, the oldest first; False when there was nothing."""
         room = _IN_HAND - len(self._leases)
         if room <= 0:
             return True
@@ -167,7 +177,7 @@ class Sender:
         until = now() + LEASE
         claimed = await self._db.write(lambda conn: store.claim(conn, lease_until=until, limit=room))
         self.hand_over(claimed)
-        return len(claimed) == room
+        return True
 
 
 def _emptied(queue: Queue) -> list[Notification]:

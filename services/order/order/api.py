@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from sqlalchemy.exc import IntegrityError
 
 from chassis.app import refused
@@ -21,11 +21,13 @@ from chassis.sidecar import Sidecar, SidecarDown
 from chassis.tasks import Tasks
 from chassis.telemetry import traceparent
 from order.domain import (
+    CUSTOMER_ID,
     NOTHING_OWED,
     STAFF_MOVES,
     Catalog,
     IllegalMove,
     Order,
+    OrderNotFound,
     OrderRequest,
     OutOfStock,
     Product,
@@ -33,8 +35,8 @@ from order.domain import (
     Status,
 )
 from order.idempotency import MAX_KEY, IdempotencyRecords
-from order.saga import OrderRef
-from order.store import OrderStore, Stores
+from order.saga import Confirmed, OrderRef
+from order.store import Charge, OrderStore, Stores
 from order.telemetry import order_value, orders_placed
 from order.timeline import TimelineEntry, timeline_of
 
@@ -42,6 +44,17 @@ log = structlog.get_logger()
 
 JSON = "application/json"
 CallerNow = Annotated[Caller, Depends(current_caller)]
+
+
+def _order_id(text: str) -> str:
+    """What is no id of ours names no order, and is not asked of a database."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise OrderNotFound from None
+
+
+OrderId = Annotated[str, AfterValidator(_order_id)]
 
 # For OpenAPI.
 _NO_ORDER = {404: "order-not-found"}
@@ -101,7 +114,14 @@ class OrderApi:
         order = await self.stores.of(caller.tenant).place(order_id, request, owner=caller.subject)
         orders_placed.add(1, {"tenant": caller.tenant})
         order_value.record(float(order.total.amount), {"currency": order.total.currency})
-        return await self._drive(order, wait=wait)
+        just_written = Charge(
+            total=order.total,
+            method=request.payment.method,
+            card_token=request.payment.token,
+            created_at=order.created_at,
+            settle_only=False,
+        )
+        return await self._drive(order, wait=wait, known=just_written)
 
     async def place_once(
         self, caller: Caller, request: OrderRequest, key: str, body: bytes, *, wait: bool
@@ -128,16 +148,22 @@ class OrderApi:
             return order
         return await self._drive(order, wait=True)
 
-    async def _drive(self, order: Order, *, wait: bool) -> Order:
+    async def _drive(self, order: Order, *, wait: bool, known: Charge | None = None) -> Order:
         """A task drives, never the caller's connection: one who hangs up stops nothing.
 
         The order is committed, so from here on nothing is an error to the caller: what can't be read yet is a 202.
         """
         ref = OrderRef(tenant=order.tenant_id, id=order.id, traceparent=traceparent())
-        driving = self.tasks.spawn(self.saga.run_inline(ref), name=f"saga.{ref.id}")
+        driving = self.tasks.spawn(self.saga.run_inline(ref, known=known), name=f"saga.{ref.id}")
         if not wait:
             return order
         await asyncio.wait({driving}, timeout=self.wait_seconds)
+        if driving.done() and not driving.exception():
+            match driving.result():
+                case Confirmed(version=version, paid=paid) if version == order.version + 1:
+                    return order.confirmed(payment_id=paid.payment_id, transaction_id=paid.transaction_id)
+                case _:
+                    pass
         try:
             return await self.stores.of(ref.tenant).get(ref.id)
         except DATABASE_DOWN:
@@ -197,7 +223,7 @@ def _read_routes(router: APIRouter, api: OrderApi) -> None:
     async def list_orders(
         caller: CallerNow,
         status: Status | None = None,
-        customer_id: Annotated[str | None, Query(alias="customerId", max_length=64)] = None,
+        customer_id: Annotated[str | None, Query(alias="customerId", max_length=64, pattern=CUSTOMER_ID)] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         cursor: Annotated[str | None, Query(max_length=64)] = None,
     ) -> Response:
@@ -211,7 +237,7 @@ def _read_routes(router: APIRouter, api: OrderApi) -> None:
         return Response(page.model_dump_json(by_alias=True), media_type=JSON)
 
     @router.get("/orders/{order_id}", response_model=Order, responses=refused(_NO_ORDER), tags=["orders"])
-    async def get_order(caller: CallerNow, order_id: str) -> Response:
+    async def get_order(caller: CallerNow, order_id: OrderId) -> Response:
         return _shown(await api.stores.of(caller.tenant).get(order_id))
 
     @router.get(
@@ -220,7 +246,7 @@ def _read_routes(router: APIRouter, api: OrderApi) -> None:
         responses=refused(_NO_ORDER),
         tags=["orders"],
     )
-    async def get_timeline(caller: CallerNow, order_id: str) -> list[TimelineEntry]:
+    async def get_timeline(caller: CallerNow, order_id: OrderId) -> list[TimelineEntry]:
         await api.stores.of(caller.tenant).get(order_id)
         return await timeline_of(api.stores.db, order_id)
 
@@ -230,14 +256,14 @@ def _move_routes(router: APIRouter, api: OrderApi) -> None:
         return api.stores.of(caller.tenant)
 
     @router.post("/orders/{order_id}/status", response_model=Order, responses=refused(_MOVED), tags=["orders"])
-    async def change_status(caller: CallerNow, order_id: str, body: StatusChange) -> Response:
+    async def change_status(caller: CallerNow, order_id: OrderId, body: StatusChange) -> Response:
         if body.status not in STAFF_MOVES:
             current = await store(caller).get(order_id)
             raise IllegalMove(current.status, "what was asked for; staff moves it to preparation, ready or delivered")
         return _shown(await store(caller).advance(order_id, Status(body.status)))
 
     @router.post("/orders/{order_id}/ship", response_model=Order, responses=refused(_MOVED), tags=["orders"])
-    async def ship_order(caller: CallerNow, order_id: str, body: Shipment) -> Response:
+    async def ship_order(caller: CallerNow, order_id: OrderId, body: Shipment) -> Response:
         return _shown(await store(caller).advance(order_id, Status.SHIPPED, tracking_number=body.tracking_number))
 
     @router.post(
@@ -246,7 +272,7 @@ def _move_routes(router: APIRouter, api: OrderApi) -> None:
         responses={202: {"model": Order, "description": "Money is still to be settled"}} | refused(_CANNOT_CANCEL),
         tags=["orders"],
     )
-    async def cancel_order(caller: CallerNow, order_id: str) -> Response:
+    async def cancel_order(caller: CallerNow, order_id: OrderId) -> Response:
         """200 once nothing is owed, 202 while money is still to be settled."""
         order = await api.cancel(caller, order_id)
         return _shown(order, status=200 if order.payment.status in NOTHING_OWED else 202)

@@ -51,6 +51,7 @@ class PaymentStatus(StrEnum):
     REFUNDED = "refunded"
 
 
+CUSTOMER_ID = r"^[\w.@:-]+$"
 NOTHING_OWED = frozenset({PaymentStatus.REFUNDED, PaymentStatus.DECLINED, PaymentStatus.FAILED})
 
 
@@ -110,7 +111,7 @@ class Money(Shape):
 
 
 class Customer(Shape):
-    id: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.@:-]+$", examples=["c-1"])]
+    id: Annotated[str, Field(min_length=1, max_length=64, pattern=CUSTOMER_ID, examples=["c-1"])]
     name: Annotated[_Text, Field(examples=["Ada"])]
     email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$", examples=["ada@example.com"])]
     phone: Annotated[str, Field(pattern=r"^\+[1-9]\d{6,14}$", examples=["+12025550123"])] | None = None
@@ -166,6 +167,11 @@ class Order(Shape):
     tracking_number: str | None = None
     created_at: datetime
     version: int
+
+    def confirmed(self, *, payment_id: str, transaction_id: str) -> "Order":
+        """This order after its very next move, when that was its confirmation."""
+        payment = Payment(id=payment_id, status=PaymentStatus.SUCCEEDED, transaction_id=transaction_id)
+        return self.model_copy(update={"status": Status.CONFIRMED, "payment": payment, "version": self.version + 1})
 
     def quantities(self) -> list[tuple[str, int]]:
         """How much of each sku, in sku order: everybody locks stock rows in the same order."""

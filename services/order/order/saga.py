@@ -25,7 +25,11 @@ class Declined(Value):
 
 
 class Confirmed(Value):
+    """Now or earlier; `version` is the order's at this moment."""
+
     kind: Literal["confirmed"] = "confirmed"
+    version: int
+    paid: Approved
 
 
 class TooLate(Value):

@@ -11,7 +11,7 @@ from chassis.sidecar import Sidecar, SidecarDown
 from order.clients import Payments
 from order.domain import GIVE_UP_AFTER
 from order.saga import Approved, Confirmed, Declined, GivenBack, OrderRef, Refunded, TooLate
-from order.store import HANDED_OVER, Stores
+from order.store import HANDED_OVER, Charge, Stores
 from order.telemetry import orders_confirmed, orders_failed
 from order.workflow import WORKFLOW, instance_id
 
@@ -32,10 +32,10 @@ class Steps:
             "refund": Performer(perform=self.refund, outcome=Refunded, argument=Approved),
         }
 
-    async def charge(self, ref: OrderRef, _argument: None, _run: Run) -> Approved | Declined | Unknown:
+    async def charge(self, ref: OrderRef, _argument: None, run: Run) -> Approved | Declined | Unknown:
         """Charge under `{order_id}:charge`; an order that is over already only learns what its charge became."""
         store = self._stores.of(ref.tenant)
-        wanted = await store.to_charge(ref.id)
+        wanted: Charge = run.known or await store.to_charge(ref.id)
         outcome = await self._payments.charge(
             tenant=ref.tenant,
             order_id=ref.id,
@@ -50,10 +50,11 @@ class Steps:
         return outcome
 
     async def confirm(self, ref: OrderRef, paid: Approved, run: Run) -> Confirmed | TooLate:
-        if not await self._stores.of(ref.tenant).confirm(ref, paid, run.drain):
+        version = await self._stores.of(ref.tenant).confirm(ref, paid, run.drain)
+        if version is None:
             return TooLate()
         orders_confirmed.add(1, {"tenant": ref.tenant})
-        return Confirmed()
+        return Confirmed(version=version, paid=paid)
 
     async def give_back(self, ref: OrderRef, refusal: Declined, run: Run) -> GivenBack:
         await self._stores.of(ref.tenant).give_back(ref, refusal, run.drain)

@@ -144,17 +144,18 @@ class OrderStore:
             settle_only=not pending,
         )
 
-    async def confirm(self, ref: OrderRef, paid: Approved, records: Callable[[], list[StepRecord]]) -> bool:
-        """True when the order is confirmed, now or earlier; False when it is too late and the money must go back."""
+    async def confirm(self, ref: OrderRef, paid: Approved, records: Callable[[], list[StepRecord]]) -> int | None:
+        """The order's version when it is confirmed, now or earlier; None when it is too late and money must go back."""
 
-        def work(conn: sa.Connection) -> bool:
+        def work(conn: sa.Connection) -> int | None:
             values = {"paid_id": paid.payment_id, "paid_transaction": paid.transaction_id}
             row = conn.execute(CONFIRM, self._one(ref.id) | values).one_or_none()
             if row is not None:
                 self._announce(conn, events.OrderConfirmed, to_order(row), parent=ref.traceparent)
                 record(conn, ref.id, records())
-                return True
-            return self._still_confirmed(conn, ref.id)
+                return row.version
+            known = self._select(conn, ref.id)
+            return None if known.status in {Status.CANCELLED, Status.PAYMENT_FAILED} else known.version
 
         return await self._write(work)
 
@@ -304,9 +305,6 @@ class OrderStore:
         if order.status is target:
             return order
         raise IllegalMove(order.status, target)
-
-    def _still_confirmed(self, conn: sa.Connection, order_id: str) -> bool:
-        return self._select(conn, order_id).status not in {Status.CANCELLED, Status.PAYMENT_FAILED}
 
     def _announce(
         self, conn: sa.Connection, event: type[events.OrderEvent], order: Order, *, parent: str, **more: str

@@ -156,7 +156,9 @@ async def test_a_key_that_is_empty_or_too_long_is_refused(
 
 
 async def test_a_tracking_number_that_could_forge_a_header_is_refused(client: httpx.AsyncClient):
-    answer = await client.post(f"{ORDERS}/o-1/ship", json={"trackingNumber": "1Z\r\nX: y"})
+    answer = await client.post(
+        f"{ORDERS}/01a1fbbf-558b-7270-a903-acb8a9a960dd/ship", json={"trackingNumber": "1Z\r\nX: y"}
+    )
 
     assert_problem(answer, 422, "invalid-request", "/trackingNumber")
 

@@ -19,6 +19,7 @@ from order.saga import (
 
 ORDER = OrderRef(tenant="default", id="o-1")
 PAID = Approved(payment_id="p-1", transaction_id="tx-1")
+CONFIRMED = Confirmed(version=2, paid=PAID)
 REFUSED = Declined(status="declined", payment_id="p-1", reason="insufficient funds")
 
 
@@ -35,11 +36,11 @@ def tell(*answers: Any) -> tuple[list[Step], Outcome]:
 
 
 def test_an_approved_charge_confirms_the_order():
-    steps, outcome = tell(PAID, Confirmed())
+    steps, outcome = tell(PAID, CONFIRMED)
 
     assert [step.name for step in steps] == ["charge", "confirm"]
     assert steps[1].argument == PAID
-    assert outcome == Confirmed()
+    assert outcome == CONFIRMED
 
 
 def test_a_decline_gives_back_what_was_taken_and_charges_nothing_more():
@@ -69,7 +70,7 @@ def test_money_that_came_too_late_goes_back():
 def test_compensation_is_named_as_such():
     given_back, _ = tell(REFUSED, GivenBack(reason=""))
     refunded, _ = tell(PAID, TooLate(), Refunded())
-    confirmed, _ = tell(PAID, Confirmed())
+    confirmed, _ = tell(PAID, CONFIRMED)
 
     assert given_back[-1].phase is refunded[-1].phase is Phase.COMPENSATION
     assert [step.phase for step in confirmed] == [Phase.WHEN, Phase.THEN]
@@ -77,8 +78,8 @@ def test_compensation_is_named_as_such():
 
 def test_an_answer_that_is_no_final_outcome_ends_the_story_loudly():
     with pytest.raises(AssertionError, match="o-1"):
-        tell(Confirmed())
+        tell(CONFIRMED)
 
 
 def test_told_again_from_the_start_it_asks_for_the_same_steps():
-    assert tell(PAID, Confirmed()) == tell(PAID, Confirmed())
+    assert tell(PAID, CONFIRMED) == tell(PAID, CONFIRMED)

@@ -28,6 +28,7 @@ Placed = Callable[..., Awaitable[OrderRef]]
 Left = Callable[[str], int | None]
 Rows = Callable[[str], list[Any]]
 PAID = Approved(payment_id="p-1", transaction_id="tx-1")
+CONFIRMED = Confirmed(version=2, paid=PAID)
 PROCESS, REFUND = "payment-service/process-payment", "payment-service/refund-payment"
 
 
@@ -163,7 +164,7 @@ async def test_before_a_day_an_unknown_outcome_changes_nothing(steps: Steps, pla
 
 async def test_confirm_says_too_late_when_the_order_is_cancelled(steps: Steps, stores: Stores, placed: Placed):
     ref = await placed()
-    assert await steps.confirm(ref, PAID, run()) == Confirmed()
+    assert await steps.confirm(ref, PAID, run()) == CONFIRMED
 
     other = await placed()
     await stores.of("default").cancel(other.id)
@@ -199,7 +200,7 @@ async def test_a_refund_that_is_not_through_stays_owed(
 async def test_the_inline_driver_confirms_and_leaves_its_timeline(saga: Saga[OrderRef], placed: Placed, db: Database):
     ref = await placed()
 
-    assert await saga.run_inline(ref) == Confirmed()
+    assert await saga.run_inline(ref) == CONFIRMED
 
     lines = await timeline_of(db, ref.id)
     assert [(line.step, line.phase, line.status, line.attempts) for line in lines] == [
@@ -227,7 +228,7 @@ async def test_driven_twice_it_charges_once_and_ends_the_same(
 ):
     ref = await placed()
 
-    assert await saga.run_inline(ref) == await saga.run_inline(ref) == Confirmed()
+    assert await saga.run_inline(ref) == await saga.run_inline(ref) == CONFIRMED
 
     assert {body["key"] for _, body in sidecar.invoked} == {f"{ref.id}:charge"}
     assert [row.type for row in rows("SELECT * FROM outbox")] == ["order.created.v1", "order.confirmed.v1"]

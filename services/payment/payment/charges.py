@@ -31,6 +31,7 @@ _SETTLE = (
         next_check_at=None,
         claimed_until=None,
     )
+    .returning(payments)
 )
 
 
@@ -85,8 +86,8 @@ class Charges:
             raise PaymentNotFound
         return self.parse(row)
 
-    async def settle(self, charge: Charge, outcome: Approved | Declined | Refused) -> None:
-        """Record a final outcome, once: only a charge that is still processing takes it."""
+    async def settle(self, charge: Charge, outcome: Approved | Declined | Refused) -> Charge | None:
+        """Record a final outcome, once: only a charge that is still processing takes it, and is given back as it is."""
         values: dict[str, Any] = {
             "of_id": charge.id,
             "outcome": _FINAL_STATUS[type(outcome)],
@@ -94,7 +95,8 @@ class Charges:
             "why": None if isinstance(outcome, Approved) else outcome.reason[:255],
             "at": now(),
         }
-        await self.db.write(lambda conn: conn.execute(_SETTLE, values))
+        row = await self.db.write(lambda conn: conn.execute(_SETTLE, values).mappings().one_or_none())
+        return self.parse(row) if row is not None else None
 
     def parse(self, row: sa.RowMapping) -> Charge:
         token = self._sealer.open(row["card_token"]) if row["card_token"] else None

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic
+from typing import Generic
 
 import structlog
 
@@ -34,12 +34,12 @@ class Driver(Generic[A]):
     attempts: Attempts[A]
     post: Callable[[A], Awaitable[Outcome]]
     look_up: Callable[[A], Awaitable[Outcome | Absent]]
-    settle: Callable[[A, Approved | Declined | Refused], Awaitable[None]]
+    settle: Callable[[A, Approved | Declined | Refused], Awaitable[A | None]]
     tasks: Tasks
     answer_seconds: float
 
     def __post_init__(self) -> None:
-        self._driven: dict[str, asyncio.Task[Any]] = {}
+        self._driven: dict[str, asyncio.Task[A | None]] = {}
         self._timers = Tasks()
 
     async def drive(self, attempt: A, *, fresh: bool) -> A:
@@ -51,7 +51,8 @@ class Driver(Generic[A]):
             return attempt
         driving = self._drive_on(attempt.id, attempt if fresh else None)
         await asyncio.wait({driving}, timeout=self.answer_seconds)
-        return await self.attempts.get(attempt.id)
+        settled = driving.result() if driving.done() and not driving.exception() else None
+        return settled or await self.attempts.get(attempt.id)
 
     async def stop(self) -> None:
         """Forget the timers; what they were to drive is due in its row. Drives under way are the tasks' to drain."""
@@ -70,7 +71,7 @@ class Driver(Generic[A]):
         if overdue := await self.attempts.overdue():
             log.error("outcome.unknown_for_a_day", kind=self.kind, count=overdue)
 
-    def _drive_on(self, attempt_id: str, claimed: A | None) -> asyncio.Task[Any]:
+    def _drive_on(self, attempt_id: str, claimed: A | None) -> asyncio.Task[A | None]:
         """The running drive of this process, or a new one. Who comes with the claim only finds watchers, and drives."""
         if claimed is None and (running := self._driven.get(attempt_id)) is not None:
             return running
@@ -79,21 +80,22 @@ class Driver(Generic[A]):
         task.add_done_callback(lambda done: self._forget(attempt_id, done))
         return task
 
-    def _forget(self, attempt_id: str, done: asyncio.Task[Any]) -> None:
+    def _forget(self, attempt_id: str, done: asyncio.Task[A | None]) -> None:
         if self._driven.get(attempt_id) is done:
             del self._driven[attempt_id]
 
-    async def _once(self, attempt_id: str, claimed: A | None) -> None:
+    async def _once(self, attempt_id: str, claimed: A | None) -> A | None:
+        """Drive an attempt once; it as it is when this settled it."""
         fresh = claimed is not None
         attempt = claimed or await self.attempts.claim(attempt_id)
         if attempt is None:
-            return await self._watch(attempt_id)
+            await self._watch(attempt_id)
+            return None
         with continued(attempt.traceparent), tracer.start_as_current_span(f"{self.kind}.drive"):
             outcome = await self._ask(attempt, fresh=fresh)
             if not isinstance(outcome, Unknown):
-                await self.settle(attempt, outcome)
                 log.info(f"{self.kind}.settled", attempt_id=attempt_id, outcome=type(outcome).__name__)  # noqa: G004
-                return None
+                return await self.settle(attempt, outcome)
             delay = await self.attempts.still_unknown(attempt)
             log.warning(f"{self.kind}.unknown", attempt_id=attempt_id, reason=outcome.reason)  # noqa: G004
         if delay <= _TIMER_UP_TO:

@@ -59,11 +59,11 @@ class Refunds:
 
         return await self.db.write(work)
 
-    async def settle(self, refund: Refund, outcome: Approved | Declined | Refused) -> None:
+    async def settle(self, refund: Refund, outcome: Approved | Declined | Refused) -> Refund | None:
         """Record a final outcome once, and what it means for the payment, in one transaction."""
         done = isinstance(outcome, Approved)
 
-        def work(conn: sa.Connection) -> None:
+        def work(conn: sa.Connection) -> Refund | None:
             values = {
                 "status": RefundStatus.SUCCEEDED if done else RefundStatus.FAILED,
                 "reason": None if isinstance(outcome, Approved) else outcome.reason[:255],
@@ -72,15 +72,17 @@ class Refunds:
                 "claimed_until": None,
             }
             still_open = (refunds.c.id == refund.id, refunds.c.status == RefundStatus.PROCESSING)
-            if conn.execute(sa.update(refunds).where(*still_open).values(values)).rowcount == 0:
-                return
+            update = sa.update(refunds).where(*still_open).values(values).returning(refunds)
+            if (row := conn.execute(update).mappings().one_or_none()) is None:
+                return None
             if done:
                 _tell_payment(conn, refund.payment_id)
             else:
                 wanted = WantedRefund(key=refund.key, payment_id=refund.payment_id, amount=refund.amount)
                 _reserve(conn, refund.tenant, wanted, sign=-1)
+            return _parse(row)
 
-        await self.db.write(work)
+        return await self.db.write(work)
 
 
 def _find(conn: sa.Connection, tenant: str, key: str) -> Refund | None:

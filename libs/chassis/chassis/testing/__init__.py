@@ -9,7 +9,9 @@ from typing import TypeVar, cast
 T = TypeVar("T")
 
 
-async def eventually(look: Callable[[], T | Awaitable[T]], *, within: float = 10.0, every: float = 0.05) -> T:
+async def eventually(
+    look: Callable[[], Awaitable[T | None] | T | None], *, within: float = 10.0, every: float = 0.05
+) -> T:
     """Looks until it sees something true, and returns that.
 
     `look` may be async, and may assert: a failed assertion is "not yet". After `within` seconds the last one is raised.
