@@ -65,6 +65,8 @@ _TELEMETRY: TelemetryConfig = {
     "exclude": lambda scope: scope["path"] == "/health/live",
 }
 
+_DISCARDED_BODIES = 8  # so many times the limit is read and thrown away, for the sake of an answer; more is hung up on
+
 _PROBLEM_CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
 
 PROBLEM_RESPONSE: dict[str, Any] = {"description": "A problem document (RFC 9457)", "content": _PROBLEM_CONTENT}
@@ -109,6 +111,7 @@ class Boundary:
             return
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if declared.isdigit() and int(declared) > self._max:
+            await _discard(receive, up_to=_DISCARDED_BODIES * self._max)
             await problems.respond(problems.of(self._too_large()), instance=scope["path"])(scope, receive, send)
             return
         await self._run(scope, self._counted(receive), send)
@@ -144,6 +147,16 @@ class Boundary:
     def _too_large(self) -> HTTPException:
         """An HTTPException: anything else raised while FastAPI reads a body becomes a 400."""
         return HTTPException(413, "Body too large", headers={"Connection": "close"})
+
+
+async def _discard(receive: Receive, *, up_to: int) -> None:
+    """Read what is still coming: a connection closed over unread bytes is reset, and the answer with it."""
+    seen = 0
+    while seen <= up_to:
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return
 
 
 def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:

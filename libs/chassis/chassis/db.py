@@ -62,7 +62,9 @@ def upsert(conn: sa.Connection, table: sa.Table) -> Any:
 def upsert_in(dialect: str, table: sa.Table) -> Any:
     """The same by the dialect's name, for statements of the hot path that are built once and cached: building one
     costs several times what running it does."""
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    statement = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    # Callers learn by `rowcount` whether theirs was the first; unasked, SQLAlchemy answers -1 for an INSERT on psycopg.
+    return statement.execution_options(preserve_rowcount=True)
 
 
 @dataclass(slots=True)

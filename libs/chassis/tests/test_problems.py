@@ -181,18 +181,22 @@ async def test_json_that_is_broken_is_400(client: httpx.AsyncClient):
     assert (answer.status_code, answer.json()["errorType"]) == (400, "malformed-json")
 
 
-async def test_a_body_that_declares_too_much_is_refused_unread(client: httpx.AsyncClient, state: State):
+async def test_a_body_that_declares_too_much_is_refused_and_only_so_much_of_it_is_read(
+    client: httpx.AsyncClient, state: State
+):
     read: list[int] = []
 
     async def body() -> AsyncIterator[bytes]:
-        read.append(1)
-        yield b" " * (LIMIT + 1)
+        for piece in range(100):
+            read.append(piece)
+            yield b" " * LIMIT
 
-    headers = {"Content-Length": str(LIMIT + 1), "Content-Type": "application/json"}
+    headers = {"Content-Length": str(100 * LIMIT), "Content-Type": "application/json"}
     answer = await client.post("/things", content=body(), headers=headers)
 
     assert (answer.status_code, answer.json()["errorType"]) == (413, "body-too-large")
-    assert (read, state.taken) == ([], [])
+    assert len(read) <= 10
+    assert state.taken == []
 
 
 async def test_a_body_that_declares_nothing_is_refused_where_it_passes_the_limit(client: httpx.AsyncClient):

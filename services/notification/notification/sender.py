@@ -80,7 +80,7 @@ class Sender:
         """Sends under way are finished and written down; what has not begun is given back."""
         self._stopping = True
         self._poll_now.set()
-        unsent = [one.id for queue in self._queues.values() for one in _emptied(queue)]
+        unsent = self._taken_out()
         for name, channel in self._channels.items():
             for _ in range(channel.concurrency):
                 self._queues[name].put_nowait(None)
@@ -88,11 +88,21 @@ class Sender:
         self._all_ended = True
         self._woken.set()
         await self._loops.drain(within=_DRAIN)
+        unsent += self._taken_out()  # what a poll under way brought meanwhile
         if unsent:
             with suppress(*DATABASE_DOWN):  # their leases run out by themselves
                 await self._db.write(lambda conn: store.give_back(conn, unsent))
         for channel in self._channels.values():
             await channel.close()
+
+    def _taken_out(self) -> list[str]:
+        """The ids of what nobody has begun to send, out of the queues."""
+        ids: list[str] = []
+        for queue in self._queues.values():
+            while not queue.empty():
+                if (one := queue.get_nowait()) is not None:
+                    ids.append(one.id)
+        return ids
 
     # --- sending ---
 
@@ -158,8 +168,10 @@ class Sender:
                 self._behind = await self._poll()
             except DATABASE_DOWN as down:
                 log.warning("sender.waiting", error=type(down).__name__)
+                await asyncio.sleep(_AGAIN)
             except Exception:
                 log.exception("sender.poll_failed")
+                await asyncio.sleep(_AGAIN)
             if self._behind:
                 await asyncio.sleep(_POLL_BEHIND)
                 continue
@@ -178,14 +190,6 @@ class Sender:
         claimed = await self._db.write(lambda conn: store.claim(conn, lease_until=until, limit=room))
         self.hand_over(claimed)
         return True
-
-
-def _emptied(queue: Queue) -> list[Notification]:
-    waiting: list[Notification] = []
-    while not queue.empty():
-        if (one := queue.get_nowait()) is not None:
-            waiting.append(one)
-    return waiting
 
 
 def _tell(notification: Notification, outcome: Outcome) -> None:
