@@ -9,9 +9,10 @@ from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar
 
+import orjson
 import sqlalchemy as sa
 import structlog
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
@@ -108,10 +109,15 @@ async def consume(body: Any, handlers: Mapping[str, Handler]) -> dict[str, str]:
 def subscribe(app: FastAPI, path: str, handlers: Mapping[str, Handler]) -> None:
     """The route that the sidecar delivers to; the subscription itself is declared in components/."""
 
-    async def deliver(body: dict[str, Any]) -> dict[str, str]:
-        return await consume(body, handlers)
+    async def deliver(request: Request) -> Response:
+        # Read here, not by FastAPI: its 422 for what is no event would make Dapr deliver it for ever.
+        try:
+            body = orjson.loads(await request.body())
+        except orjson.JSONDecodeError:
+            body = None
+        return Response(orjson.dumps(await consume(body, handlers)), media_type="application/json")
 
-    app.post(path, include_in_schema=False)(deliver)
+    app.add_route(path, deliver, methods=["POST"], include_in_schema=False)
 
 
 def _reason(error: InvalidEvent | ValidationError) -> Any:

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, cast
 
 import orjson
@@ -41,14 +42,16 @@ _SECRET_KEYS = frozenset(
 )  # fmt: skip
 
 
+@lru_cache(maxsize=4096)
+def _telling(key: str) -> bool:
+    return key.replace("_", "").lower() in _SECRET_KEYS
+
+
 def redact(value: Any) -> Any:
     """A copy without personal data and secrets: whatever stands under a telling key is blanked, at any depth."""
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value)
-        return {
-            key: _REDACTED if str(key).replace("_", "").lower() in _SECRET_KEYS else redact(inner)
-            for key, inner in items.items()
-        }
+        return {key: _REDACTED if _telling(str(key)) else redact(inner) for key, inner in items.items()}
     if isinstance(value, list | tuple):
         return [redact(row) for row in cast("list[Any]", value)]
     return value

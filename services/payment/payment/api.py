@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Response
 from pydantic import Field
 
 from chassis.app import refused
@@ -90,13 +90,18 @@ class PaymentApi:
 def routes(api: PaymentApi) -> APIRouter:
     router = APIRouter(tags=["invoked"])
 
-    @router.post("/process-payment", responses=refused({422: "invalid-request, idempotency-mismatch"}))
-    async def process_payment(tenant: Tenant, body: ProcessPayment) -> PaymentResult:
+    @router.post(
+        "/process-payment",
+        response_model=PaymentResult,
+        responses=refused({422: "invalid-request, idempotency-mismatch"}),
+    )
+    async def process_payment(tenant: Tenant, body: ProcessPayment) -> Response:
         """Charge once per key. `processing` when it isn't known within 6 s; asking again joins or drives it on."""
-        return await api.process(tenant, body)
+        return _answer(await api.process(tenant, body))
 
     @router.post(
         "/refund-payment",
+        response_model=RefundResult,
         responses=refused(
             {
                 404: "payment-not-found",
@@ -105,11 +110,15 @@ def routes(api: PaymentApi) -> APIRouter:
             }
         ),
     )
-    async def refund_payment(tenant: Tenant, body: RefundPayment) -> RefundResult:
+    async def refund_payment(tenant: Tenant, body: RefundPayment) -> Response:
         """Give back once per key, never more than was captured. A `failed` one is tried again when asked again."""
-        return await api.refund(tenant, body)
+        return _answer(await api.refund(tenant, body))
 
     return router
+
+
+def _answer(result: PaymentResult | RefundResult) -> Response:
+    return Response(result.model_dump_json(by_alias=True), media_type="application/json")
 
 
 def _payment_result(charge: Charge) -> PaymentResult:
