@@ -61,15 +61,16 @@ def event_processing_table(metadata: sa.MetaData) -> sa.Table:
     return sa.Table(
         "event_processing",
         metadata,
+        sa.Column("tenant", sa.String(64), primary_key=True),
         sa.Column("consumer", sa.String(64), primary_key=True),
         sa.Column("event_id", sa.String(255), primary_key=True),
         sa.Column("processed_at", Timestamp, nullable=False),
     )
 
 
-def first_time(conn: sa.Connection, table: sa.Table, *, consumer: str, event_id: str) -> bool:
+def first_time(conn: sa.Connection, table: sa.Table, *, tenant: str, consumer: str, event_id: str) -> bool:
     """Whether this consumer has not taken the event yet; says so once, in the transaction of its effect."""
-    row = {"consumer": consumer, "event_id": event_id, "processed_at": now()}
+    row = {"tenant": tenant, "consumer": consumer, "event_id": event_id, "processed_at": now()}
     return conn.execute(_insert_once(conn.dialect.name, table), row).rowcount == 1
 
 

@@ -93,7 +93,7 @@ async def test_an_event_is_new_once_for_each_consumer(db: Database, metadata: sa
     table = metadata.tables["event_processing"]
 
     def look(consumer: str, event_id: str):
-        return db.write(lambda conn: first_time(conn, table, consumer=consumer, event_id=event_id))
+        return db.write(lambda conn: first_time(conn, table, tenant="t", consumer=consumer, event_id=event_id))
 
     seen = [await look(*key) for key in (("a", "e-1"), ("a", "e-1"), ("b", "e-1"), ("a", "e-2"))]
 
@@ -104,13 +104,13 @@ async def test_an_event_whose_effect_was_undone_is_new_again(db: Database, metad
     table = metadata.tables["event_processing"]
 
     def broken(conn: sa.Connection) -> None:
-        assert first_time(conn, table, consumer="a", event_id="e-1")
+        assert first_time(conn, table, tenant="t", consumer="a", event_id="e-1")
         raise InvalidEvent
 
     with pytest.raises(InvalidEvent):
         await db.write(broken)
 
-    assert await db.write(lambda conn: first_time(conn, table, consumer="a", event_id="e-1"))
+    assert await db.write(lambda conn: first_time(conn, table, tenant="t", consumer="a", event_id="e-1"))
 
 
 def test_a_version_below_one_is_no_fact():

@@ -72,7 +72,7 @@ def take(conn: sa.Connection, news: News, messages: Sequence[Notification]) -> b
 
     Those of an event that comes after a newer one of its order are kept as `superseded`.
     """
-    if not first_time(conn, event_processing, consumer=_CONSUMER, event_id=news.event_id):
+    if not first_time(conn, event_processing, tenant=news.tenant, consumer=_CONSUMER, event_id=news.event_id):
         return False
     newest = _is_newest(conn, news)
     if messages:

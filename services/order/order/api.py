@@ -38,7 +38,7 @@ from order.idempotency import MAX_KEY, IdempotencyRecords
 from order.saga import Confirmed, OrderRef
 from order.store import Charge, OrderStore, Stores
 from order.telemetry import order_value, orders_placed
-from order.timeline import TimelineEntry, timeline_of
+from order.timeline import TimelineEntry
 
 log = structlog.get_logger()
 
@@ -247,8 +247,7 @@ def _read_routes(router: APIRouter, api: OrderApi) -> None:
         tags=["orders"],
     )
     async def get_timeline(caller: CallerNow, order_id: OrderId) -> list[TimelineEntry]:
-        await api.stores.of(caller.tenant).get(order_id)
-        return await timeline_of(api.stores.db, order_id)
+        return await api.stores.of(caller.tenant).timeline(order_id)
 
 
 def _move_routes(router: APIRouter, api: OrderApi) -> None:

@@ -36,7 +36,7 @@ from order.rows import CONFIRM, INSERT, SELECT, Row, items_json, to_facts, to_or
 from order.saga import Approved, Declined, OrderRef
 from order.stock import return_stock, take_stock
 from order.tables import orders
-from order.timeline import record
+from order.timeline import TimelineEntry, record, timeline_of
 
 DRIVER_LEASE = timedelta(seconds=10)
 HANDED_OVER = timedelta(seconds=60)
@@ -108,7 +108,7 @@ class OrderStore:
             conn.execute(INSERT, row)
             take_stock(conn, self._tenant, order.quantities(), self._parts.catalog)
             self._announce(conn, events.OrderCreated, order, parent=parent)
-            record(conn, order_id, [_done("place", Phase.GIVEN, began)])
+            self._record(conn, order_id, [_done("place", Phase.GIVEN, began)])
 
         await self._write(work)
         return order
@@ -152,7 +152,7 @@ class OrderStore:
             row = conn.execute(CONFIRM, self._one(ref.id) | values).one_or_none()
             if row is not None:
                 self._announce(conn, events.OrderConfirmed, to_order(row), parent=ref.traceparent)
-                record(conn, ref.id, records())
+                self._record(conn, ref.id, records())
                 return row.version
             known = self._select(conn, ref.id)
             return None if known.status in {Status.CANCELLED, Status.PAYMENT_FAILED} else known.version
@@ -173,7 +173,7 @@ class OrderStore:
             self._fail(conn, ref, refusal.reason, **outcome)
             unsettled = orders.c.payment_status.in_([PaymentStatus.PROCESSING])
             self._update(conn, ref.id, unsettled, **outcome)
-            record(conn, ref.id, records())
+            self._record(conn, ref.id, records())
 
         await self._write(work)
 
@@ -198,7 +198,7 @@ class OrderStore:
         def work(conn: sa.Connection) -> None:
             owed = orders.c.payment_status == PaymentStatus.REFUND_PENDING
             self._update(conn, ref.id, owed, payment_status=PaymentStatus.REFUNDED, due_at=None)
-            record(conn, ref.id, records())
+            self._record(conn, ref.id, records())
 
         await self._write(work)
 
@@ -224,7 +224,7 @@ class OrderStore:
             order = to_order(row)
             return_stock(conn, self._tenant, order.quantities())
             self._announce(conn, events.OrderCancelled, order, parent=parent)
-            record(conn, order_id, [_done("cancel", Phase.WHEN, began)])
+            self._record(conn, order_id, [_done("cancel", Phase.WHEN, began)])
             return order
 
         return await self._write(work)
@@ -257,7 +257,14 @@ class OrderStore:
         await self._write(lambda conn: self._update(conn, order_id, orders.c.due_at.is_not(None), due_at=until))
 
     async def write_timeline(self, order_id: str, records: Sequence[StepRecord]) -> None:
-        await self._parts.db.write(lambda conn: record(conn, order_id, records))
+        await self._parts.db.write(lambda conn: self._record(conn, order_id, records))
+
+    async def timeline(self, order_id: str) -> list[TimelineEntry]:
+        await self._row(order_id)
+        return await timeline_of(self._parts.db, self._tenant, order_id)
+
+    def _record(self, conn: sa.Connection, order_id: str, records: Sequence[StepRecord]) -> None:
+        record(conn, self._tenant, order_id, records)
 
     async def _write(self, work: Callable[[sa.Connection], Any]) -> Any:
         done = await self._parts.db.write(work)

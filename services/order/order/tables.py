@@ -60,6 +60,7 @@ stock = sa.Table(
 timeline = sa.Table(
     "timeline",
     metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
     sa.Column("order_id", sa.String(36), primary_key=True),
     sa.Column("step", sa.String(32), primary_key=True),
     sa.Column("phase", sa.String(16), nullable=False),

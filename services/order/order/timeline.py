@@ -25,10 +25,10 @@ class TimelineEntry(Shape):
     error: str | None
 
 
-def record(conn: sa.Connection, order_id: str, records: Sequence[StepRecord]) -> None:
+def record(conn: sa.Connection, tenant: str, order_id: str, records: Sequence[StepRecord]) -> None:
     """A step that ran before keeps its start and counts up; skipping never hides a real attempt."""
-    done = [_row(order_id, one, attempts=1) for one in records if one.status != "skipped"]
-    skipped = [_row(order_id, one, attempts=0) for one in records if one.status == "skipped"]
+    done = [_row(tenant, order_id, one, attempts=1) for one in records if one.status != "skipped"]
+    skipped = [_row(tenant, order_id, one, attempts=0) for one in records if one.status == "skipped"]
     if done:
         conn.execute(_once_more(conn.dialect.name), done)
     if skipped:
@@ -47,8 +47,12 @@ def _once_more(dialect: str) -> Any:
     return insert.on_conflict_do_update(index_elements=list(timeline.primary_key), set_=again)
 
 
-async def timeline_of(db: Database, order_id: str) -> list[TimelineEntry]:
-    query = sa.select(timeline).where(timeline.c.order_id == order_id).order_by(timeline.c.started_at, timeline.c.step)
+async def timeline_of(db: Database, tenant: str, order_id: str) -> list[TimelineEntry]:
+    query = (
+        sa.select(timeline)
+        .where(timeline.c.tenant == tenant, timeline.c.order_id == order_id)
+        .order_by(timeline.c.started_at, timeline.c.step)
+    )
     rows = await db.read(lambda conn: list(conn.execute(query)))
     return [
         TimelineEntry(
@@ -64,8 +68,9 @@ async def timeline_of(db: Database, order_id: str) -> list[TimelineEntry]:
     ]
 
 
-def _row(order_id: str, one: StepRecord, *, attempts: int) -> dict[str, Any]:
+def _row(tenant: str, order_id: str, one: StepRecord, *, attempts: int) -> dict[str, Any]:
     return {
+        "tenant": tenant,
         "order_id": order_id,
         "step": one.step,
         "phase": one.phase,

@@ -202,7 +202,7 @@ async def test_the_inline_driver_confirms_and_leaves_its_timeline(saga: Saga[Ord
 
     assert await saga.run_inline(ref) == CONFIRMED
 
-    lines = await timeline_of(db, ref.id)
+    lines = await timeline_of(db, ref.tenant, ref.id)
     assert [(line.step, line.phase, line.status, line.attempts) for line in lines] == [
         ("place", "given", "completed", 1),
         ("charge", "when", "completed", 1),
@@ -218,7 +218,7 @@ async def test_a_declined_card_releases_the_stock_and_skips_the_confirmation(
     assert isinstance(await saga.run_inline(ref), GivenBack)
 
     assert left("latte") == 5
-    lines = {line.step: line for line in await timeline_of(db, ref.id)}
+    lines = {line.step: line for line in await timeline_of(db, ref.tenant, ref.id)}
     assert (lines["confirm"].status, lines["confirm"].attempts) == ("skipped", 0)
     assert (lines["give_back"].phase, lines["give_back"].status) == ("compensation", "completed")
 
@@ -247,7 +247,7 @@ async def test_an_unknown_outcome_is_handed_over_to_the_workflow(
     [row] = rows("SELECT * FROM orders")
     assert (row.status, row.lease_until) == ("pending_payment", None)
     assert row.due_at is not None
-    assert [(line.step, line.status) for line in await timeline_of(db, ref.id)][-1] == ("charge", "unknown")
+    assert [(line.step, line.status) for line in await timeline_of(db, ref.tenant, ref.id)][-1] == ("charge", "unknown")
 
 
 async def test_a_durable_step_charges_counts_its_attempt_and_keeps_the_sweep_away(
@@ -263,7 +263,7 @@ async def test_a_durable_step_charges_counts_its_attempt_and_keeps_the_sweep_awa
     assert answer["kind"] == "unknown"
     row = await db.read(lambda conn: conn.execute(sa.select(orders)).one())
     assert timedelta(seconds=75) < row.due_at - now() <= timedelta(seconds=80), "60 s past its timer of 20 s"
-    assert [line.attempts for line in await timeline_of(db, ref.id) if line.step == "charge"] == [2]
+    assert [line.attempts for line in await timeline_of(db, ref.tenant, ref.id) if line.step == "charge"] == [2]
 
 
 async def test_cancelled_during_the_charge_the_money_goes_back(

@@ -14,6 +14,7 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "event_processing",
+        sa.Column("tenant", sa.String(64), primary_key=True),
         sa.Column("consumer", sa.String(64), primary_key=True),
         sa.Column("event_id", sa.String(255), primary_key=True),
         sa.Column("processed_at", Timestamp, nullable=False),

@@ -99,6 +99,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "timeline",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("order_id", sa.String(length=36), nullable=False),
         sa.Column("step", sa.String(length=32), nullable=False),
         sa.Column("phase", sa.String(length=16), nullable=False),
@@ -107,7 +108,7 @@ def upgrade() -> None:
         sa.Column("started_at", Timestamp(), nullable=False),
         sa.Column("duration_ms", sa.Float(), nullable=False),
         sa.Column("error", sa.String(length=255), nullable=False),
-        sa.PrimaryKeyConstraint("order_id", "step"),
+        sa.PrimaryKeyConstraint("tenant", "order_id", "step"),
     )
 
 
