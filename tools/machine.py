@@ -153,7 +153,10 @@ def start() -> None:
 
 def launch(processes: Processes, name: str, command: list[str | Path], env: dict[str, str] | None = None) -> None:
     processes.start(name, command, env)
-    (PIDS / f"{name}.pid").write_text(str(processes.started[name].pid))
+    process = psutil.Process(processes.started[name].pid)
+    # Until the kernel has finished its exec (a cold program: for a moment) nothing tells that it is ours.
+    processes.wait_for(name, lambda: belongs(process, DATA), within=READY)
+    (PIDS / f"{name}.pid").write_text(str(process.pid))
 
 
 def await_app(app: App) -> None:
