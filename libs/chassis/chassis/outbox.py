@@ -103,8 +103,8 @@ class Outbox:
             self._woken.clear()
             try:
                 if held_until - clock() < _LEASE_SECONDS / 2:
-                    held = await self._leases.hold(_LEASE, seconds=_LEASE_SECONDS)
-                    held_until = clock() + _LEASE_SECONDS if held else 0.0
+                    until = clock() + _LEASE_SECONDS  # from before the row is written: never longer than the row says
+                    held_until = until if await self._leases.hold(_LEASE, seconds=_LEASE_SECONDS) else 0.0
                 if held_until > clock() and await self._publish_waiting():
                     await asyncio.sleep(_LINGER)
                     continue

@@ -19,7 +19,6 @@ from chassis.sealing import Sealer
 from chassis.telemetry import traceparent
 from order import events
 from order.domain import (
-    MOVES,
     Catalog,
     IllegalMove,
     Location,
@@ -171,7 +170,7 @@ class OrderStore:
                 "due_at": None,
             }
             self._fail(conn, ref, refusal.reason, **outcome)
-            unsettled = orders.c.payment_status.in_([PaymentStatus.PROCESSING])
+            unsettled = orders.c.payment_status == PaymentStatus.PROCESSING
             self._update(conn, ref.id, unsettled, **outcome)
             self._record(conn, ref.id, records())
 
@@ -234,9 +233,8 @@ class OrderStore:
         parent = traceparent()
 
         def work(conn: sa.Connection) -> Order:
-            allowed = [status for status in moves_into(target) if target in MOVES[status]]
             values = {"tracking_number": tracking_number} if tracking_number else {}
-            row = self._move(conn, order_id, allowed, _route(target), status=target, **values)
+            row = self._move(conn, order_id, moves_into(target), _route(target), status=target, **values)
             if row is None:
                 return self._already(conn, order_id, target)
             order = to_order(row)

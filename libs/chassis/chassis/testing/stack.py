@@ -128,9 +128,6 @@ class Stack:
         """Everything the app has written since the stack began, over all its starts."""
         return self._processes.log(app_id).read_text(errors="replace")
 
-    def sidecar_logs(self, app_id: str) -> str:
-        return self._processes.log(_sidecar(app_id)).read_text(errors="replace")
-
     def memory(self) -> dict[str, int]:
         """Resident bytes of each running process, by name: the app ids, `<app id>.sidecar`, redis and so on."""
         return {name: process.memory_info().rss for name, process in self._running().items()}
@@ -156,9 +153,6 @@ class Stack:
     def thaw_app(self, app_id: str) -> None:
         self._processes.started[app_id].send_signal(signal.SIGCONT)
 
-    def stop_app(self, app_id: str) -> None:
-        self._processes.stop(app_id)
-
     def start_app(self, app_id: str) -> None:
         """On the same ports as before; returns when it is ready."""
         self._launch_app(app_id)
@@ -166,9 +160,6 @@ class Stack:
 
     def kill_sidecar(self, app_id: str) -> None:
         self._processes.stop(_sidecar(app_id), kill=True)
-
-    def stop_sidecar(self, app_id: str) -> None:
-        self._processes.stop(_sidecar(app_id))
 
     def start_sidecar(self, app_id: str) -> None:
         self._launch_sidecar(app_id)
@@ -183,10 +174,6 @@ class Stack:
         """On the same port and the same data."""
         self._start("redis", self._redis())
         self._await_redis()
-
-    def restart_redis(self, *, kill: bool = False) -> None:
-        self.stop_redis(kill=kill)
-        self.start_redis()
 
     # --- how ---
 
