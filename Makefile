@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup run up down test check contracts bench clean
+.PHONY: help setup run up down env token test check contracts bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,16 @@ up: ## the same in the background; starts again what has died
 
 down: ## stop what runs in the background
 	@tools/setup.sh environment && exec $(PYTHON) tools/dev.py down
+
+env: ## the tokens of sidecars and apps, for `eval "$(make -s env)"` before a plain `dapr run -f dapr.yaml`
+	@tools/setup.sh environment >&2
+	@exec $(PYTHON) tools/dev.py env
+
+# The values reach the shell through the environment, so that no quote or space in them means anything.
+token: ## a bearer token: ROLE=user|staff|admin [SUB=…] [TENANT=…] [TENANT_NAME=…]; alone on stdout
+	@tools/setup.sh environment >&2
+	@exec $(PYTHON) -m sandbox.token $${ROLE:+"--role=$$ROLE"} $${SUB:+"--sub=$$SUB"} \
+		$${TENANT:+"--tenant=$$TENANT"} $${TENANT_NAME:+"--tenant-name=$$TENANT_NAME"}
 
 test: setup ## every test, with real sidecars; ARGS goes to pytest
 	@exec $(PYTHON) -m pytest $(ARGS)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator
 from types import FrameType
 
 import sample
+import vault
 from chassis.local import LocalError
 from chassis.processes import Reaper
 from machine import DATA, LOGS, PIDS, ROOT, RUN, App, all_ready, apps, dead, end_everything, last_words, parts, start
@@ -107,6 +108,12 @@ def status() -> int:
     return 0 if all_ready() else 1
 
 
+def env() -> int:
+    """For `eval`: what a plain `dapr run -f dapr.yaml` needs in its shell."""
+    print("export", *(f"{name}={value}" for name, value in vault.tokens().items()))
+    return 0
+
+
 def show_addresses(here: dict[str, App]) -> None:
     print()
     for app in here.values():
@@ -138,6 +145,7 @@ def main() -> int:
     commands.add_parser("up", help="start everything in the background; again from the start when something died")
     commands.add_parser("down", help="stop everything")
     commands.add_parser("status", help="what runs, and whether it is ready")
+    commands.add_parser("env", help="the tokens of sidecars and apps, for a shell to eval")
     match parser.parse_args().command:
         case "run":
             return guarded(run)
@@ -145,6 +153,8 @@ def main() -> int:
             return guarded(up)
         case "down":
             return down()
+        case "env":
+            return env()
         case _:
             return status()
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 import psutil
 import yaml
 
+import vault
 from chassis import local
 from chassis.processes import Processes, belongs, sweep
 
@@ -145,7 +146,8 @@ def start() -> None:
         processes,
         "dapr",
         [local.need_program("dapr", TOOLS_BIN), "run", "-f", RUN / "dapr.yaml"],
-        {"DAPR_RUNTIME_PATH": str(RUN / "runtime"), "NOTIFICATION_SMTP_PORT": str(smtp_port())},
+        # The CLI hands its environment on, so sidecars and apps have the same tokens.
+        {"DAPR_RUNTIME_PATH": str(RUN / "runtime"), "NOTIFICATION_SMTP_PORT": str(smtp_port()), **vault.tokens()},
     )
     for app in apps().values():
         await_app(app)
@@ -233,7 +235,7 @@ exec '{daprd}' "$@" --dapr-internal-grpc-listen-address {host} --metrics-listen-
 def render(*, redis: int, placement: int, scheduler: int) -> None:
     """Writes into `var/run` what the dapr CLI reads: this run's addresses in the files that are committed."""
     here = apps()
-    addresses = {"localhost:6379": f"{local.HOST}:{redis}"}
+    addresses = {"localhost:6379": f"{local.HOST}:{redis}", local.SECRETS_FILE: str(vault.secrets_file())}
     file = run_file()
     for entry in file["apps"]:
         app = here[entry["appID"]]

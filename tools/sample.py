@@ -31,6 +31,7 @@ def place(*, orders: str, sandbox: str) -> None:
         # An address of its own, so that the mail found is this order's.
         email = f"ada.{uuid4().hex[:6]}@example.com"
         customer = {"id": "c-1", "name": "Ada", "email": email, "phone": "+12025550123", "locale": "en"}
+        client.headers["Authorization"] = f"Bearer {token(client, sandbox)}"
         placed = client.post(f"{orders}/api/v1/orders", json={**ORDER, "customer": customer})
         if placed.is_error:
             print(f"\nThe sample order was refused ({placed.status_code}): {placed.text}")
@@ -40,6 +41,13 @@ def place(*, orders: str, sandbox: str) -> None:
         print(f"\nOrder {order['id']}: {order['status']}, {order['total']['amount']} {order['total']['currency']}")
         show_timeline(client.get(f"{here}/timeline").json())
         show_mail(until(lambda: mail_to(email, client.get(f"{sandbox}/sandbox/inbox").json())), email)
+
+
+def token(client: httpx.Client, sandbox: str) -> str:
+    """A user's, as the development issuer gives it to anybody."""
+    asked = {"grant_type": "client_credentials", "client_id": "dev-user", "client_secret": "any", "role": "user"}
+    answer = client.post(f"{sandbox}/oauth/token", data=asked)
+    return str(answer.raise_for_status().json()["access_token"])
 
 
 def until(look: Callable[[], T | None]) -> T | None:

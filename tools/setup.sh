@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything Brewline needs on this machine: the Python environment here, then Dapr's programs and Redis (programs.py).
+# Everything Brewline needs on this machine: the Python environment here, then Dapr's programs and Redis (programs.py),
+# and this machine's own secrets and tokens in var/ (vault.py).
 # A second run finds it all done. `setup.sh environment` stops after Python; `setup.sh run` is content with a Redis
 # that already runs. Nothing is installed outside this folder except, as root on Debian, the redis-server package.
 set -euo pipefail
@@ -51,4 +52,6 @@ stamp="$PWD $(cat requirements.lock pyproject.toml libs/*/pyproject.toml service
 if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ] || ! new_enough .venv/bin/python; then
   make_environment
 fi
-[ "${1:-}" = environment ] || exec .venv/bin/python tools/programs.py "$@"
+[ "${1:-}" != environment ] || exit 0
+.venv/bin/python tools/programs.py "$@"
+exec .venv/bin/python tools/vault.py

@@ -9,8 +9,11 @@ from sandbox import payments, push
 from sandbox.controls import Controls
 from sandbox.faults import Faults
 from sandbox.gate import FaultGate
+from sandbox.issuer import Issuer
+from sandbox.keys import KeyRing
 from sandbox.ledger import Books
 from sandbox.mail import Inbox, MailServer
+from sandbox.oauth import TokenEndpoint
 from sandbox.records import Journal
 from sandbox.settings import Settings
 
@@ -33,12 +36,15 @@ def create_app(settings: Settings, *, faults: Faults) -> FastAPI:
     inbox = Inbox(journal=journal("inbox"))
     pushes = push.PushProvider(journal=journal("push"), key_ttl=settings.key_ttl)
     mail_server = MailServer(inbox=inbox, faults=faults, host=settings.host, port=settings.smtp_port)
+    issuer = Issuer(name=settings.issuer, keys=KeyRing(settings.data_dir))
+    tokens = TokenEndpoint(issuer=issuer, audience=settings.audience, lifetime=settings.token_lifetime)
     controls = Controls(
         faults=faults,
         books=[books],
         provider_a=provider_a,
         inbox=inbox,
         push=pushes,
+        issuer=issuer,
         smtp_port=settings.smtp_port,
     )
 
@@ -52,6 +58,6 @@ def create_app(settings: Settings, *, faults: Faults) -> FastAPI:
     app = FastAPI(title="Brewline sandbox", openapi_url=None, strict_content_type=False, lifespan=lifespan)
     app.add_middleware(FaultGate, faults=faults, paths=PATHS)
     # The busiest paths come first: routes are tried in order.
-    for router in (provider_a.routes(), pushes.routes(), controls.routes()):
+    for router in (provider_a.routes(), pushes.routes(), tokens.routes(), controls.routes()):
         app.include_router(router)
     return app

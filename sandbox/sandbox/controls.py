@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 
 from sandbox import pages
 from sandbox.faults import Fault, Faults
+from sandbox.issuer import Issuer
 from sandbox.ledger import Books
 from sandbox.mail import Inbox
 from sandbox.payments import ProviderA
@@ -29,6 +30,7 @@ class Controls:
         provider_a: ProviderA,
         inbox: Inbox,
         push: PushProvider,
+        issuer: Issuer,
         smtp_port: int,
     ) -> None:
         self._faults = faults
@@ -36,6 +38,7 @@ class Controls:
         self._provider_a = provider_a
         self._inbox = inbox
         self._push = push
+        self._issuer = issuer
         self._smtp_port = smtp_port
 
     def routes(self) -> APIRouter:
@@ -50,6 +53,7 @@ class Controls:
         router.add_api_route("/sandbox/faults", self.show_faults, methods=["GET"])
         router.add_api_route("/sandbox/faults", self.clear_faults, methods=["DELETE"])
         router.add_api_route("/sandbox/faults/{target}", self.set_fault, methods=["PUT"])
+        router.add_api_route("/sandbox/issuer/rotate", self.rotate, methods=["POST"])
         router.add_api_route("/sandbox/data", self.forget, methods=["DELETE"])
         return router
 
@@ -57,10 +61,11 @@ class Controls:
         """Alive; it accepts calls only once everything is loaded, so ready too."""
         return JSONResponse({"status": "ok"})
 
-    async def front(self) -> Response:
+    async def front(self, request: Request) -> Response:
         """The page that leads everywhere."""
         lists = {"inbox": len(self._inbox), "push": len(self._push), "ledger": len(self._entries())}
-        return pages.front(lists=lists, faults=self._faults.shown(), smtp_port=self._smtp_port)
+        here = str(request.base_url).rstrip("/")
+        return pages.front(lists=lists, faults=self._faults.shown(), smtp_port=self._smtp_port, here=here)
 
     async def ledger(self, request: Request, order_id: str | None = Query(default=None, alias="orderId")) -> Response:
         """Every charge and refund that was accepted, oldest first; newest first on the page."""
@@ -103,8 +108,13 @@ class Controls:
         self._faults.clear()
         return Response(status_code=204)
 
+    # No coroutine: making a key takes a while.
+    def rotate(self) -> Response:
+        """A new signing key; tokens of the former one stay good until the next time."""
+        return JSONResponse({"kid": self._issuer.rotate().kid})
+
     async def forget(self) -> Response:
-        """Everything recorded forgotten; faults stay."""
+        """Everything recorded forgotten; faults and the issuer's keys stay."""
         for party in (self._provider_a, self._inbox, self._push):
             party.forget()
         return Response(status_code=204)

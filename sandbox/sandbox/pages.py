@@ -42,7 +42,7 @@ document.getElementById("forget").onclick = () => call("DELETE", "/sandbox/data"
 _MODES = ("ok", "error", "timeout", "throttle", "reset", "lost-reply")
 
 
-def front(*, lists: Mapping[str, int], faults: Mapping[str, Fault], smtp_port: int) -> Response:
+def front(*, lists: Mapping[str, int], faults: Mapping[str, Fault], smtp_port: int, here: str) -> Response:
     """What there is to see and to break. `lists` counts the records behind each name under `/sandbox/`."""
     links = "".join(
         f'<li><a href="/sandbox/{escape(name)}">{escape(name)}</a> ({count})</li>' for name, count in lists.items()
@@ -58,6 +58,12 @@ def front(*, lists: Mapping[str, int], faults: Mapping[str, Fault], smtp_port: i
         "Sandbox",
         f"""<p>The outside world on one machine. Mail arrives on port {smtp_port}.</p>
 <ul>{links}</ul>
+<h2>Tokens</h2>
+<p>For development, anybody may be whoever they say:</p>
+<pre>make -s token ROLE=staff TENANT=default
+curl -su dev:dev {escape(here)}/oauth/token -d grant_type=client_credentials -d role=staff -d tenant=default</pre>
+<p>Roles are user, staff and admin. Tokens are verified with <a href="/.well-known/jwks.json">these keys</a>; more is
+in the <a href="/.well-known/openid-configuration">configuration</a>.</p>
 <h2>Faults</h2>{_table(rows)}
 <form id="set"><p><select name="target">{targets}</select> <select name="mode">{modes}</select> {numbers}
 <button>Set</button></p></form>

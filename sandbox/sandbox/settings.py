@@ -19,3 +19,9 @@ class Settings(BaseSettings):
     data_dir: Path = Path("var/data/sandbox")
     # The contract: keys live 24 h.
     key_ttl: timedelta = timedelta(hours=24)
+    # A name that services and tokens agree on, not an address: it stays when the port is moved.
+    issuer: str = "http://localhost:8009"
+    audience: str = "brewline"
+    token_lifetime: timedelta = Field(default=timedelta(hours=1), gt=timedelta(0))
+    # For people at a command line, who would not like to ask for another every hour.
+    dev_token_lifetime: timedelta = Field(default=timedelta(hours=8), gt=timedelta(0))

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import edge
+from cryptography.fernet import Fernet
 
 from chassis.local import free_port
 from chassis.testing.stack import AppSpec, Stack
@@ -45,6 +47,8 @@ def main() -> None:
         print("starting the stack …", flush=True)
         with stack:
             figures = asyncio.run(_measure(stack, options))
+    print("the edge: what it adds to a request …", flush=True)
+    figures["edge"] = asyncio.run(edge.measure(BODY))
     figures["machine"] = {"cores": os.cpu_count(), "python": platform.python_version(), "at": _now()}
     target = ROOT / "var" / "bench.json"
     target.parent.mkdir(exist_ok=True)
@@ -67,11 +71,12 @@ def _stack(folder: Path) -> Stack:
     def env(name: str) -> dict[str, str]:
         upper = name.upper()
         database = {f"{upper}_DATABASE_URL": f"sqlite:///{folder}/{name}.db", "LOG_LEVEL": "INFO"}
-        return database | {f"{upper}_SEAL_KEY_FILE": f"{folder}/{name}.key", "NOTIFICATION_SMTP_PORT": smtp}
+        return database | {"NOTIFICATION_SMTP_PORT": smtp}
 
     outside = {"SANDBOX_DATA_DIR": f"{folder}/sandbox", "SANDBOX_SMTP_PORT": smtp}
     names = ("payment", "notification", "order")
-    services = [AppSpec(app_id=f"{name}-service", module=f"{name}.main", env=env(name)) for name in names]
+    keys = {"seal-keys": Fernet.generate_key().decode()}
+    services = [AppSpec(app_id=f"{name}-service", module=f"{name}.main", env=env(name), secrets=keys) for name in names]
     sandbox = AppSpec(app_id="sandbox", module="sandbox.main", env=outside, known_as="localhost:8009")
     tools = ROOT / "tools" / "bin"
     return Stack(apps=[sandbox, *services], components=ROOT / "components", run_dir=folder, tools_bin=tools)
@@ -79,7 +84,8 @@ def _stack(folder: Path) -> Stack:
 
 async def _measure(stack: Stack, options: argparse.Namespace) -> dict[str, Any]:
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector) as session:
+    async with aiohttp.ClientSession(connector=connector, headers={"dapr-api-token": stack.dapr_token}) as session:
+        session.headers["Authorization"] = await _bearer(session, stack)
         bench = Bench(stack, session)
         await _alone(bench.place, 30)  # warm: code paths, connections, statement caches
         await bench.to_inbox()
@@ -103,6 +109,12 @@ async def _measure(stack: Stack, options: argparse.Namespace) -> dict[str, Any]:
         figures["ratio_order_to_floor"] = round(figures["order_many"]["per_s"] / figures["floor_many"]["per_s"], 3)
         figures["memory_mb"] = {name: round(size / 2**20) for name, size in stack.memory().items()}
         return figures
+
+
+async def _bearer(session: aiohttp.ClientSession, stack: Stack) -> str:
+    asked = {"grant_type": "client_credentials", "client_id": "bench", "client_secret": "any", "role": "user"}
+    async with session.post(stack.url("sandbox") + "/oauth/token", data=asked) as answer:
+        return f"Bearer {(await answer.json())['access_token']}"
 
 
 class Bench:
@@ -200,6 +212,9 @@ def _show(figures: dict[str, Any]) -> None:
     for name, row in figures.items():
         if isinstance(row, dict) and "p50_ms" in row:
             print(f"{name:24}{row.get('count', ''):>8}{row.get('per_s', ''):>9}{row['p50_ms']:>9}{row['p99_ms']:>9}")
+    print(f"\n{'the edge, p50':32}{'with ms':>10}{'without ms':>12}{'adds ms':>9}")
+    for route, row in figures["edge"].items():
+        print(f"{route:32}{row['with_ms']:>10}{row['without_ms']:>12}{row['adds_ms']:>9}")
     print(f"\norder / floor: {figures['ratio_order_to_floor']}")
     print(f"\n{'':32}{'cpu ms an order':>16}{'memory MB':>11}")
     for name, size in figures["memory_mb"].items():

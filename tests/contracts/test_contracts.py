@@ -111,7 +111,9 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_notification_takes_what_order_tells(kind, added, migrated: Path, tmp_path: Path):
     db = Database(f"sqlite:///{shutil.copy(migrated, tmp_path)}")
     await db.start()
-    sender = Sender(db=db, channels=open_channels(Settings(), FakeSidecar()))  # not started: nothing is sent
+    sender = Sender(
+        db=db, channels=open_channels(Settings.model_validate({"app_api_token": "of-nobody-anywhere"}), FakeSidecar())
+    )  # not started: nothing is sent
     handlers = order_handlers(db, sender)
     (example,) = EVENTS[kind]["examples"]
     event = {

@@ -1,6 +1,7 @@
 """k8s/base is what Kubernetes and Dapr accept, and its Dapr objects are those of components/."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,20 @@ import manifests
 
 REDIS = {"pubsub", "statestore", "workflowstore"}
 SERVICES = ("order-service", "payment-service", "notification-service")
+NOBODY = {"defaultAction": "deny", "trustDomain": "public"}
+POST_ONLY = {"httpVerb": ["POST"], "action": "allow"}
+ORDER_CALLS = {
+    "appId": "order-service",
+    "defaultAction": "deny",
+    "trustDomain": "public",
+    "namespace": "brewline",
+    "operations": [{"name": "/process-payment", **POST_ONLY}, {"name": "/refund-payment", **POST_ONLY}],
+}
+POLICIES = {
+    "order-service": NOBODY,
+    "payment-service": {**NOBODY, "policies": [ORDER_CALLS]},
+    "notification-service": NOBODY,
+}
 
 
 @pytest.fixture(scope="module")
@@ -164,23 +179,147 @@ def test_every_file_of_components_is_deployed():
 
 
 def in_the_cluster(manifest):
-    """A shared object as the base deploys it: its namespace and the addresses patched, nothing else."""
+    """A shared object as the base deploys it: namespace, addresses, where secrets come from, and the policy."""
     patched = copy.deepcopy(manifest)
     patched["metadata"] |= {"namespace": "brewline", "labels": {"app.kubernetes.io/part-of": "brewline"}}
-    if patched["kind"] == "HTTPEndpoint":
+    kind, name = patched["kind"], patched["metadata"]["name"]
+    if kind == "HTTPEndpoint":
         patched["spec"]["baseUrl"] = "https://provider.invalid"
-    if patched["kind"] == "Component" and patched["metadata"]["name"] in REDIS:
-        password = {"name": "redisPassword", "secretKeyRef": {"name": "brewline-redis", "key": "password"}}
-        patched["spec"]["metadata"][0]["value"] = "redis:6379"
-        patched["spec"]["metadata"].append(password)
+    if kind == "Component" and name in REDIS:
+        host, password, *_ = patched["spec"]["metadata"]
+        host["value"] = "redis:6379"
+        password["secretKeyRef"]["name"] = "brewline-redis"
+        del patched["auth"]  # there the operator reads it
+    if (kind, name) == ("Component", "secrets"):
+        patched["spec"] |= {"type": "secretstores.kubernetes", "metadata": []}
+    if kind == "Configuration":
+        patched["spec"]["accessControl"] = NOBODY
     return patched
 
 
-def test_the_cluster_runs_the_shared_dapr_objects_but_for_addresses(base):
+def test_the_cluster_runs_the_shared_dapr_objects_but_for_addresses_secrets_and_policies(base):
     def by_name(objects):
         return {(o["kind"], o["metadata"]["name"]): o for o in objects if o["apiVersion"].startswith("dapr.io/")}
 
-    assert by_name(base) == by_name(map(in_the_cluster, shared()))
+    deployed = by_name(base)
+    del deployed["Configuration", "payment-service"]
+    assert deployed == by_name(map(in_the_cluster, shared()))
+
+
+@pytest.mark.parametrize(("name", "policy"), POLICIES.items())
+def test_an_app_is_called_by_whom_its_policy_names_and_nobody_else(base, name, policy):
+    annotations = one(base, "Deployment", name)["spec"]["template"]["metadata"]["annotations"]
+    configuration = one(base, "Configuration", annotations["dapr.io/config"])
+    (common,) = [manifest for manifest in shared() if manifest["kind"] == "Configuration"]
+    assert configuration["spec"]["accessControl"] == policy
+    assert configuration["spec"]["tracing"] == common["spec"]["tracing"]
+
+
+def test_no_other_configuration_and_none_without_a_policy_is_deployed(base):
+    deployed = [manifest for manifest in base if manifest["kind"] == "Configuration"]
+    assert {manifest["metadata"]["name"] for manifest in deployed} == {"brewline", "payment-service"}
+    assert all(manifest["spec"]["accessControl"]["defaultAction"] == "deny" for manifest in deployed)
+
+
+def test_one_machine_has_no_policies():
+    """Without certificates nobody has a name there, so that a policy would refuse everyone."""
+    assert not [manifest for manifest in shared() if "accessControl" in manifest["spec"]]
+
+
+@pytest.mark.parametrize("root", manifests.kustomizations(), ids=lambda root: root.name)
+def test_a_policy_names_callers_of_its_own_namespace(root):
+    """kustomize moves objects to another namespace, and leaves the one in a policy as it is."""
+    for _, manifest in manifests.render(root):
+        if manifest["kind"] == "Configuration":
+            callers = manifest["spec"]["accessControl"].get("policies", [])
+            assert {caller["namespace"] for caller in callers} <= {manifest["metadata"]["namespace"]}
+
+
+SECRET_WORDS = re.compile(r"password|token|secret|key|credential|database_url", re.IGNORECASE)
+NO_SECRETS = {"secretsFile"}  # where they are, not what they are
+
+
+def metadata(objects):
+    """Every (object, field) that configures a component or an endpoint."""
+    for manifest in objects:
+        if manifest["kind"] in {"Component", "HTTPEndpoint"}:
+            for field in (*manifest["spec"].get("metadata", []), *manifest["spec"].get("headers", [])):
+                yield manifest["metadata"]["name"], field
+
+
+def test_no_component_or_endpoint_holds_a_secret(base):
+    """Not on one machine and not in the cluster: what is secret comes from the store."""
+    for name, field in (*metadata(shared()), *metadata(base)):
+        if SECRET_WORDS.search(field["name"]) and field["name"] not in NO_SECRETS:
+            assert set(field) == {"name", "secretKeyRef"}, f"{name}.{field['name']}"
+
+
+def test_redis_is_entered_with_a_password_from_the_store():
+    entered = {name: field for name, field in metadata(shared()) if field["name"] == "redisPassword"}
+    assert set(entered) == REDIS
+    for name, field in entered.items():
+        assert field["secretKeyRef"] == {"name": "redis", "key": "password"}
+        assert one(shared(), "Component", name)["auth"] == {"secretStore": "secrets"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_secret_of_a_pod_is_a_reference(base, name):
+    template = one(base, "Deployment", name)["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    secret = {entry["name"]: entry for entry in container["env"] if SECRET_WORDS.search(entry["name"])}
+    assert {"APP_API_TOKEN", "DAPR_API_TOKEN", f"{name.removesuffix('-service').upper()}_DATABASE_URL"} <= set(secret)
+    for entry in secret.values():
+        assert set(entry["valueFrom"]) == {"secretKeyRef"}, entry["name"]
+    # The injector reads the same two for the sidecar, under the key `token`.
+    tokens = {entry: secret[entry]["valueFrom"]["secretKeyRef"] for entry in ("APP_API_TOKEN", "DAPR_API_TOKEN")}
+    annotations = template["metadata"]["annotations"]
+    assert tokens == {
+        "APP_API_TOKEN": {"name": annotations["dapr.io/app-token-secret"], "key": "token"},
+        "DAPR_API_TOKEN": {"name": annotations["dapr.io/api-token-secret"], "key": "token"},
+    }
+
+
+def test_no_secret_is_in_the_manifests(base):
+    assert not [manifest for manifest in base if manifest["kind"] == "Secret"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_sidecar_reads_the_secret_named_like_its_app_and_nothing_else(base, name):
+    (binding,) = [
+        manifest for manifest in base if manifest["kind"] == "RoleBinding" and manifest["subjects"][0]["name"] == name
+    ]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "brewline"}]
+    rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [name], "verbs": ["get"]}
+    assert one(base, "Role", binding["roleRef"]["name"])["rules"] == [rule]
+    assert not [manifest for manifest in base if manifest["kind"].startswith("ClusterRole")]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_right_to_read_it_goes_to_the_sidecar_and_not_to_the_app(base, name):
+    template = one(base, "Deployment", name)["spec"]["template"]
+    pod = template["spec"]
+    (container,) = pod["containers"]
+    volume, _, folder = template["metadata"]["annotations"]["dapr.io/volume-mounts"].partition(":")
+    assert pod["automountServiceAccountToken"] is False
+    assert folder == "/var/run/secrets/kubernetes.io/serviceaccount"
+    (token,) = [each for each in pod["volumes"] if each["name"] == volume]
+    assert "serviceAccountToken" in token["projected"]["sources"][0]
+    assert volume not in {mount["name"] for mount in container["volumeMounts"]}
+
+
+@pytest.mark.parametrize("kind", ["Component", "HTTPEndpoint"])
+def test_every_component_and_endpoint_is_scoped(base, kind):
+    for manifest in (*shared(), *base):
+        if manifest["kind"] == kind:
+            assert manifest.get("scopes"), manifest["metadata"]["name"]
+            assert set(manifest["scopes"]) <= set(SERVICES)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_an_overlay_that_forgets_the_issuer_fails_loudly(base, name):
+    (container,) = one(base, "Deployment", name)["spec"]["template"]["spec"]["containers"]
+    values = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert (values["AUTH_ISSUER"], values["AUTH_AUDIENCE"]) == ("https://issuer.invalid", "brewline")
 
 
 def test_no_address_of_one_machine_and_no_sandbox_reaches_the_cluster(base):

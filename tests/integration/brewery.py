@@ -26,6 +26,20 @@ def order_body(*, sku: str = "latte", token: str = "tok_ok", quantity: int = 1, 
     }
 
 
+def bearer(stack: Stack, role: str, *, sub: str = "s-1", tenant: str = "default") -> dict[str, str]:
+    """A token of the stack's own issuer, as the header that carries it."""
+    asked = {"grant_type": "client_credentials", "client_id": sub, "client_secret": "any"}
+    url = stack.url("sandbox") + "/oauth/token"
+    answer = httpx.post(url, data=asked | {"role": role, "sub": sub, "tenant": tenant}, trust_env=False)
+    return {"Authorization": f"Bearer {answer.raise_for_status().json()['access_token']}"}
+
+
+def client_of(
+    stack: Stack, app_id: str, headers: dict[str, str] | None = None, *, timeout: float = 30
+) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=stack.url(app_id), timeout=timeout, trust_env=False, headers=headers)
+
+
 class Brewery:
     """The running stack, as a test talks to it."""
 
@@ -110,5 +124,5 @@ class Brewery:
         url = self.stack.sidecar_url(ORDER) + "/v1.0/publish/pubsub/orders"
         async with httpx.AsyncClient(trust_env=False) as client:
             for event in events:
-                headers = {"content-type": "application/cloudevents+json"}
+                headers = {"content-type": "application/cloudevents+json", "dapr-api-token": self.stack.dapr_token}
                 (await client.post(url, json=event, headers=headers)).raise_for_status()

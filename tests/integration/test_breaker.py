@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import httpx
-from brewery import ORDER, PAYMENT, PUBLIC, Brewery, order_body
+from brewery import ORDER, PAYMENT, PUBLIC, Brewery, bearer, client_of, order_body
 
 from chassis.testing import eventually
 
@@ -20,8 +20,10 @@ async def test_a_burst_of_declines_opens_nothing(brew: Brewery) -> None:
 async def test_a_burst_of_clients_hanging_up_opens_nothing(brew: Brewery) -> None:
     await brew.fault("payment-a", mode="ok", delayMs=600)
 
+    token = bearer(brew.stack, "user")
+
     async def hang_up() -> None:
-        async with httpx.AsyncClient(base_url=brew.stack.url(ORDER), timeout=0.3, trust_env=False) as impatient:
+        async with client_of(brew.stack, ORDER, token, timeout=0.3) as impatient:
             with suppress(httpx.ReadTimeout):
                 await impatient.post(PUBLIC, json=order_body(id="impatient"))
 
@@ -50,7 +52,8 @@ async def _invoke(brew: Brewery) -> tuple[httpx.Response, float]:
     url = f"{brew.stack.sidecar_url(ORDER)}/v1.0/invoke/{PAYMENT}/method/process-payment"
     async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
         began = time.perf_counter()
-        answer = await client.post(url, json=body, headers={"X-Tenant-Id": "default"})
+        headers = {"X-Tenant-Id": "default", "dapr-api-token": brew.stack.dapr_token}
+        answer = await client.post(url, json=body, headers=headers)
         return answer, time.perf_counter() - began
 
 

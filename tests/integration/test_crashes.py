@@ -143,7 +143,8 @@ async def _attempts(brew: Brewery, order_id: str, step: str, count: int) -> dict
 async def _start_workflow(brew: Brewery, order_id: str) -> None:
     ref: Reference = OrderRef(tenant="default", id=order_id)
     url = f"{brew.stack.sidecar_url(ORDER)}/v1.0/workflows/dapr/{WORKFLOW}/start"
-    async with httpx.AsyncClient(trust_env=False) as client:
+    token = {"dapr-api-token": brew.stack.dapr_token}
+    async with httpx.AsyncClient(trust_env=False, headers=token) as client:
         argument = {"reference": ref.model_dump(mode="json"), "attempt": 0}
         started = await client.post(
             url, params={"instanceID": instance_id(OrderRef(**ref.model_dump()))}, json=argument

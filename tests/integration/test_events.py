@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import httpx
-from brewery import NOTIFICATION, Brewery
+from brewery import NOTIFICATION, Brewery, bearer, client_of
 
 from chassis.ids import new_id
 from chassis.testing import eventually
@@ -57,15 +56,14 @@ async def test_a_poison_event_goes_to_the_dead_letters_and_the_rest_flows(brew: 
     good = event(new_id(), "order.confirmed.v1", version=2, status="confirmed")
     await brew.publish(poison, good)
     assert len(await brew.mailed(good["subject"])) == 1
-    url = brew.stack.url(NOTIFICATION)
 
-    async def kept() -> dict[str, Any] | None:
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with client_of(brew.stack, NOTIFICATION, bearer(brew.stack, "admin")) as client:
+
+        async def kept() -> dict[str, Any] | None:
             letters = (await client.get("/api/v1/dead-letters")).json()["items"]
-        return next((letter for letter in letters if letter["eventId"] == poison["id"]), None)
+            return next((letter for letter in letters if letter["eventId"] == poison["id"]), None)
 
-    letter = await eventually(kept, within=20)
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        letter = await eventually(kept, within=20)
         assert (await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")).status_code < 300
 
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx
 import pytest
-from brewery import ORDER, PUBLIC, SERVICES, order_body
+from brewery import ORDER, PUBLIC, SERVICES, bearer, client_of, order_body
 from conftest import ROOT, specs
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -18,6 +17,15 @@ from chassis.testing import eventually
 from chassis.testing.stack import Stack
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+METRICS = {
+    "workflow_steps_total",
+    "workflow_step_duration_ms",
+    "orders_confirmed_total",
+    "http.server.request.duration",
+    "edge.requests",
+}
 
 
 class Collector:
@@ -93,14 +101,12 @@ async def test_one_trace_leads_from_the_request_to_the_mail(
     apps = specs(tmp_path / "data")
     with Stack(apps=apps, components=ROOT / "components", run_dir=tmp_path, tools_bin=ROOT / "tools" / "bin") as stack:
         headers = {"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01"}
-        async with httpx.AsyncClient(base_url=stack.url(ORDER), timeout=15, trust_env=False) as client:
+        async with client_of(stack, ORDER, bearer(stack, "user")) as client:
             placed = await client.post(PUBLIC, json=order_body(), headers=headers)
             assert placed.status_code == 201
         await eventually(lambda: _told(collector), within=20)
         for app_id in SERVICES:
             assert TRACE_ID in stack.logs(app_id)
-    steps = {"workflow_steps_total", "workflow_step_duration_ms", "orders_confirmed_total"}
-    assert {(ORDER, name) for name in steps} <= collector.metrics
 
 
 def _told(collector: Collector) -> bool:
@@ -110,4 +116,5 @@ def _told(collector: Collector) -> bool:
     assert {service for service, _name in seen} >= set(SERVICES)
     # daprd speaks under its app's name: what only a sidecar says of this trace.
     assert any("CallLocal" in name for name in names), names
+    assert {(ORDER, name) for name in METRICS} <= collector.metrics
     return True

@@ -1,23 +1,34 @@
 """The application every service is: edge middleware, problems, probes, and a lifespan that a list of parts makes up."""
 
+import asyncio
+import contextlib
 import gc
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis import problems, telemetry
+from chassis.auth import Access, Rules
 from chassis.db import Database
+from chassis.edge import Edge, SecurityHeaders
 from chassis.health import Check, health_routes
+from chassis.limiter import Limiter
 from chassis.problems import Problem
+from chassis.rules import Book
 from chassis.settings import ServiceSettings
+from chassis.sidecar import Sidecar
+from chassis.tokens import Tokens, keys_of
 
 log = structlog.get_logger()
 
@@ -32,11 +43,17 @@ def create_app(
     *,
     title: str,
     settings: ServiceSettings,
+    sidecar: Sidecar,
+    rules: Rules,
     lifespan: Lifespan,
     checks: Mapping[str, Check],
     refusals: Mapping[type[Exception], Problem],
 ) -> FastAPI:
-    """A FastAPI application with problems, probes, a body limit and tracing; the service adds its routers."""
+    """A FastAPI application with the edge, problems, probes and tracing; the service adds its routers.
+
+    What `rules` doesn't name can't be reached.
+    """
+    book = Book(rules)
 
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncGenerator[None]:
@@ -49,27 +66,60 @@ def create_app(
         log.info("service.stopped")
 
     app = _Service(
+        book,
         title=title,
         version="1",
         lifespan=running,
         responses={"default": PROBLEM_RESPONSE},
-        generate_unique_id_function=lambda route: route.name,
+        redirect_slashes=False,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        generate_unique_id_function=_operation_id,
         telemetry=_TELEMETRY,
     )
     app.include_router(health_routes(checks))
     problems.install(app, refusals)
-    app.add_middleware(Boundary, max_bytes=settings.max_body_bytes)
+    _add_edge(app, book, sidecar, settings)
     return app
 
 
-# FastAPI's own spans and metrics, one a request. Its log records would carry exception messages, and with them data.
+def _add_edge(app: FastAPI, book: Book, sidecar: Sidecar, settings: ServiceSettings) -> None:
+    """From the innermost layer to the outermost."""
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
+    tokens = Tokens(keys=keys_of(settings, sidecar), settings=settings)
+    limiter = Limiter(sidecar=sidecar, settings=settings)
+    app.add_middleware(Edge, book=book, tokens=tokens, limiter=limiter, settings=settings)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_credentials=True,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "Prefer"],
+            expose_headers=_EXPOSED,
+            max_age=600,
+        )
+    app.add_middleware(SecurityHeaders)
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+# FastAPI's own spans, one a request; the edge keeps the metrics, of refused requests too. Its log records would carry
+# exception messages, and with them data.
 _TELEMETRY: TelemetryConfig = {
     "logs": False,
+    "metrics": False,
     "operation_spans": False,
     "exclude": lambda scope: scope["path"] == "/health/live",
 }
 
+_LONGEST_LENGTH = 18  # digits of a Content-Length that are looked at
+
 _DISCARDED_BODIES = 8  # so many times the limit is read and thrown away, for the sake of an answer; more is hung up on
+
+_EXPOSED = ["Location", "Idempotency-Replayed", "Retry-After", "RateLimit", "RateLimit-Policy", "Deprecation", "Sunset"]
 
 _PROBLEM_CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
 
@@ -85,82 +135,127 @@ def refused(error_types: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
         status: {
             "description": f"Refused: {names}",
             "content": _PROBLEM_CONTENT,
-            **({"headers": _RETRY_AFTER} if status == 503 else {}),
+            **({"headers": _RETRY_AFTER} if status in {429, 503} else {}),
         }
         for status, names in error_types.items()
     }
 
 
 class _Service(FastAPI):
-    """FastAPI would announce problems as `application/json`; so they are referred to, and their schema added here."""
+    """FastAPI's document, with what it can't know: the rules, and problems that are not `application/json`."""
+
+    def __init__(self, book: Book, **known: Any) -> None:
+        self._book = book
+        super().__init__(**known)
 
     def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is not None:
+            return self.openapi_schema
         document = super().openapi()
+        parts = document.setdefault("components", {})
         schema = problems.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
-        parts = schema.pop("$defs")
-        document.setdefault("components", {}).setdefault("schemas", {}).update(ProblemDocument=schema, **parts)
+        nested = schema.pop("$defs")
+        parts.setdefault("schemas", {}).update(ProblemDocument=schema, **nested)
+        parts["securitySchemes"] = _SCHEMES
+        reachable = {path: self._reachable(path, operations) for path, operations in document["paths"].items()}
+        document["paths"] = {path: operations for path, operations in reachable.items() if operations}
         return document
 
+    def _reachable(self, path: str, operations: dict[str, Any]) -> dict[str, Any]:
+        ruled = {method: self._book.rules.get(f"{method.upper()} {path}") for method in operations}
+        for method, access in ruled.items():
+            if access is not None:
+                _describe_access(operations[method], access)
+        return {method: operations[method] for method, access in ruled.items() if access is not None}
 
-class Boundary:
-    """The outermost layer of ours: refuses a body over the limit, and lets no unexpected error out but as a problem."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "sidecar": {"type": "apiKey", "in": "header", "name": "dapr-api-token", "description": "known to our sidecar only"},
+}
+
+
+def _describe_access(operation: dict[str, Any], access: Access) -> None:
+    refusals: dict[int, str] = {}
+    match access:
+        case Access.PROBE:
+            pass
+        case Access.SIDECAR:
+            operation["security"] = [{"sidecar": []}]
+            refusals = {401: "unauthenticated"}
+        case Access.PUBLIC | Access.SIGNED:
+            refusals = {429: "rate-limited"}
+        case _:
+            operation["security"] = [{"bearer": []}]
+            refusals = {
+                401: "unauthenticated",
+                403: f"role-missing ({access.role}), tenant-missing",
+                429: "rate-limited",
+                503: "issuer-unavailable, rate-limiter-unavailable",
+            }
+    if "requestBody" in operation:
+        refusals |= {400: "malformed-json", 408: "body-too-slow", 413: "body-too-large"}
+    operation["x-access"] = access.name.lower()
+    for status, response in refused(refusals).items():
+        known = operation["responses"].setdefault(str(status), response)
+        if known is not response:
+            known["description"] += f"; {refusals[int(status)]}"
+
+
+class BodyLimit:
+    """Refuses a body that is too large, or too slow in coming."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, seconds: float) -> None:
         self._app = app
         self._max = max_bytes
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if declared.isdigit() and int(declared) > self._max:
-            await _discard(receive, up_to=_DISCARDED_BODIES * self._max)
-            await problems.respond(problems.of(self._too_large()), instance=scope["path"])(scope, receive, send)
-            return
-        await self._run(scope, self._counted(receive), send)
+        if declared.isdigit() and int(declared[:_LONGEST_LENGTH]) > self._max:
+            await _discard(receive, up_to=_DISCARDED_BODIES * self._max, within=self._seconds)
+            raise _too_large()
+        await self._app(scope, self._counted(receive), send)
 
-    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answering = False
-
-        async def noting(message: Message) -> None:
-            nonlocal answering
-            answering = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noting)
-        except Exception as error:
-            if answering:
-                raise
-            await problems.respond(problems.of(error), instance=scope["path"])(scope, receive, send)
-
-    def _counted(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
-        seen = 0
+    def _counted(self, receive: Receive) -> Receive:
+        seen, whole, deadline = 0, False, time.monotonic() + self._seconds
 
         async def counting() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, whole
+            if whole:  # what is awaited now is the caller's hanging up, however late
+                return await receive()
+            try:
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, "Body too slow", headers={"Connection": "close"}) from None
             seen += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if seen > self._max:
-                raise self._too_large()
+                raise _too_large()
             return message
 
         return counting
 
-    def _too_large(self) -> HTTPException:
-        """An HTTPException: anything else raised while FastAPI reads a body becomes a 400."""
-        return HTTPException(413, "Body too large", headers={"Connection": "close"})
+
+def _too_large() -> HTTPException:
+    """An HTTPException: anything else raised while FastAPI reads a body becomes a 400."""
+    return HTTPException(413, "Body too large", headers={"Connection": "close"})
 
 
-async def _discard(receive: Receive, *, up_to: int) -> None:
+async def _discard(receive: Receive, *, up_to: int, within: float) -> None:
     """Read what is still coming: a connection closed over unread bytes is reset, and the answer with it."""
     seen = 0
-    while seen <= up_to:
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if not message.get("more_body", False):
-            return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within):
+            while seen <= up_to:
+                message = await receive()
+                seen += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:
@@ -175,7 +270,8 @@ def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:
         ws="none",
         http="httptools",
         access_log=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
         log_level="warning",
         timeout_graceful_shutdown=10,
         timeout_keep_alive=75,

@@ -16,9 +16,11 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from chassis.auth import TENANT
 from chassis.db import Timestamp, upsert_in
 from chassis.ids import now
 from chassis.problems import DATABASE_DOWN, Unavailable
+from chassis.telemetry import told_of
 
 log = structlog.get_logger()
 
@@ -47,7 +49,7 @@ class CloudEvent(BaseModel):
     type: str
     source: str = ""
     subject: str = ""
-    tenantid: str = "default"
+    tenantid: str = Field(default="default", pattern=TENANT)
     traceparent: str = ""
     time: datetime | None = None
     data: Any = None
@@ -94,7 +96,8 @@ async def consume(body: Any, handlers: Mapping[str, Handler]) -> dict[str, str]:
         event = CloudEvent.model_validate(body)
         if (handler := handlers.get(event.type)) is None:
             return _SUCCESS
-        await handler(event)
+        with told_of(tenant=event.tenantid, event_id=event.id):
+            await handler(event)
     except (*DATABASE_DOWN, Unavailable, OSError) as down:
         log.warning("event.retry", error=type(down).__name__)
         return _RETRY

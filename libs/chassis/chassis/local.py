@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +21,8 @@ HOST = "127.0.0.1"
 OLDEST = {"dapr": (1, 16), "daprd": (1, 18)}
 # They live beside daprd and say no version of their own.
 COMPANIONS = ("placement", "scheduler", "sentry")
+# As components/ names it; each run puts a full path in its place.
+SECRETS_FILE = "var/secrets.json"
 # Kept clear of the ports the kernel lends to outgoing connections (32768 and up on Linux, 49152 elsewhere): an app
 # that is killed must find its port free when it starts again.
 PORTS = range(20_000, 32_000)
@@ -146,7 +149,39 @@ def redis_command(program: Path, *, port: int, data: Path) -> list[str]:
     return [str(program), "--port", str(port), "--bind", HOST, "--dir", str(data), *durable, "--loglevel", "warning"]
 
 
-def placement_command(program: Path, *, port: int) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class Sentry:
+    """Dapr's certificate authority, for a run with mTLS. It makes its certificates in the folder at its first start."""
+
+    port: int
+    folder: Path
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    @property
+    def trust_anchors(self) -> Path:
+        return self.folder / "ca.crt"
+
+    @property
+    def flags(self) -> list[str]:
+        """What placement and scheduler are told of it."""
+        return ["--tls-enabled", "--sentry-address", self.address, "--trust-anchors-file", str(self.trust_anchors)]
+
+
+def sentry_command(program: Path, sentry: Sentry, *, config: Path) -> list[str]:
+    sentry.folder.mkdir(parents=True, exist_ok=True)
+    # It doesn't start without a configuration file; one that says nothing of certificates lets it sign for everyone.
+    return [
+        str(program),
+        *("--listen-address", HOST, "--port", str(sentry.port), "--config", str(config)),
+        *("--healthz-listen-address", HOST, "--healthz-port", str(free_port())),
+        *("--issuer-credentials", str(sentry.folder), "--enable-metrics=false", "--log-level", "warn"),
+    ]
+
+
+def placement_command(program: Path, *, port: int, sentry: Sentry | None = None) -> list[str]:
     # Beside its own port it listens on three more, which two runs on one machine would fight over.
     return [
         str(program),
@@ -154,10 +189,11 @@ def placement_command(program: Path, *, port: int) -> list[str]:
         *("--healthz-listen-address", HOST, "--healthz-port", str(free_port())),
         *("--initial-cluster", f"dapr-placement-0={HOST}:{free_port()}"),
         *("--enable-metrics=false", "--log-level", "warn"),
+        *(sentry.flags if sentry else ()),
     ]
 
 
-def scheduler_command(program: Path, *, port: int, data: Path) -> list[str]:
+def scheduler_command(program: Path, *, port: int, data: Path, sentry: Sentry | None = None) -> list[str]:
     data.mkdir(parents=True, exist_ok=True)
     return [
         str(program),
@@ -165,7 +201,9 @@ def scheduler_command(program: Path, *, port: int, data: Path) -> list[str]:
         *("--healthz-listen-address", HOST, "--healthz-port", str(free_port())),
         *("--etcd-data-dir", str(data), "--etcd-client-listen-address", HOST, "--etcd-client-port", str(free_port())),
         *("--etcd-initial-cluster", f"dapr-scheduler-server-0=http://{HOST}:{free_port()}"),
+        *("--identity-directory-write", str(data.with_name(f"{data.name}-identity"))),
         *("--enable-metrics=false", "--log-level", "warn"),
+        *(sentry.flags if sentry else ()),
     ]
 
 

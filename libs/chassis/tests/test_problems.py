@@ -13,11 +13,13 @@ from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from chassis.app import create_app
+from chassis.auth import Access
 from chassis.db import DatabaseInUse
 from chassis.health import Check
 from chassis.problems import Invalid, Problem, Unavailable
 from chassis.settings import ServiceSettings
 from chassis.sidecar import SidecarDown
+from chassis.testing.fake_sidecar import FakeSidecar
 
 LIMIT = 1000
 MEMBERS = {"type", "title", "status", "detail", "instance", "traceId", "errorType", "timestamp"}
@@ -71,7 +73,11 @@ def service(state: State) -> FastAPI:
 
     app = create_app(
         title="test",
-        settings=ServiceSettings(app_port=1, dapr_http_port=1, max_body_bytes=LIMIT),
+        settings=ServiceSettings(
+            app_port=1, dapr_http_port=1, app_api_token="app-token-of-the-tests", max_body_bytes=LIMIT, rate_limit=""
+        ),
+        sidecar=FakeSidecar(),
+        rules={"GET /fail": Access.PUBLIC, "POST /things": Access.PUBLIC, "GET /things": Access.PUBLIC},
         lifespan=nothing,
         checks={"database": Check(probe=required, required=True), "cache": Check(probe=optional, required=False)},
         refusals={NoSuchThing: Problem(status=404, error_type="no-such-thing", title="No such thing")},

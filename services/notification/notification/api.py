@@ -16,20 +16,8 @@ from chassis.db import Database
 from chassis.events import Wire
 from chassis.problems import Invalid
 from chassis.sidecar import Sidecar, SidecarDown
-from notification.domain import ChannelName, Status
-from notification.store import NO_ID, Filter, Page, Store
-
-
-class UnknownNotification(Exception):
-    """No such notification."""
-
-
-class UnknownDeadLetter(Exception):
-    """No such dead letter."""
-
-
-class NotReplayable(Exception):
-    """What was kept is no event that could be published."""
+from notification.domain import DEFAULT_TENANT, ChannelName, NotReplayable, Status
+from notification.store import NO_ID, Filter, Letters, Page, Store
 
 
 class NotificationView(Wire):
@@ -120,10 +108,13 @@ def routes(*, db: Database, sidecar: Sidecar, pubsub: str) -> APIRouter:
     router = APIRouter(prefix="/api/v1", responses=always)
 
     async def store(caller: Annotated[Caller, Depends(current_caller)]) -> Store:
-        return Store(db, caller.tenant)
+        return Store(db, caller.tenant, caller.owner)
+
+    async def letters(caller: Annotated[Caller, Depends(current_caller)]) -> Letters:
+        return Letters(db, caller.tenant)
 
     router.include_router(_history(store))
-    router.include_router(_dead_letters(store, sidecar, pubsub))
+    router.include_router(_dead_letters(letters, sidecar, pubsub))
     return router
 
 
@@ -136,48 +127,47 @@ def _history(store: Callable[..., Awaitable[Store]]) -> APIRouter:
         page: Annotated[Page, Depends(_page)],
         store: Annotated[Store, Depends(store)],
     ) -> NotificationPage:
-        """Newest first."""
+        """Newest first; a user's own, for staff everybody's."""
         rows, following = await store.history(wanted, page)
         return NotificationPage(items=[_shown(NotificationView, row) for row in rows], next=following)
 
-    @router.get("/{notification_id}", responses=refused({404: "notification-not-found"}))
+    @router.get(
+        "/{notification_id}", responses=refused({403: "different-tenant, not-owner", 404: "notification-not-found"})
+    )
     async def get_notification(notification_id: Text, store: Annotated[Store, Depends(store)]) -> NotificationView:
-        if (row := await store.notification(notification_id)) is None:
-            raise UnknownNotification(f"No notification {notification_id}")
-        return _shown(NotificationView, row)
+        return _shown(NotificationView, await store.notification(notification_id))
 
     return router
 
 
-def _dead_letters(store: Callable[..., Awaitable[Store]], sidecar: Sidecar, pubsub: str) -> APIRouter:
+def _dead_letters(letters: Callable[..., Awaitable[Letters]], sidecar: Sidecar, pubsub: str) -> APIRouter:
     router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
     @router.get("")
     async def list_dead_letters(
-        page: Annotated[Page, Depends(_page)], store: Annotated[Store, Depends(store)]
+        page: Annotated[Page, Depends(_page)], letters: Annotated[Letters, Depends(letters)]
     ) -> DeadLetterPage:
         """Newest first."""
-        rows, following = await store.letters(page)
+        rows, following = await letters.page(page)
         return DeadLetterPage(items=[_shown(DeadLetterView, row) for row in rows], next=following)
 
     @router.post(
         "/{letter_id}/replay",
         responses=refused(
             {
+                403: "different-tenant",
                 404: "dead-letter-not-found",
                 409: "not-replayable",
                 503: "database-unavailable, sidecar-unavailable, broker-unavailable",
             }
         ),
     )
-    async def replay_dead_letter(letter_id: Text, store: Annotated[Store, Depends(store)]) -> DeadLetterView:
+    async def replay_dead_letter(letter_id: Text, letters: Annotated[Letters, Depends(letters)]) -> DeadLetterView:
         """Publish the event again to the topic it came by, under its own id."""
-        if (row := await store.letter(letter_id)) is None:
-            raise UnknownDeadLetter(f"No dead letter {letter_id}")
+        row = await letters.letter(letter_id)
         if await sidecar.publish(pubsub, row.topic, [_event(row)]):
             raise SidecarDown("broker")
-        await store.replayed(letter_id)
-        return _shown(DeadLetterView, await store.letter(letter_id))
+        return _shown(DeadLetterView, await letters.replayed(letter_id))
 
     return router
 
@@ -185,13 +175,15 @@ def _dead_letters(store: Callable[..., Awaitable[Store]], sidecar: Sidecar, pubs
 def _event(row: sa.Row[Any]) -> dict[str, Any]:
     """The event as it was published first. Where it was delivered is the broker's to say, so that is left out."""
     if not row.topic or not row.type or row.event_id.startswith(NO_ID):
-        raise NotReplayable(f"Dead letter {row.id} is no event that could be published")
+        raise NotReplayable(row.id)
     body = cast("dict[str, Any]", orjson.loads(row.body))
+    if body.get("tenantid", DEFAULT_TENANT) != row.tenant:
+        raise NotReplayable(row.id)  # it names no tenant that could be kept: whoever replays it acts for another one
     return {"data": None} | {key: value for key, value in body.items() if key not in {"topic", "pubsubname"}}
 
 
 V = TypeVar("V", bound=Wire)
 
 
-def _shown(view: type[V], row: sa.Row[Any] | None) -> V:
+def _shown(view: type[V], row: sa.Row[Any]) -> V:
     return view.model_validate(row, from_attributes=True)

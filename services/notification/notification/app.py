@@ -15,9 +15,18 @@ from chassis.events import subscribe
 from chassis.health import Check
 from chassis.problems import Problem
 from chassis.sidecar import Sidecar
-from notification.api import NotReplayable, UnknownDeadLetter, UnknownNotification, routes
+from notification.access import RULES
+from notification.api import routes
 from notification.channels import Channels, open_channels
 from notification.channels.email import greets
+from notification.domain import (
+    DeadLetterOfOtherTenant,
+    NotificationOfOtherTenant,
+    NotReplayable,
+    NotYourNotification,
+    UnknownDeadLetter,
+    UnknownNotification,
+)
 from notification.sender import Sender
 from notification.settings import Settings
 from notification.subscriptions import keep_dead_letters, order_handlers
@@ -25,7 +34,14 @@ from notification.tables import metadata
 
 _REFUSALS: Mapping[type[Exception], Problem] = {
     UnknownNotification: Problem(status=404, error_type="notification-not-found", title="Notification not found"),
+    NotificationOfOtherTenant: Problem(
+        status=403, error_type="different-tenant", title="Notification belongs to different tenant"
+    ),
+    NotYourNotification: Problem(status=403, error_type="not-owner", title="Not your notification"),
     UnknownDeadLetter: Problem(status=404, error_type="dead-letter-not-found", title="Dead letter not found"),
+    DeadLetterOfOtherTenant: Problem(
+        status=403, error_type="different-tenant", title="Dead letter belongs to different tenant"
+    ),
     NotReplayable: Problem(status=409, error_type="not-replayable", title="This dead letter can't be replayed"),
 }
 
@@ -39,8 +55,8 @@ def create_app(settings: Settings, *, sidecar: Sidecar | None = None, channels: 
 
     @asynccontextmanager
     async def lifespan() -> AsyncGenerator[None]:
+        await db.start()  # first of all: its lock tells two processes on one file apart
         await asyncio.to_thread(migrations.upgrade, settings.database_url, notification, metadata)
-        await db.start()
         await sidecar.start()
         sender.start()
         yield
@@ -51,6 +67,8 @@ def create_app(settings: Settings, *, sidecar: Sidecar | None = None, channels: 
     app = chassis.app.create_app(
         title="Brewline notifications",
         settings=settings,
+        sidecar=sidecar,
+        rules=RULES,
         lifespan=lifespan,
         checks=_checks(settings, db, sidecar),
         refusals=_REFUSALS,

@@ -16,6 +16,38 @@ LEASE = timedelta(seconds=30)
 SEND_WITHIN = timedelta(seconds=20)
 
 
+class UnknownNotification(Exception):
+    def __init__(self, notification_id: str) -> None:
+        super().__init__(f"No notification {notification_id}")
+
+
+class NotificationOfOtherTenant(Exception):
+    def __init__(self) -> None:
+        super().__init__("Notification belongs to different tenant")
+
+
+class NotYourNotification(Exception):
+    def __init__(self) -> None:
+        super().__init__("It tells of somebody else's order; the role staff is missing.")
+
+
+class UnknownDeadLetter(Exception):
+    def __init__(self, letter_id: str) -> None:
+        super().__init__(f"No dead letter {letter_id}")
+
+
+class DeadLetterOfOtherTenant(Exception):
+    def __init__(self) -> None:
+        super().__init__("Dead letter belongs to different tenant")
+
+
+class NotReplayable(Exception):
+    """What was kept is no event that could be published."""
+
+    def __init__(self, letter_id: str) -> None:
+        super().__init__(f"Dead letter {letter_id} is no event that could be published")
+
+
 class ChannelName(StrEnum):
     EMAIL = "email"
     PUSH = "push"
@@ -55,11 +87,12 @@ def before(target: Status) -> list[Status]:
 class Notification:
     """One message to one recipient by one channel. `version` is the order's when the event was told.
 
-    `lease_until` is None while nobody is sending it.
+    `owner` is the subject who may see it, besides staff. `lease_until` is None while nobody is sending it.
     """
 
     id: str
     tenant: str
+    owner: str
     event_id: str
     order_id: str
     version: int

@@ -16,11 +16,11 @@ from chassis.db import Database
 from chassis.ids import now
 from chassis.problems import DATABASE_DOWN
 from chassis.tasks import Tasks
-from chassis.telemetry import continued, meter, tracer
-from notification import store
+from chassis.telemetry import continued, meter, told_of, tracer
+from notification import system
 from notification.channels import Channel, Channels
 from notification.domain import LEASE, SEND_WITHIN, ChannelName, Delivered, Notification, Outcome, Postponed
-from notification.store import Settled
+from notification.system import Settled
 
 log = structlog.get_logger()
 
@@ -91,7 +91,7 @@ class Sender:
         unsent += self._taken_out()  # what a poll under way brought meanwhile
         if unsent:
             with suppress(*DATABASE_DOWN):  # their leases run out by themselves
-                await self._db.write(lambda conn: store.give_back(conn, unsent))
+                await self._db.write(lambda conn: system.give_back(conn, unsent))
         for channel in self._channels.values():
             await channel.close()
 
@@ -114,6 +114,7 @@ class Sender:
             with (
                 continued(notification.traceparent),
                 tracer.start_as_current_span("notification.send", kind=SpanKind.PRODUCER) as span,
+                told_of(tenant=notification.tenant),
             ):
                 outcome = await self._attempt(channel, notification)
                 keys = {"channel": notification.channel.value, "status": type(outcome).__name__.lower()}
@@ -147,7 +148,7 @@ class Sender:
             batch, self._settled = self._settled, []
             try:
                 if batch:
-                    await self._db.write(lambda conn, batch=batch: store.settle(conn, batch))
+                    await self._db.write(lambda conn, batch=batch: system.settle(conn, batch))
             except DATABASE_DOWN as down:
                 log.warning("sender.waiting", error=type(down).__name__)
                 self._settled = batch + self._settled
@@ -184,10 +185,10 @@ class Sender:
         room = _IN_HAND - len(self._leases)
         if room <= 0:
             return True
-        if not await self._db.read(store.any_due):
+        if not await self._db.read(system.any_due):
             return False
         until = now() + LEASE
-        claimed = await self._db.write(lambda conn: store.claim(conn, lease_until=until, limit=room))
+        claimed = await self._db.write(lambda conn: system.claim(conn, lease_until=until, limit=room))
         self.hand_over(claimed)
         return True
 

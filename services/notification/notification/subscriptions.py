@@ -14,6 +14,7 @@ from chassis.db import Database
 from chassis.events import CloudEvent, Handler, Wire
 from chassis.ids import new_id, now
 from chassis.problems import DATABASE_DOWN
+from chassis.telemetry import told_of
 from notification import store
 from notification.domain import DEFAULT_TENANT, Notification
 from notification.routing import Route, at_path, routes_for
@@ -46,6 +47,7 @@ class Money(Wire):
 
 class OrderNews(Wire):
     order_id: Id
+    owner_id: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None  # older events have none
     version: int = Field(ge=1, lt=2**31)
     status: Annotated[str, StringConstraints(max_length=32)]
     customer: Customer
@@ -85,7 +87,7 @@ async def tell_customer(db: Database, sender: Sender, event: CloudEvent) -> None
         version=data.version,
         status=data.status,
     )
-    context = data.model_dump(mode="json")
+    context = data.model_dump(mode="json", exclude={"owner_id"})  # nobody is told of it
     messages = [_message(event, data, context, route, sender) for route in routes_for(event.type, data.status)]
     if await db.write(lambda conn: store.take(conn, news, messages)):
         sender.hand_over(messages)
@@ -94,13 +96,15 @@ async def tell_customer(db: Database, sender: Sender, event: CloudEvent) -> None
 def _message(
     event: CloudEvent, data: OrderNews, context: Mapping[str, Any], route: Route, sender: Sender
 ) -> Notification:
+    recipient = at_path(context, route.recipient)
     return Notification(
         id=new_id(),
         tenant=event.tenantid,
+        owner=data.owner_id or recipient,
         event_id=event.id,
         order_id=data.order_id,
         version=data.version,
-        recipient_id=at_path(context, route.recipient),
+        recipient_id=recipient,
         address=at_path(context, route.address),
         channel=route.channel,
         template=route.template,
@@ -121,13 +125,14 @@ def keep_dead_letters(app: FastAPI, path: str, db: Database) -> None:
 
     async def deliver(request: Request) -> dict[str, str]:
         letter = dead_letter(await request.body())
-        try:
-            await db.write(lambda conn: store.keep_dead(conn, letter))
-        except (*DATABASE_DOWN, OSError) as down:
-            log.warning("dead_letter.retry", error=type(down).__name__)
-            return _RETRY
-        log.error("dead_letter.kept", event_id=letter.event_id, topic=letter.topic, type=letter.type)
-        return _SUCCESS
+        with told_of(tenant=letter.tenant, event_id=letter.event_id):
+            try:
+                await db.write(lambda conn: store.keep_dead(conn, letter))
+            except (*DATABASE_DOWN, OSError) as down:
+                log.warning("dead_letter.retry", error=type(down).__name__)
+                return _RETRY
+            log.error("dead_letter.kept", topic=letter.topic, type=letter.type)
+            return _SUCCESS
 
     app.post(path, include_in_schema=False)(deliver)
 

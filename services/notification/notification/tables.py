@@ -14,6 +14,7 @@ notifications = sa.Table(
     metadata,
     sa.Column("id", sa.String(36), primary_key=True),
     sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("owner", sa.String(255), nullable=False),  # who may see it, besides staff
     sa.Column("event_id", sa.String(255), nullable=False),
     sa.Column("order_id", sa.String(64), nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
@@ -31,7 +32,8 @@ notifications = sa.Table(
     sa.Column("traceparent", sa.String(64), nullable=False),
     sa.Column("created_at", Timestamp, nullable=False),
     sa.Column("sent_at", Timestamp),
-    sa.UniqueConstraint("event_id", "channel", "recipient_id", name="uq_notifications_effect"),
+    sa.UniqueConstraint("tenant", "event_id", "channel", "recipient_id", name="uq_notifications_effect"),
+    sa.Index("ix_notifications_owner", "tenant", "owner", "id"),
     sa.Index("ix_notifications_recipient", "tenant", "recipient_id", "id"),
     sa.Index("ix_notifications_order", "tenant", "order_id", "id"),
     sa.Index(
@@ -69,6 +71,6 @@ dead_letters = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("received_at", Timestamp, nullable=False),
     sa.Column("replayed_at", Timestamp),
-    sa.UniqueConstraint("topic", "event_id", name="uq_dead_letters_event"),
+    sa.UniqueConstraint("tenant", "topic", "event_id", name="uq_dead_letters_event"),
     sa.Index("ix_dead_letters_tenant", "tenant", "id"),
 )

@@ -21,12 +21,14 @@ from chassis.ids import new_id
 from chassis.local import free_port
 from chassis.sidecar import Answer
 from chassis.testing.fake_sidecar import FakeSidecar
+from chassis.testing.issuer import Issuer
 from notification.app import create_app
 from notification.channels.email import Email
 from notification.rendering import Templates
 from notification.settings import Settings
 from notification.tables import metadata
 
+APP_TOKEN = "app-token-of-the-tests"
 _PARSE = BytesParser(_class=EmailMessage, policy=policy.default).parsebytes
 
 
@@ -149,10 +151,26 @@ def sidecar() -> FakeSidecar:
     return FakeSidecar({"push/api/v1/notification": Answer(status=202, data={"id": "push_1"})})
 
 
+@pytest.fixture(scope="session")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
+    return Issuer(tmp_path_factory.mktemp("issuer"))
+
+
+@pytest.fixture(scope="session")
+def by_sidecar() -> dict[str, str]:
+    """The header by which our sidecar proves itself."""
+    return {"dapr-api-token": APP_TOKEN}
+
+
 @pytest.fixture
-def settings(database_url: str, mail_server: MailServer) -> Settings:
+def settings(database_url: str, mail_server: MailServer, issuer: Issuer) -> Settings:
     return Settings.model_validate(
-        {"NOTIFICATION_DATABASE_URL": database_url, "NOTIFICATION_SMTP_PORT": mail_server.port}
+        {
+            "app_api_token": APP_TOKEN,
+            "auth_jwks_file": issuer.jwks_file,
+            "NOTIFICATION_DATABASE_URL": database_url,
+            "NOTIFICATION_SMTP_PORT": mail_server.port,
+        }
     )
 
 
@@ -160,15 +178,20 @@ Running = Callable[[], AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
 @pytest.fixture
-def running(settings: Settings, sidecar: FakeSidecar) -> Running:
-    """The service, started and, when left, stopped; again over the same database the next time."""
+def running(settings: Settings, sidecar: FakeSidecar, issuer: Issuer, by_sidecar: dict[str, str]) -> Running:
+    """The service, started and, when left, stopped; again over the same database the next time. Its client is the
+    sidecar and an administrator of `default` at once."""
 
     @asynccontextmanager
     async def run() -> AsyncGenerator[httpx.AsyncClient]:
         app: FastAPI = create_app(settings, sidecar=sidecar)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+            httpx.AsyncClient(
+                transport=httpx.ASGITransport(app),
+                base_url="http://test",
+                headers=by_sidecar | issuer.bearer("admin", sub="a-1"),
+            ) as client,
         ):
             yield client
 

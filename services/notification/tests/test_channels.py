@@ -29,6 +29,7 @@ def message(event):
         sample: dict[str, Any] = {
             "id": new_id(),
             "tenant": "default",
+            "owner": "u-1",
             "event_id": "e-1",
             "order_id": "o-1",
             "version": 2,

@@ -4,12 +4,13 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.exc import OperationalError
 
 from chassis.events import consume
 from chassis.ids import now
 from chassis.testing import eventually
-from notification import store
+from notification import system
 from notification.domain import LEASE, ChannelName, Delivered, Postponed, Refused
 from notification.sender import Sender
 from notification.store import Filter, Page, Store
@@ -72,7 +73,7 @@ def only(db):
 
     async def look(status):
         async def found():
-            rows, _ = await Store(db, "default").history(Filter(), Page())
+            rows, _ = await Store(db, "default", None).history(Filter(), Page())
             return rows[0] if rows and rows[0].status == status else None
 
         return await eventually(found, within=3, every=0.005)
@@ -163,7 +164,7 @@ async def test_two_processes_never_claim_the_same_row(db, sending, wires, event)
     until = now() + LEASE
 
     def claim():
-        return db.write(lambda conn: store.claim(conn, lease_until=until, limit=15))
+        return db.write(lambda conn: system.claim(conn, lease_until=until, limit=15))
 
     claimed = await asyncio.gather(claim(), claim(), claim())
     ids = [one.id for batch in claimed for one in batch]
@@ -211,7 +212,7 @@ async def test_stopping_finishes_what_is_under_way_and_gives_the_rest_back(sendi
             await deliver(event(orderId=f"o-{number}"))
         await eventually(lambda: len(email_wire.ids) == 2)
         asyncio.get_running_loop().call_later(0.05, email_wire.gate.set)
-    rows, _ = await Store(db, "default").history(Filter(), Page())
+    rows, _ = await Store(db, "default", None).history(Filter(), Page())
     assert sorted(row.status for row in rows) == ["queued"] * 3 + ["sent"] * 2
     assert all(row.next_attempt_at <= now() for row in rows if row.status == "queued")
 
@@ -238,7 +239,7 @@ async def test_more_than_a_handful_waits_in_the_database_without_a_lease(sending
     async with sending() as deliver:
         await asyncio.gather(*(deliver(event(orderId=f"o-{number}")) for number in range(300)))
         await deliver(event(orderId="late"))
-        (late,), _ = await Store(db, "default").history(Filter(order_id="late"), Page())
+        (late,), _ = await Store(db, "default", None).history(Filter(order_id="late"), Page())
         assert (late.status, late.lease_until) == ("queued", None)
         email_wire.gate.set()
         await eventually(lambda: len(email_wire.ids) == 301, within=3)
@@ -254,3 +255,11 @@ async def test_a_row_that_waited_too_long_in_hand_is_left_to_the_poll(sending, e
         monkeypatch.setattr("notification.sender.SEND_WITHIN", LEASE)
         email_wire.gate.set()
     assert len(email_wire.ids) == 2
+
+
+async def test_what_is_logged_of_a_send_names_the_tenant(sending, email_wire, event):
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
+        async with sending() as deliver:
+            await deliver(event(tenantid="acme"))
+            await eventually(lambda: email_wire.ids, every=0.005)
+    assert [line["tenant"] for line in logs if line["event"] == "notification.sent"] == ["acme"]

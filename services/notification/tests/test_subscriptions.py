@@ -50,7 +50,7 @@ def deliver(db, sender):
 @pytest.fixture
 def history(db):
     async def rows(tenant="default", **wanted):
-        found, _ = await Store(db, tenant).history(Filter(**wanted), Page(size=100))
+        found, _ = await Store(db, tenant, None).history(Filter(**wanted), Page(size=100))
         return [(row.channel, row.template, row.status) for row in reversed(found)]
 
     return rows
@@ -95,6 +95,19 @@ async def test_a_tenant_sees_only_its_own(deliver, history, event):
     assert len(await history("other")) == 1
 
 
+async def test_a_notification_is_its_orders_owners(deliver, sender, event):
+    await deliver(event(ownerId="u-7"))
+    await deliver(event(orderId="o-2"))
+    assert [one.owner for one in sender.taken] == ["u-7", "c-1"]  # without one it is the recipient's
+    assert "owner_id" not in sender.taken[0].context
+
+
+async def test_two_tenants_may_have_events_of_one_id(deliver, history, event):
+    for tenant in ("default", "other"):
+        assert await deliver(event(id="e-1", tenantid=tenant)) == SUCCESS
+    assert len(await history()) == len(await history("other")) == 1
+
+
 async def test_a_status_that_nobody_is_told_still_counts_as_newer(deliver, history, event):
     assert await deliver(event("order.status-changed.v1", status="polished", version=9)) == SUCCESS
     await deliver(event(version=2))
@@ -107,7 +120,16 @@ async def test_a_type_nobody_is_told_of_is_acknowledged(deliver, history, event)
 
 
 @pytest.mark.parametrize(
-    "broken", [{"version": 0}, {"customer": None}, {"orderId": "o-1\r\nBcc: eve"}, {"items": "latte"}, {"orderId": ""}]
+    "broken",
+    [
+        {"version": 0},
+        {"customer": None},
+        {"orderId": "o-1\r\nBcc: eve"},
+        {"items": "latte"},
+        {"orderId": ""},
+        {"ownerId": ""},
+        {"ownerId": "u" * 256},
+    ],
 )
 async def test_a_poison_event_is_dropped_and_leaves_nothing(deliver, history, event, broken):
     assert await deliver(event(**broken)) == DROP

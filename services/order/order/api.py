@@ -35,8 +35,9 @@ from order.domain import (
     Status,
 )
 from order.idempotency import MAX_KEY, IdempotencyRecords
+from order.orders import OrderStore
 from order.saga import Confirmed, OrderRef
-from order.store import Charge, OrderStore, Stores
+from order.store import Charge, Stores
 from order.telemetry import order_value, orders_placed
 from order.timeline import TimelineEntry
 
@@ -57,7 +58,8 @@ def _order_id(text: str) -> str:
 OrderId = Annotated[str, AfterValidator(_order_id)]
 
 # For OpenAPI.
-_NO_ORDER = {404: "order-not-found"}
+_NOT_THEIRS = {403: "different-tenant, not-owner"}
+_NO_ORDER = {404: "order-not-found"} | _NOT_THEIRS
 _PLACED_HEADERS: dict[str, Any] = {
     "Location": {"description": "The order's path", "required": True, "schema": {"type": "string"}},
     "Idempotency-Replayed": {
@@ -75,8 +77,8 @@ _NOT_PLACED = {
     422: "invalid-request, idempotency-mismatch",
     503: "database-unavailable, sidecar-unavailable, statestore-unavailable; nothing was written",
 }
-_CANNOT_CANCEL = {404: "order-not-found", 409: "illegal-move"}
-_MOVED = {404: "order-not-found", 409: "illegal-move", 422: "invalid-request"}
+_CANNOT_CANCEL = {404: "order-not-found", 409: "illegal-move"} | _NOT_THEIRS
+_MOVED = {403: "different-tenant", 404: "order-not-found", 409: "illegal-move", 422: "invalid-request"}
 
 
 class CatalogPage(Shape):
@@ -111,7 +113,9 @@ class OrderApi:
     async def place(self, caller: Caller, request: OrderRequest, order_id: str, *, wait: bool) -> Order:
         """Write the order and drive its saga; the order as it is once that ended or the wait is over."""
         self.sidecar.require()
-        order = await self.stores.of(caller.tenant).place(order_id, request, owner=caller.subject)
+        order = await self.stores.visible_to(caller).place(
+            order_id, request, owner=caller.subject, tenant_name=caller.tenant_name
+        )
         orders_placed.add(1, {"tenant": caller.tenant})
         order_value.record(float(order.total.amount), {"currency": order.total.currency})
         just_written = Charge(
@@ -121,7 +125,7 @@ class OrderApi:
             created_at=order.created_at,
             settle_only=False,
         )
-        return await self._drive(order, wait=wait, known=just_written)
+        return await self._drive(caller, order, wait=wait, known=just_written)
 
     async def place_once(
         self, caller: Caller, request: OrderRequest, key: str, body: bytes, *, wait: bool
@@ -130,7 +134,7 @@ class OrderApi:
         self.sidecar.require()
         self.catalog.price(request)  # refuse before anything is recorded under the key
         reservation = await self.records.reserve(caller, key, body)
-        store = self.stores.of(caller.tenant)
+        store = self.stores.visible_to(caller)
         if not reservation.first and (known := await store.find(reservation.order_id)) is not None:
             return known, True
         reservation.check_free()
@@ -143,17 +147,17 @@ class OrderApi:
             raise
 
     async def cancel(self, caller: Caller, order_id: str) -> Order:
-        order = await self.stores.of(caller.tenant).cancel(order_id)
+        order = await self.stores.visible_to(caller).cancel(order_id)
         if order.payment.status in NOTHING_OWED:
             return order
-        return await self._drive(order, wait=True)
+        return await self._drive(caller, order, wait=True)
 
-    async def _drive(self, order: Order, *, wait: bool, known: Charge | None = None) -> Order:
+    async def _drive(self, caller: Caller, order: Order, *, wait: bool, known: Charge | None = None) -> Order:
         """A task drives, never the caller's connection: one who hangs up stops nothing.
 
         The order is committed, so from here on nothing is an error to the caller: what can't be read yet is a 202.
         """
-        ref = OrderRef(tenant=order.tenant_id, id=order.id, traceparent=traceparent())
+        ref = OrderRef(tenant=order.tenant_id, tenant_name=caller.tenant_name, id=order.id, traceparent=traceparent())
         driving = self.tasks.spawn(self.saga.run_inline(ref, known=known), name=f"saga.{ref.id}")
         if not wait:
             return order
@@ -229,7 +233,7 @@ def _read_routes(router: APIRouter, api: OrderApi) -> None:
     ) -> Response:
         """Newest first; `next` is the cursor of the page after this one, null at the end."""
         before = _decode_cursor(cursor) if cursor is not None else None
-        found = await api.stores.of(caller.tenant).page(
+        found = await api.stores.visible_to(caller).page(
             status=status, customer_id=customer_id, before=before, limit=limit + 1
         )
         following = _encode_cursor(found[limit - 1].id) if len(found) > limit else None
@@ -238,7 +242,7 @@ def _read_routes(router: APIRouter, api: OrderApi) -> None:
 
     @router.get("/orders/{order_id}", response_model=Order, responses=refused(_NO_ORDER), tags=["orders"])
     async def get_order(caller: CallerNow, order_id: OrderId) -> Response:
-        return _shown(await api.stores.of(caller.tenant).get(order_id))
+        return _shown(await api.stores.visible_to(caller).get(order_id))
 
     @router.get(
         "/orders/{order_id}/timeline",
@@ -247,12 +251,12 @@ def _read_routes(router: APIRouter, api: OrderApi) -> None:
         tags=["orders"],
     )
     async def get_timeline(caller: CallerNow, order_id: OrderId) -> list[TimelineEntry]:
-        return await api.stores.of(caller.tenant).timeline(order_id)
+        return await api.stores.visible_to(caller).timeline(order_id)
 
 
 def _move_routes(router: APIRouter, api: OrderApi) -> None:
     def store(caller: Caller) -> OrderStore:
-        return api.stores.of(caller.tenant)
+        return api.stores.visible_to(caller)
 
     @router.post("/orders/{order_id}/status", response_model=Order, responses=refused(_MOVED), tags=["orders"])
     async def change_status(caller: CallerNow, order_id: OrderId, body: StatusChange) -> Response:

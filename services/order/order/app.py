@@ -21,12 +21,23 @@ from chassis.outbox import Outbox
 from chassis.problems import Problem
 from chassis.saga import Saga
 from chassis.sealing import Sealer
+from chassis.secrets import read_secrets
 from chassis.sidecar import Sidecar
 from chassis.tasks import Tasks
 from order import tables
+from order.access import RULES
 from order.api import OrderApi, routes
 from order.clients import Payments
-from order.domain import Catalog, IllegalMove, NotAcceptable, OrderNotFound, OutOfStock, StockedProduct
+from order.domain import (
+    Catalog,
+    IllegalMove,
+    NotAcceptable,
+    NotYourOrder,
+    OrderNotFound,
+    OrderOfOtherTenant,
+    OutOfStock,
+    StockedProduct,
+)
 from order.idempotency import IdempotencyInFlight, IdempotencyMismatch, IdempotencyRecords
 from order.processor import PendingOrderProcessor
 from order.saga import OrderRef, fulfil_order
@@ -41,6 +52,8 @@ _DRAIN_SECONDS = 9.0  # an inline saga lives 8 s; what is still open then is tak
 
 REFUSALS: dict[type[Exception], Problem] = {
     OrderNotFound: Problem(status=404, error_type="order-not-found", title="No such order"),
+    OrderOfOtherTenant: Problem(status=403, error_type="different-tenant", title="Order belongs to different tenant"),
+    NotYourOrder: Problem(status=403, error_type="not-owner", title="Not your order"),
     OutOfStock: Problem(status=409, error_type="out-of-stock", title="Out of stock"),
     IllegalMove: Problem(status=409, error_type="illegal-move", title="The order can't move there"),
     NotAcceptable: Problem(status=422, error_type="invalid-request", title="The request is not valid"),
@@ -59,6 +72,7 @@ class Parts:
     """Everything that runs, made once and handed to whoever needs it."""
 
     db: Database
+    sealer: Sealer
     sidecar: Sidecar
     tasks: Tasks
     outbox: Outbox
@@ -81,6 +95,8 @@ def create_app(
     app = create_service(
         title="Brewline orders",
         settings=settings,
+        sidecar=sidecar,
+        rules=RULES,
         lifespan=lambda: _running(settings, parts),
         checks={
             "database": Check(probe=parts.db.ping, required=True),
@@ -99,7 +115,7 @@ def _assemble(settings: Settings, sidecar: Sidecar, runtime: WorkflowRuntime | N
     leases = Leases(db, tables.leases)
     outbox = Outbox(db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub=settings.pubsub)
     catalog = load_catalog(settings.catalog_file)
-    sealer = Sealer.from_settings(settings.seal_keys, settings.seal_key_file)
+    sealer = Sealer()
     stores = Stores(db=db, outbox=outbox, sealer=sealer, catalog=catalog)
     steps = Steps(stores=stores, payments=Payments(sidecar), sidecar=sidecar)
     saga = Saga(
@@ -124,7 +140,17 @@ def _assemble(settings: Settings, sidecar: Sidecar, runtime: WorkflowRuntime | N
     )
     processor = PendingOrderProcessor(system=SystemStore(db), steps=steps)
     jobs = Jobs(sidecar=sidecar, leases=leases, jobs=(processor.job(),))
-    return Parts(db=db, sidecar=sidecar, tasks=tasks, outbox=outbox, jobs=jobs, saga=saga, api=api, runtime=runtime)
+    return Parts(
+        db=db,
+        sealer=sealer,
+        sidecar=sidecar,
+        tasks=tasks,
+        outbox=outbox,
+        jobs=jobs,
+        saga=saga,
+        api=api,
+        runtime=runtime,
+    )
 
 
 @asynccontextmanager
@@ -132,6 +158,8 @@ async def _running(settings: Settings, parts: Parts) -> AsyncGenerator[None]:
     await parts.db.start()  # first of all: its lock tells two processes on one file apart
     await asyncio.to_thread(migrations.upgrade, settings.database_url, order, tables.metadata)
     await parts.sidecar.start()
+    secrets = await read_secrets(parts.sidecar, store=settings.secret_store, name=SERVICE)
+    parts.sealer.unlock(secrets["seal-keys"])
     relay = asyncio.create_task(parts.outbox.run(), name="outbox-relay")
     if parts.runtime is not None:
         parts.saga.register(parts.runtime, asyncio.get_running_loop())

@@ -74,6 +74,16 @@ class OrderNotFound(Exception):
         super().__init__("There is no such order.")
 
 
+class OrderOfOtherTenant(Exception):
+    def __init__(self) -> None:
+        super().__init__("Order belongs to different tenant")
+
+
+class NotYourOrder(Exception):
+    def __init__(self) -> None:
+        super().__init__("Somebody else placed this order; the role staff is missing.")
+
+
 class IllegalMove(Exception):
     def __init__(self, current: str, wanted: str) -> None:
         super().__init__(f"An order in {current} can't become {wanted}.")
@@ -158,6 +168,7 @@ class Order(Shape):
 
     id: str
     tenant_id: str
+    owner: Annotated[str, Field(exclude=True)]  # the subject of the token that placed it
     status: Status
     customer: Customer
     items: list[Item]

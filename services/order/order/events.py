@@ -9,6 +9,7 @@ from chassis.events import Event, Wire
 _EXAMPLE_ORDER: dict[str, Any] = {
     "version": 2,
     "orderId": "0199f7b5-7a3e-7cc0-9d5f-3d9f1f6f0a01",
+    "ownerId": "u-1",
     "status": "confirmed",
     "customer": {
         "id": "c-1",
@@ -60,6 +61,7 @@ class OrderEvent(Event):
     topic: ClassVar[str] = "orders"
 
     order_id: str
+    owner_id: str | None = None  # who placed it, and may see what becomes of it
     status: str
     customer: EventCustomer
     items: list[EventItem]

@@ -6,9 +6,9 @@ from datetime import timedelta
 import structlog
 
 from chassis.jobs import Job
+from order.orders import DRIVER_LEASE
 from order.saga import OrderRef
 from order.steps import Steps
-from order.store import DRIVER_LEASE
 from order.system import SystemStore
 
 log = structlog.get_logger()

@@ -42,6 +42,7 @@ def to_order(row: Row) -> Order:
     return Order(
         id=row.id,
         tenant_id=row.tenant,
+        owner=row.owner,
         status=Status(row.status),
         customer=Customer.model_validate_json(row.customer),
         items=items_json.validate_json(row.items),
@@ -57,4 +58,4 @@ def to_order(row: Row) -> Order:
 def to_facts(order: Order) -> dict[str, Any]:
     """An order as the fields of an event."""
     told = orjson.loads(order.model_dump_json(by_alias=True))
-    return told | {"orderId": order.id}
+    return told | {"orderId": order.id, "ownerId": order.owner}

@@ -12,8 +12,6 @@ class Settings(ServiceSettings):
     dapr_http_port: int = 3501
     database_url: str = Field(default="sqlite:///var/data/order.db", validation_alias="ORDER_DATABASE_URL")
     catalog_file: Path | None = Field(default=None, validation_alias="ORDER_CATALOG_FILE")
-    seal_keys: str = Field(default="", validation_alias="ORDER_SEAL_KEYS", repr=False)
-    seal_key_file: Path = Field(default=Path("var/keys/order.key"), validation_alias="ORDER_SEAL_KEY_FILE")
     wait_seconds: float = Field(default=5.0, validation_alias="ORDER_WAIT_SECONDS")
     pubsub: str = Field(default="pubsub", validation_alias="ORDER_PUBSUB")
     state_store: str = Field(default="statestore", validation_alias="ORDER_STATE_STORE")

@@ -1,4 +1,4 @@
-"""The processor's scope: rows of every tenant. Named and kept apart, because requests must never come here."""
+"""The system scope: rows of every tenant. Named and kept apart, because what a request sees is never decided here."""
 
 import sqlalchemy as sa
 
@@ -17,10 +17,18 @@ class SystemStore:
     async def due(self, *, limit: int) -> list[OrderRef]:
         """Orders whose driver's lease has run out or whose time has come, whatever their status."""
         query = (
-            sa.select(orders.c.tenant, orders.c.id, orders.c.traceparent)
+            sa.select(orders.c.tenant, orders.c.tenant_name, orders.c.id, orders.c.traceparent)
             .where(sa.or_(orders.c.lease_until < now(), orders.c.due_at < now()))
             .order_by(orders.c.id)
             .limit(limit)
         )
         rows = await self._db.read(lambda conn: list(conn.execute(query)))
-        return [OrderRef(tenant=row.tenant, id=row.id, traceparent=row.traceparent) for row in rows]
+        return [
+            OrderRef(tenant=row.tenant, tenant_name=row.tenant_name, id=row.id, traceparent=row.traceparent)
+            for row in rows
+        ]
+
+
+def tenant_of(conn: sa.Connection, order_id: str) -> str | None:
+    """Whose an order is that was missed: it alone tells "another tenant's" from "there is none"."""
+    return conn.execute(sa.select(orders.c.tenant).where(orders.c.id == order_id)).scalar_one_or_none()

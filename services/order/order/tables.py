@@ -13,6 +13,7 @@ orders = sa.Table(
     metadata,
     sa.Column("id", sa.String(36), primary_key=True),
     sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("tenant_name", sa.String(255), server_default="", nullable=False),
     sa.Column("owner", sa.String(255), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
@@ -33,6 +34,7 @@ orders = sa.Table(
     sa.Column("lease_until", Timestamp),  # the inline driver's, never renewed
     sa.Column("due_at", Timestamp),  # somebody must look at this order by then
     sa.Index("ix_orders_tenant", "tenant", "id"),
+    sa.Index("ix_orders_tenant_owner", "tenant", "owner", "id"),
     sa.Index("ix_orders_tenant_status", "tenant", "status", "id"),
     sa.Index("ix_orders_tenant_customer", "tenant", "customer_id", "id"),
     sa.Index(

@@ -22,6 +22,7 @@ from chassis.outbox import Outbox
 from chassis.sealing import Sealer
 from chassis.sidecar import Answer
 from chassis.testing.fake_sidecar import FakeSidecar
+from chassis.testing.issuer import Issuer
 from order import tables
 from order.app import create_app, load_catalog
 from order.domain import Catalog, OrderRequest
@@ -29,6 +30,7 @@ from order.saga import OrderRef
 from order.settings import Settings
 from order.store import Stores
 
+APP_TOKEN = "app-token-of-the-tests"
 CATALOG: list[dict[str, Any]] = [
     {
         "sku": "latte",
@@ -96,7 +98,9 @@ async def db(database_url: str) -> AsyncIterator[Database]:
 def stores(db: Database, catalog: Catalog, sidecar: FakeSidecar) -> Stores:
     leases = Leases(db, tables.leases)
     outbox = Outbox(db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub="pubsub")
-    return Stores(db=db, outbox=outbox, sealer=Sealer([Fernet.generate_key().decode()]), catalog=catalog)
+    sealer = Sealer()
+    sealer.unlock(Fernet.generate_key().decode())
+    return Stores(db=db, outbox=outbox, sealer=sealer, catalog=catalog)
 
 
 @pytest.fixture
@@ -192,27 +196,36 @@ def announced(rows: Callable[[str], list[Any]]) -> Callable[[str], list[tuple[st
     return look
 
 
+@pytest.fixture(scope="session")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
+    return Issuer(tmp_path_factory.mktemp("issuer"))
+
+
 @pytest.fixture
-def settings(database_url: str, catalog_file: Path, tmp_path: Path) -> Settings:
+def settings(database_url: str, catalog_file: Path, issuer: Issuer) -> Settings:
     return Settings.model_validate(
         {
+            "app_api_token": APP_TOKEN,
+            "rate_limit": "",  # what the state store holds is looked at
+            "auth_jwks_file": issuer.jwks_file,
             "ORDER_DATABASE_URL": database_url,
             "ORDER_CATALOG_FILE": catalog_file,
-            "ORDER_SEAL_KEY_FILE": tmp_path / "seal.key",
         }
     )
 
 
 @pytest.fixture
-def running(settings: Settings) -> Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]:
-    """The service beside the given sidecar, started and, when left, stopped."""
+def running(settings: Settings, issuer: Issuer) -> Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]:
+    """The service beside the given sidecar, started and, when left, stopped; its client is staff of `default`."""
 
     @asynccontextmanager
     async def run_service(beside: FakeSidecar, **changed: Any) -> AsyncGenerator[httpx.AsyncClient]:
         app = create_app(settings.model_copy(update=changed), sidecar=beside)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+            httpx.AsyncClient(
+                transport=httpx.ASGITransport(app), base_url="http://test", headers=issuer.bearer("staff", sub="s-1")
+            ) as client,
         ):
             yield client
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from chassis.auth import ANYBODY, Caller
+from chassis.auth import Caller, Role
 from chassis.ids import now
 from chassis.sidecar import SidecarDown
 from chassis.testing import eventually
@@ -21,6 +21,13 @@ Rows = Callable[[str], list[Any]]
 Running = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 ORDERS = "/api/v1/orders"
 KEY = {"Idempotency-Key": "k-1"}
+
+
+def caller(tenant: str, subject: str) -> Caller:
+    return Caller(tenant=tenant, tenant_name=tenant, subject=subject, roles=frozenset({Role.STAFF}))
+
+
+STAFF = caller("default", "s-1")  # whose token the client has
 
 
 class StoreDown(FakeSidecar):
@@ -165,9 +172,9 @@ async def test_a_keys_text_never_becomes_part_of_a_state_key(
 
 async def test_a_key_belongs_to_its_tenant_and_caller(sidecar: FakeSidecar):
     records = IdempotencyRecords(sidecar=sidecar, store="statestore")
-    callers = [Caller(tenant=t, subject=s, roles=ANYBODY.roles) for t, s in (("a", "bc"), ("ab", "c"), ("a", "b"))]
+    callers = [caller(t, s) for t, s in (("a", "bc"), ("ab", "c"), ("a", "b"))]
 
-    made = [await records.reserve(caller, "k", b"body") for caller in callers]
+    made = [await records.reserve(one, "k", b"body") for one in callers]
 
     assert all(one.first for one in made)
     assert len({one.order_id for one in made}) == 3
@@ -175,15 +182,15 @@ async def test_a_key_belongs_to_its_tenant_and_caller(sidecar: FakeSidecar):
 
 async def test_a_record_that_is_forgotten_can_be_made_anew(sidecar: FakeSidecar):
     records = IdempotencyRecords(sidecar=sidecar, store="statestore")
-    first = await records.reserve(ANYBODY, "k", b"one")
+    first = await records.reserve(STAFF, "k", b"one")
     with pytest.raises(IdempotencyMismatch):
-        await records.reserve(ANYBODY, "k", b"two")
+        await records.reserve(STAFF, "k", b"two")
     with pytest.raises(IdempotencyInFlight):
-        (await records.reserve(ANYBODY, "k", b"one")).check_free()
+        (await records.reserve(STAFF, "k", b"one")).check_free()
 
-    await records.forget(ANYBODY, "k")
+    await records.forget(STAFF, "k")
 
-    second = await records.reserve(ANYBODY, "k", b"two")
+    second = await records.reserve(STAFF, "k", b"two")
     assert second.first
     assert second.order_id != first.order_id
 
@@ -192,6 +199,6 @@ async def _crash_before_placing(client: httpx.AsyncClient, sidecar: FakeSidecar,
     """The key's record as a request leaves it that died between the record and the order; the id it reserved."""
     request = client.build_request("POST", ORDERS, json=wanted(), headers=KEY)
     records = IdempotencyRecords(sidecar=sidecar, store="statestore")
-    reserved = await records.reserve(ANYBODY, KEY["Idempotency-Key"], request.content)
+    reserved = await records.reserve(STAFF, KEY["Idempotency-Key"], request.content)
     await eventually(lambda: len(sidecar.state) == 1, every=0.005)
     return reserved.order_id

@@ -54,7 +54,8 @@ class Life(RuleBasedStateMachine):
         self.loop.run(self.db.start())
         sidecar = FakeSidecar()
         box = Outbox(db=self.db, table=outbox, leases=Leases(self.db, tables.leases), sidecar=sidecar, pubsub="pubsub")
-        sealer = Sealer([Fernet.generate_key().decode()])
+        sealer = Sealer()
+        sealer.unlock(Fernet.generate_key().decode())
         self.store = Stores(db=self.db, outbox=box, sealer=sealer, catalog=self.catalog).of("default")
         self.charged: dict[str, str] = {}
         self.refunded: set[str] = set()

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 import order
 from chassis import migrations
@@ -14,6 +15,13 @@ from chassis.db import Database
 from order import tables
 from order.app import load_catalog
 from order.settings import Settings
+
+APP_TOKEN = "app-token-of-the-tests"
+
+
+@pytest.fixture(autouse=True)
+def app_token(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("APP_API_TOKEN", APP_TOKEN)
 
 
 def test_the_migrations_build_exactly_the_tables_in_code(database_url: str):
@@ -37,7 +45,8 @@ def test_everything_can_be_set_from_the_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("APP_PORT", "9001")
     monkeypatch.setenv("DAPR_HTTP_PORT", "9501")
     monkeypatch.setenv("ORDER_DATABASE_URL", "postgresql://db/orders")
-    monkeypatch.setenv("ORDER_SEAL_KEYS", "a-key")
+    monkeypatch.setenv("CORS_ORIGINS", "https://board.example, https://till.example")
+    monkeypatch.setenv("RATE_LIMITS", '{"POST /api/v1/orders": "10/second"}')
     monkeypatch.setenv("ORDER_CATALOG_FILE", "/etc/catalog.json")
 
     settings = Settings()
@@ -45,7 +54,29 @@ def test_everything_can_be_set_from_the_environment(monkeypatch: pytest.MonkeyPa
     assert (settings.app_port, settings.dapr_http_port) == (9001, 9501)
     assert settings.catalog_file == Path("/etc/catalog.json")
     assert not Database(settings.database_url).exclusive
-    assert "a-key" not in repr(settings)
+    assert settings.cors_origins == ("https://board.example", "https://till.example")
+    assert settings.rate_limits == {"POST /api/v1/orders": "10/second"}
+    assert APP_TOKEN not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("APP_API_TOKEN", ""),
+        ("APP_API_TOKEN", "short"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "https://*.example"),
+        ("AUTH_ALGORITHMS", "HS256"),
+        ("AUTH_ALGORITHMS", "RS256,none"),
+        ("AUTH_ALGORITHMS", ""),
+        ("RATE_LIMIT", "often"),
+        ("RATE_LIMITS", '{"POST /api/v1/orders": "lots"}'),
+    ],
+)
+def test_a_setting_that_would_open_a_door_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
+    monkeypatch.setenv(name, value)
+    with pytest.raises((ValidationError, SettingsError)):
+        Settings()
 
 
 def test_settings_never_change():

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from chassis.db import Database
 from chassis.ids import now
 from chassis.saga import Phase, Run, Step
-from order.domain import IllegalMove, OrderNotFound, OrderRequest, OutOfStock, PaymentStatus, Status
+from order.domain import IllegalMove, OrderNotFound, OrderOfOtherTenant, OrderRequest, OutOfStock, PaymentStatus, Status
 from order.saga import Approved, Declined, OrderRef
 from order.store import HANDED_OVER, Stores
 from order.system import SystemStore
@@ -353,18 +353,25 @@ async def test_the_processor_finds_dead_leases_and_due_orders_whatever_their_sta
 
     assert {ref.id for ref in found} == {dead.id, owed.id}
     assert len(await SystemStore(db).due(limit=1)) == 1
-    assert stores.db is db
+    assert stores.parts.db is db
 
 
 async def test_another_tenant_sees_and_moves_nothing(stores: Stores, placed: Placed, rows: Rows):
     ref = await placed()
     theirs = stores.of("another")
 
-    assert await theirs.find(ref.id) is None
     assert await theirs.page(status=None, customer_id=None, before=None, limit=10) == []
-    for attempt in (theirs.get(ref.id), theirs.cancel(ref.id), theirs.advance(ref.id, Status.PREPARATION)):
-        with pytest.raises(OrderNotFound):
+    for attempt in (
+        theirs.find(ref.id),
+        theirs.get(ref.id),
+        theirs.timeline(ref.id),
+        theirs.cancel(ref.id),
+        theirs.advance(ref.id, Status.PREPARATION),
+    ):
+        with pytest.raises(OrderOfOtherTenant):
             await attempt
+    with pytest.raises(OrderNotFound):
+        await theirs.get("0199f7b5-7a3e-7cc0-9d5f-3d9f1f6f0a01")
     assert not await theirs.hand_over(ref.id)
     assert the_order(rows).status == "pending_payment"
 

@@ -17,9 +17,11 @@ from chassis.jobs import Job, Jobs
 from chassis.leases import Leases
 from chassis.problems import Problem
 from chassis.sealing import Sealer
+from chassis.secrets import read_secrets
 from chassis.sidecar import Sidecar
 from chassis.tasks import Tasks
 from payment import tables
+from payment.access import RULES
 from payment.api import PaymentApi, routes
 from payment.charges import Charges
 from payment.domain import (
@@ -51,6 +53,7 @@ REFUSALS: dict[type[Exception], Problem] = {
 @dataclass(frozen=True, kw_only=True)
 class Parts:
     db: Database
+    sealer: Sealer
     sidecar: Sidecar
     tasks: Tasks
     jobs: Jobs
@@ -69,6 +72,8 @@ def create_app(
     app = create_service(
         title="Brewline payments",
         settings=settings,
+        sidecar=sidecar,
+        rules=RULES,
         lifespan=lambda: _running(settings, parts),
         checks={
             "database": Check(probe=parts.db.ping, required=True),
@@ -85,7 +90,8 @@ def assemble(settings: Settings, sidecar: Sidecar, by_name: Mapping[str, Provide
     """Everything, connected to nothing yet. `by_name` are the providers, by the name that a row keeps."""
     db = Database(settings.database_url)
     tasks = Tasks()
-    charges = Charges(db, Sealer.from_settings(settings.seal_keys, settings.seal_key_file))
+    sealer = Sealer()
+    charges = Charges(db, sealer)
     refunds = Refunds(db)
     api = PaymentApi(
         charges=charges,
@@ -100,7 +106,7 @@ def assemble(settings: Settings, sidecar: Sidecar, by_name: Mapping[str, Provide
 
     job = Job(name="reconcile-payments", every=timedelta(seconds=10), work=reconcile, at_start=(timedelta(0),))
     jobs = Jobs(sidecar=sidecar, leases=Leases(db, tables.leases), jobs=(job,))
-    return Parts(db=db, sidecar=sidecar, tasks=tasks, jobs=jobs, api=api)
+    return Parts(db=db, sealer=sealer, sidecar=sidecar, tasks=tasks, jobs=jobs, api=api)
 
 
 def _charge_driver(
@@ -147,6 +153,8 @@ async def _running(settings: Settings, parts: Parts) -> AsyncGenerator[None]:
         await parts.api.charges.attempts.release_claims()
         await parts.api.refunds.attempts.release_claims()
     await parts.sidecar.start()
+    secrets = await read_secrets(parts.sidecar, store=settings.secret_store, name=SERVICE)
+    parts.sealer.unlock(secrets["seal-keys"])
     parts.jobs.start()
     try:
         yield

@@ -14,7 +14,7 @@ import structlog
 
 from chassis.ids import now
 from chassis.tasks import Tasks
-from chassis.telemetry import continued, tracer
+from chassis.telemetry import continued, told_of, tracer
 from payment.attempts import A, Attempts
 from payment.domain import Absent, Approved, Declined, Outcome, Refused, Unknown, may_post, proves_absence
 
@@ -91,7 +91,11 @@ class Driver(Generic[A]):
         if attempt is None:
             await self._watch(attempt_id)
             return None
-        with continued(attempt.traceparent), tracer.start_as_current_span(f"{self.kind}.drive"):
+        with (
+            continued(attempt.traceparent),
+            tracer.start_as_current_span(f"{self.kind}.drive"),
+            told_of(tenant=attempt.tenant),
+        ):
             outcome = await self._ask(attempt, fresh=fresh)
             if not isinstance(outcome, Unknown):
                 log.info(f"{self.kind}.settled", attempt_id=attempt_id, outcome=type(outcome).__name__)  # noqa: G004

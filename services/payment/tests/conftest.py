@@ -19,12 +19,14 @@ import payment
 from chassis import migrations
 from chassis.ids import now
 from chassis.testing.fake_sidecar import FakeSidecar
+from chassis.testing.issuer import Issuer
 from payment.api import ProcessPayment, RefundPayment
 from payment.app import Parts, assemble, create_app
 from payment.domain import Absent, Approved, Charge, Declined, Outcome, Refund, Refused, Unknown
 from payment.settings import Settings
 from payment.tables import metadata, payments, refunds
 
+APP_TOKEN = "app-token-of-the-tests"
 SEAL_KEY = Fernet.generate_key().decode()
 
 
@@ -169,12 +171,18 @@ def database(tmp_path: Path, migrated: Path) -> Path:
     return copy
 
 
+@pytest.fixture(scope="session")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
+    return Issuer(tmp_path_factory.mktemp("issuer"))
+
+
 @pytest.fixture
-def settings(database: Path) -> Callable[..., Settings]:
+def settings(database: Path, issuer: Issuer) -> Callable[..., Settings]:
     def make(answer_seconds: float = 2.0) -> Settings:
         values = {
+            "app_api_token": APP_TOKEN,
+            "auth_jwks_file": issuer.jwks_file,
             "PAYMENT_DATABASE_URL": f"sqlite:///{database}",
-            "PAYMENT_SEAL_KEYS": SEAL_KEY,
             "PAYMENT_ANSWER_SECONDS": answer_seconds,
         }
         return Settings.model_validate(values)
@@ -189,7 +197,9 @@ def provider() -> FakeProvider:
 
 @pytest.fixture
 def sidecar() -> FakeSidecar:
-    return FakeSidecar()
+    made = FakeSidecar()
+    made.secrets["seal-keys"] = SEAL_KEY
+    return made
 
 
 Opened = Callable[..., Awaitable[Till]]
@@ -203,6 +213,7 @@ async def opened(settings, provider, sidecar) -> AsyncIterator[Opened]:
     async def open_till(answer_seconds: float = 2.0, by_name: dict[str, Any] | None = None) -> Till:
         parts = assemble(settings(answer_seconds), sidecar, by_name or {"a": provider})
         await parts.db.start()
+        parts.sealer.unlock(SEAL_KEY)
         tills.append(Till(parts=parts))
         return tills[-1]
 
@@ -218,7 +229,7 @@ async def till(opened: Opened) -> Till:
 
 @pytest.fixture
 def running(settings, sidecar) -> Callable[..., Any]:
-    """The whole service, started and, when left, stopped; with a client."""
+    """The whole service, started and, when left, stopped; its client is the sidecar, with a call of order's."""
 
     @asynccontextmanager
     async def run(answer_seconds: float = 2.0, **parts: Any) -> AsyncGenerator[httpx.AsyncClient]:
@@ -226,7 +237,9 @@ def running(settings, sidecar) -> Callable[..., Any]:
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(
-                transport=httpx.ASGITransport(app), base_url="http://test", headers={"X-Tenant-Id": "default"}
+                transport=httpx.ASGITransport(app),
+                base_url="http://test",
+                headers={"dapr-api-token": APP_TOKEN, "X-Tenant-Id": "default"},
             ) as client,
         ):
             yield client

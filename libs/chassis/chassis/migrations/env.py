@@ -25,10 +25,18 @@ def main() -> None:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
-        context.configure(connection=connection, target_metadata=metadata, render_item=_render, compare_type=False)
+        context.configure(
+            connection=connection,
+            target_metadata=metadata,
+            render_item=_render,
+            compare_type=False,
+            transactional_ddl=True,  # SQLite can too
+        )
         with context.begin_transaction():
-            if not sqlite:  # one replica migrates, the others wait and find it done
-                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            # All or nothing: Python's driver would begin no transaction before the first row is written. One replica
+            # migrates, the others wait and find it done.
+            lock = "BEGIN IMMEDIATE" if sqlite else f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"
+            connection.exec_driver_sql(lock)
             context.run_migrations()
 
 

@@ -4,6 +4,8 @@ against a real one."""
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cryptography.fernet import Fernet
+
 from chassis.sidecar import Answer, Sidecar, SidecarDown
 
 
@@ -19,6 +21,8 @@ class FakeSidecar(Sidecar):
         self.workflows: dict[str, Any] = {}
         self.jobs: dict[str, str] = {}
         self.state: dict[str, Any] = {}
+        self.etags: dict[str, int] = {}
+        self.secrets = {"seal-keys": Fernet.generate_key().decode()}  # of every name
 
     async def start(self) -> None:
         return
@@ -47,7 +51,7 @@ class FakeSidecar(Sidecar):
 
     async def get_state(self, store: str, key: str) -> tuple[Any, str]:
         self._require_store(store)
-        return (self.state[key], "1") if key in self.state else (None, "")
+        return (self.state[key], str(self.etags.get(key, 1))) if key in self.state else (None, "")
 
     async def insert_state(self, store: str, key: str, value: Any, *, ttl_seconds: int) -> bool:  # noqa: ARG002
         if not self.alive or key in self.state:
@@ -55,8 +59,19 @@ class FakeSidecar(Sidecar):
         self.state[key] = value
         return True
 
+    async def update_state(self, store: str, key: str, value: Any, etag: str, *, ttl_seconds: int) -> bool:  # noqa: ARG002
+        if not self.alive or key not in self.state or etag != str(self.etags.get(key, 1)):
+            return False
+        self.state[key] = value
+        self.etags[key] = self.etags.get(key, 1) + 1
+        return True
+
     async def delete_state(self, store: str, key: str, etag: str) -> bool:  # noqa: ARG002
         return self.state.pop(key, None) is not None
+
+    async def secret(self, store: str, name: str) -> dict[str, str]:  # noqa: ARG002
+        self._require_store(store)
+        return self.secrets
 
     async def start_workflow(self, name: str, instance_id: str, argument: Any) -> None:
         self.require()

@@ -3,11 +3,13 @@
 Nothing is shared with a run by hand or with another stack on the machine, not even names; nothing outlives it.
 """
 
+import json
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_urlsafe
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +20,8 @@ from chassis.processes import Processes, Reaper
 
 # Generous: a test machine may be busy. A start takes about three seconds.
 READY = 60.0
+# Of the sidecars in a stack with mTLS: a policy names a caller's namespace too.
+NAMESPACE = "brewline"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +29,21 @@ class AppSpec:
     """An app of the stack: `python -m module` with these additions to its environment.
 
     `known_as` is the address (`localhost:8009`) under which the components know the app; it is replaced there.
+    `name` tells replicas apart: it is what the stack calls this one, where `app_id` is what its sidecar says.
+    `secrets` is the app's own secret in the store `secrets`.
     """
 
     app_id: str
     module: str
+    name: str = ""
     env: Mapping[str, str] = field(default_factory=dict[str, str])
+    secrets: Mapping[str, str] = field(default_factory=dict[str, str])
     known_as: str | None = None
     live: str = "/health/live"
     ready: str = "/health/ready"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.app_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +59,30 @@ class Stack:
     """Starts when entered and ends, every process of it, when left.
 
     `components` is copied with this stack's addresses, so that the files under test are the ones that are shipped;
-    `components/config.yaml` configures the sidecars. Logs are in `run_dir/logs`.
+    `components/config.yaml` configures the sidecars, and over it what `config` names for an app. Whoever calls a
+    sidecar shows `dapr_token` as `dapr-api-token`; a sidecar shows `app_token` to its app. With `mtls` the sidecars
+    have certificates, so that policies know who calls. Logs are in `run_dir/logs`.
     """
 
-    def __init__(self, *, apps: Sequence[AppSpec], components: Path, run_dir: Path, tools_bin: Path) -> None:
-        self.apps = {spec.app_id: spec for spec in apps}
+    def __init__(
+        self,
+        *,
+        apps: Sequence[AppSpec],
+        components: Path,
+        run_dir: Path,
+        tools_bin: Path,
+        config: Mapping[str, Path] | None = None,
+        mtls: bool = False,
+    ) -> None:
+        self.apps = {spec.name: spec for spec in apps}
         self.run_dir = run_dir
         self.redis_port = local.free_port()
+        self.app_token, self.dapr_token = token_urlsafe(), token_urlsafe()
+        self._config = config or {}
+        self._sentry = local.Sentry(port=local.free_port(), folder=run_dir / "sentry") if mtls else None
         self._components = components
         self._tools_bin = tools_bin
-        self._ports = {spec.app_id: _Ports() for spec in apps}
+        self._ports = {spec.name: _Ports() for spec in apps}
         self._placement = local.free_port()
         self._scheduler = local.free_port()
         self._processes = Processes(run_dir, logs=run_dir / "logs", cwd=run_dir)
@@ -81,18 +106,19 @@ class Stack:
     def start(self) -> None:
         self._render()
         self._start("redis", self._redis())
-        self._start("placement", local.placement_command(self._program("placement"), port=self._placement))
-        data = self.run_dir / "scheduler"
-        self._start("scheduler", local.scheduler_command(self._program("scheduler"), port=self._scheduler, data=data))
+        if self._sentry:
+            self._start_sentry(self._sentry)
+        self._start("placement", self._placement_command())
+        self._start("scheduler", self._scheduler_command())
         self._await_redis()
         for name, port in (("placement", self._placement), ("scheduler", self._scheduler)):
             self._await_port(name, port)
-        for app_id in self.apps:
-            self._launch_sidecar(app_id)
-            self._launch_app(app_id)
-        for app_id in self.apps:
-            self._await_sidecar(app_id)
-            self._await_app(app_id)
+        for name in self.apps:
+            self._launch_sidecar(name)
+            self._launch_app(name)
+        for name in self.apps:
+            self._await_sidecar(name)
+            self._await_app(name)
 
     def stop(self) -> None:
         self._processes.end()
@@ -102,34 +128,35 @@ class Stack:
         """Starts again what a test has left dead, so that the next one meets a whole stack."""
         if self._has_ended("redis"):
             self.start_redis()
-        for app_id in self.apps:
-            if self._has_ended(_sidecar(app_id)):
-                self.start_sidecar(app_id)
-            if self._has_ended(app_id):
-                self.start_app(app_id)
-        for app_id in self.apps:  # a living app may not have noticed yet that its sidecar is back
-            self._await_app(app_id)
+        for name in self.apps:
+            if self._has_ended(_sidecar(name)):
+                self.start_sidecar(name)
+            if self._has_ended(name):
+                self.start_app(name)
+        for name in self.apps:  # a living app may not have noticed yet that its sidecar is back
+            self._await_app(name)
 
     # --- addresses, logs, memory ---
 
-    def url(self, app_id: str) -> str:
-        return f"http://{local.HOST}:{self._ports[app_id].app}"
+    def url(self, name: str) -> str:
+        return f"http://{local.HOST}:{self._ports[name].app}"
 
-    def sidecar_url(self, app_id: str) -> str:
-        return f"http://{local.HOST}:{self._ports[app_id].http}"
+    def sidecar_url(self, name: str) -> str:
+        return f"http://{local.HOST}:{self._ports[name].http}"
 
-    def app_env(self, app_id: str) -> dict[str, str]:
-        """What the app is told: its ports as the dapr CLI tells them, and what its spec adds."""
-        ports = self._ports[app_id]
-        told = {"APP_ID": app_id, "APP_PORT": ports.app, "DAPR_HTTP_PORT": ports.http, "DAPR_GRPC_PORT": ports.grpc}
-        return {name: str(value) for name, value in told.items()} | dict(self.apps[app_id].env)
+    def app_env(self, name: str) -> dict[str, str]:
+        """What the app is told: its ports as the dapr CLI tells them, the tokens, and what its spec adds."""
+        spec, ports = self.apps[name], self._ports[name]
+        told = {"APP_PORT": ports.app, "DAPR_HTTP_PORT": ports.http, "DAPR_GRPC_PORT": ports.grpc}
+        numbers = {variable: str(port) for variable, port in told.items()}
+        return {"APP_ID": spec.app_id, **numbers, **self._tokens(), **spec.env}
 
-    def logs(self, app_id: str) -> str:
+    def logs(self, name: str) -> str:
         """Everything the app has written since the stack began, over all its starts."""
-        return self._processes.log(app_id).read_text(errors="replace")
+        return self._processes.log(name).read_text(errors="replace")
 
     def memory(self) -> dict[str, int]:
-        """Resident bytes of each running process, by name: the app ids, `<app id>.sidecar`, redis and so on."""
+        """Resident bytes of each running process, by name: the apps, `<app>.sidecar`, redis and so on."""
         return {name: process.memory_info().rss for name, process in self._running().items()}
 
     def cpu_seconds(self) -> dict[str, float]:
@@ -143,27 +170,27 @@ class Stack:
 
     # --- apps ---
 
-    def kill_app(self, app_id: str) -> None:
-        self._processes.stop(app_id, kill=True)
+    def kill_app(self, name: str) -> None:
+        self._processes.stop(name, kill=True)
 
-    def freeze_app(self, app_id: str) -> None:
+    def freeze_app(self, name: str) -> None:
         """SIGSTOP: it holds its connections and does nothing, until `thaw_app` or `kill_app`."""
-        self._processes.started[app_id].send_signal(signal.SIGSTOP)
+        self._processes.started[name].send_signal(signal.SIGSTOP)
 
-    def thaw_app(self, app_id: str) -> None:
-        self._processes.started[app_id].send_signal(signal.SIGCONT)
+    def thaw_app(self, name: str) -> None:
+        self._processes.started[name].send_signal(signal.SIGCONT)
 
-    def start_app(self, app_id: str) -> None:
+    def start_app(self, name: str) -> None:
         """On the same ports as before; returns when it is ready."""
-        self._launch_app(app_id)
-        self._await_app(app_id)
+        self._launch_app(name)
+        self._await_app(name)
 
-    def kill_sidecar(self, app_id: str) -> None:
-        self._processes.stop(_sidecar(app_id), kill=True)
+    def kill_sidecar(self, name: str) -> None:
+        self._processes.stop(_sidecar(name), kill=True)
 
-    def start_sidecar(self, app_id: str) -> None:
-        self._launch_sidecar(app_id)
-        self._await_sidecar(app_id)
+    def start_sidecar(self, name: str) -> None:
+        self._launch_sidecar(name)
+        self._await_sidecar(name)
 
     # --- redis ---
 
@@ -187,22 +214,43 @@ class Stack:
         return self._processes.started[name].poll() is not None
 
     def _render(self) -> None:
-        addresses = {"localhost:6379": f"{local.HOST}:{self.redis_port}"}
-        for app_id, spec in self.apps.items():
+        held = {spec.app_id: dict(spec.secrets) for spec in self.apps.values() if spec.secrets}
+        secrets = self.run_dir / "secrets.json"
+        secrets.touch(mode=0o600)
+        secrets.write_text(json.dumps({"redis": {"password": ""}} | held))
+        addresses = {"localhost:6379": f"{local.HOST}:{self.redis_port}", local.SECRETS_FILE: str(secrets)}
+        for name, spec in self.apps.items():
             if spec.known_as:
-                addresses[spec.known_as] = f"{local.HOST}:{self._ports[app_id].app}"
+                addresses[spec.known_as] = f"{local.HOST}:{self._ports[name].app}"
         local.render(self._components, self.run_dir / "components", addresses=addresses)
+
+    def _tokens(self) -> dict[str, str]:
+        """Sidecar and app find both under these names, the one what it shows and the other what it asks for."""
+        return {"APP_API_TOKEN": self.app_token, "DAPR_API_TOKEN": self.dapr_token}
+
+    def _start_sentry(self, sentry: local.Sentry) -> None:
+        config = self.run_dir / "components" / "config.yaml"
+        self._start("sentry", local.sentry_command(self._program("sentry"), sentry, config=config))
+        self._await_port("sentry", sentry.port)  # its certificates are there before it listens
+
+    def _placement_command(self) -> list[str]:
+        return local.placement_command(self._program("placement"), port=self._placement, sentry=self._sentry)
+
+    def _scheduler_command(self) -> list[str]:
+        data = self.run_dir / "scheduler"
+        program = self._program("scheduler")
+        return local.scheduler_command(program, port=self._scheduler, data=data, sentry=self._sentry)
 
     def _redis(self) -> list[str]:
         return local.redis_command(self._program("redis-server"), port=self.redis_port, data=self.run_dir / "redis")
 
-    def _launch_app(self, app_id: str) -> None:
-        self._start(app_id, [sys.executable, "-m", self.apps[app_id].module], self.app_env(app_id))
+    def _launch_app(self, name: str) -> None:
+        self._start(name, [sys.executable, "-m", self.apps[name].module], self.app_env(name))
 
-    def _launch_sidecar(self, app_id: str) -> None:
-        spec, ports, resources = self.apps[app_id], self._ports[app_id], self.run_dir / "components"
+    def _launch_sidecar(self, name: str) -> None:
+        spec, ports, resources = self.apps[name], self._ports[name], self.run_dir / "components"
         flags: dict[str, object] = {
-            "app-id": app_id,
+            "app-id": spec.app_id,
             "app-port": ports.app,
             "dapr-http-port": ports.http,
             "dapr-grpc-port": ports.grpc,
@@ -212,7 +260,6 @@ class Stack:
             "metrics-port": ports.metrics,
             "metrics-listen-address": local.HOST,
             "resources-path": resources,
-            "config": resources / "config.yaml",
             "placement-host-address": f"{local.HOST}:{self._placement}",
             "scheduler-host-address": f"{local.HOST}:{self._scheduler}",
             "app-health-check-path": spec.live,
@@ -222,7 +269,13 @@ class Stack:
             "log-level": "warn",
         }
         words = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
-        self._start(_sidecar(app_id), [self._program("daprd"), *words, "--enable-app-health-check"])
+        for config in filter(None, (resources / "config.yaml", self._config.get(name))):  # what comes later prevails
+            words += ["--config", str(config)]
+        env = self._tokens()
+        if self._sentry:
+            words += ["--enable-mtls", "--sentry-address", self._sentry.address]
+            env |= {"NAMESPACE": NAMESPACE, "DAPR_TRUST_ANCHORS": self._sentry.trust_anchors.read_text()}
+        self._start(_sidecar(name), [self._program("daprd"), *words, "--enable-app-health-check"], env)
 
     def _await_port(self, name: str, port: int) -> None:
         self._processes.wait_for(name, lambda: local.answers(port), within=READY)
@@ -230,15 +283,15 @@ class Stack:
     def _await_redis(self) -> None:
         self._processes.wait_for("redis", lambda: "PONG" in local.redis_says(self.redis_port, "PING"), within=READY)
 
-    def _await_app(self, app_id: str) -> None:
-        ready = self.url(app_id) + self.apps[app_id].ready
-        self._processes.wait_for(app_id, lambda: local.http_ok(ready), within=READY)
+    def _await_app(self, name: str) -> None:
+        ready = self.url(name) + self.apps[name].ready
+        self._processes.wait_for(name, lambda: local.http_ok(ready), within=READY)
 
-    def _await_sidecar(self, app_id: str) -> None:
+    def _await_sidecar(self, name: str) -> None:
         # Without its app a sidecar gets no further than calls going out.
-        ready = self.sidecar_url(app_id) + "/v1.0/healthz" + ("/outbound" if self._has_ended(app_id) else "")
-        self._processes.wait_for(_sidecar(app_id), lambda: local.http_ok(ready), within=READY)
+        ready = self.sidecar_url(name) + "/v1.0/healthz" + ("/outbound" if self._has_ended(name) else "")
+        self._processes.wait_for(_sidecar(name), lambda: local.http_ok(ready), within=READY)
 
 
-def _sidecar(app_id: str) -> str:
-    return f"{app_id}.sidecar"
+def _sidecar(name: str) -> str:
+    return f"{name}.sidecar"

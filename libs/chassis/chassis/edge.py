@@ -1,0 +1,220 @@
+"""The edge of every service: who may call, how often, and one log record for each request.
+
+Nothing of a request is read before its rule is met: no body, and no route that has no rule.
+"""
+
+import hmac
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC
+from email.utils import format_datetime
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chassis import problems
+from chassis.auth import Access, Caller
+from chassis.limiter import Limiter
+from chassis.problems import Problem
+from chassis.rules import Book, Rule
+from chassis.settings import Deprecated, ServiceSettings
+from chassis.telemetry import meter, told_of
+from chassis.tokens import Tokens, unauthenticated
+
+log = structlog.get_logger()
+
+APP_TOKEN = b"dapr-api-token"
+_AUTHORIZATION = b"authorization"
+
+_duration = meter.create_histogram("http.server.request.duration", unit="s", description="by route and status")
+_requests = meter.create_counter("edge.requests", description="by route, status, tenant and reason of refusal")
+
+Headers = list[tuple[bytes, bytes]]
+_NOTHING: Headers = []
+
+
+class AnswerBroken(Exception):
+    """An answer had begun and can't be ended; the server closes the connection, and so the caller knows."""
+
+
+class Edge:
+    def __init__(
+        self, app: ASGIApp, *, book: Book, tokens: Tokens, limiter: Limiter, settings: ServiceSettings
+    ) -> None:
+        self._app = app
+        self._book = book
+        self._tokens = tokens
+        self._limiter = limiter
+        self._app_token = settings.app_api_token.encode()
+        self._announced = {f"/api/{version}/": _announcement(one) for version, one in settings.deprecated.items()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # no rule can name one
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answering = _Answering(send, self._deprecation(scope["path"]))
+        with ExitStack() as context:
+            try:
+                await self._admit(scope, answering, context)
+                await self._app(scope, receive, answering.send)
+            except Exception as error:  # noqa: BLE001  whatever it is, it becomes a problem
+                problem = problems.of(error)
+                if answering.status:
+                    answering.refused = "answer-broken"
+                    raise AnswerBroken from None  # the server logs what it gets, and doesn't redact it
+                answering.refused = problem.error_type
+                await problems.respond(problem, instance=scope["path"])(scope, receive, answering.send)
+            finally:
+                answering.record(scope["method"])
+
+    async def _admit(self, scope: Scope, answering: "_Answering", context: ExitStack) -> None:
+        rule = answering.rule = self._book.find(scope["method"], scope["path"])
+        match rule.access:
+            case Access.PROBE:
+                return
+            case Access.SIDECAR:
+                self._require_sidecar(scope)
+            case Access.PUBLIC | Access.SIGNED:
+                await self._limit(rule, answering, "address", _address(scope))
+            case _:
+                caller = answering.caller = await self._tokens.caller(_only_header(scope, _AUTHORIZATION))
+                scope.setdefault("state", {})["caller"] = caller
+                context.enter_context(
+                    told_of(tenant=caller.tenant, tenant_name=caller.tenant_name, caller=caller.subject)
+                )
+                _require_role(caller, rule.access)
+                await self._limit(rule, answering, "caller", caller.tenant, caller.subject)
+
+    def _require_sidecar(self, scope: Scope) -> None:
+        if not hmac.compare_digest(_raw_header(scope, APP_TOKEN), self._app_token):
+            raise unauthenticated("Only the service's own sidecar may call this.", error="")
+
+    async def _limit(self, rule: Rule, answering: "_Answering", *who: str) -> None:
+        if (verdict := await self._limiter.admit(rule.route, *who)) is None:
+            return
+        if not verdict.allowed:
+            raise verdict.refusal()
+        answering.headers = answering.headers + _encoded(verdict.headers)
+
+    def _deprecation(self, path: str) -> Headers:
+        return next((headers for prefix, headers in self._announced.items() if path.startswith(prefix)), _NOTHING)
+
+
+class _Answering:
+    """What is known of the answer, and what is added to its headers."""
+
+    def __init__(self, send: Send, headers: Headers) -> None:
+        self._send = send
+        self._began = time.perf_counter()
+        self.headers = headers
+        self.rule: Rule | None = None
+        self.caller: Caller | None = None
+        self.status = 0
+        self.refused = ""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if self.headers:
+                message["headers"] = [*message.get("headers", ()), *self.headers]
+        await self._send(message)
+
+    def record(self, method: str) -> None:
+        took = time.perf_counter() - self._began
+        route = self.rule.route if self.rule else f"{method} unknown"
+        path = route.partition(" ")[2]
+        tenant = self.caller.tenant if self.caller else ""
+        labels = {"http.request.method": method, "http.route": path, "http.response.status_code": self.status}
+        _duration.record(took, labels)
+        _requests.add(1, labels | {"tenant": tenant, "refused": self.refused})
+        if self.rule is not None and self.rule.access is Access.PROBE and self.status < 400:
+            return
+        log.info(
+            "request",
+            method=method,
+            route=path,
+            status=self.status,  # 0: the caller hung up before there was one
+            duration_ms=round(took * 1000, 2),
+            **({"tenant": tenant, "caller": self.caller.subject} if self.caller else {}),
+            **({"refused": self.refused} if self.refused else {}),
+        )
+
+
+def _require_role(caller: Caller, access: Access) -> None:
+    role = access.role
+    if role is None or not caller.may(role):
+        raise Problem(
+            status=403,
+            error_type="role-missing",
+            title="Not allowed",
+            detail=f"The role {role} is missing.",
+        )
+
+
+def _raw_header(scope: Scope, name: bytes) -> bytes:
+    return next((value for known, value in scope["headers"] if known == name), b"")
+
+
+def _only_header(scope: Scope, name: bytes) -> str:
+    """Of two, whoever stands before us may have looked at the other one."""
+    values = [value for known, value in scope["headers"] if known == name]
+    if len(values) > 1:
+        raise unauthenticated("There is more than one Authorization header.", error="invalid_request")
+    return values[0].decode("latin-1") if values else ""
+
+
+def _address(scope: Scope) -> str:
+    return scope["client"][0] if scope.get("client") else ""
+
+
+def _encoded(headers: Mapping[str, str]) -> Headers:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+def _announcement(version: Deprecated) -> Headers:
+    told = {
+        "Deprecation": f"@{int(version.since.timestamp())}",
+        "Sunset": format_datetime(version.sunset.astimezone(UTC), usegmt=True),
+    }
+    if version.link:
+        told["Link"] = f'<{version.link}>; rel="deprecation"'
+    return _encoded(told)
+
+
+class SecurityHeaders:
+    """The outermost layer: what every answer tells a browser, a preflight's included."""
+
+    _PAGES = frozenset({"/docs"})  # they load scripts
+    _HEADERS = _encoded(
+        {
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "DENY",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Resource-Policy": "same-site",
+            "Strict-Transport-Security": "max-age=31536000; includeSubDomains",  # browsers heed it over TLS only
+        }
+    )
+    _NO_CONTENT = _encoded({"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"})
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        added = self._HEADERS if scope["path"] in self._PAGES else self._HEADERS + self._NO_CONTENT
+
+        async def adding(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                known: Headers = list(message.get("headers", ()))
+                names = {name.lower() for name, _ in known}
+                extra = added if b"cache-control" in names else [*added, (b"cache-control", b"no-store")]
+                message["headers"] = known + [one for one in extra if one[0] not in names]
+            await send(message)
+
+        await self._app(scope, receive, adding)

@@ -1,0 +1,234 @@
+"""Who gets in, and what each sees: a user the own notifications, staff the tenant's, nobody another tenant's."""
+
+import inspect
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+import notification
+from chassis.rules import Book, routes_of
+from notification import system
+from notification.access import RULES
+from notification.app import create_app
+
+LIST, ONE = "/api/v1/notifications", "/api/v1/notifications/{notification_id}"
+LETTERS, REPLAY = "/api/v1/dead-letters", "/api/v1/dead-letters/{letter_id}/replay"
+ROLES = ("user", "staff", "admin")
+MAY = {
+    f"GET {LIST}": {"user", "staff", "admin"},
+    f"GET {ONE}": {"user", "staff", "admin"},
+    f"GET {LETTERS}": {"admin"},
+    f"POST {REPLAY}": {"admin"},
+    "POST /events/orders": {"sidecar"},
+    "POST /events/dead": {"sidecar"},
+}
+
+
+@pytest.fixture
+async def service(running):
+    """Its client brings nothing by itself."""
+    async with running() as client:
+        client.headers = httpx.Headers()
+        yield client
+
+
+@pytest.fixture
+def proof(issuer, by_sidecar):
+    """What somebody brings."""
+    known = {"nobody": {}, "sidecar": by_sidecar, **{role: issuer.bearer(role) for role in ROLES}}
+    return lambda who: known[who]
+
+
+@pytest.fixture
+def tell(service, by_sidecar):
+    async def deliver(body, to="/events/orders"):
+        assert (await service.post(to, json=body, headers=by_sidecar)).json() == {"status": "SUCCESS"}
+
+    return deliver
+
+
+@pytest.fixture
+def ask(service, issuer):
+    """A GET, by a role, of a tenant."""
+
+    def get(path, role="user", **claims):
+        return service.get(path, headers=issuer.bearer(role, **claims))
+
+    return get
+
+
+@pytest.fixture
+def orders_of(ask):
+    """Of which orders the list tells, newest first."""
+
+    async def listed(role="user", query="", **claims):
+        return [item["orderId"] for item in (await ask(f"{LIST}{query}", role, **claims)).json()["items"]]
+
+    return listed
+
+
+def assert_problem(answer, status, error_type):
+    assert (answer.status_code, answer.json()["errorType"]) == (status, error_type)
+
+
+# --- the table of rules ---
+
+
+def test_every_route_has_a_rule_and_every_rule_a_route(settings, sidecar):
+    routes, rules = routes_of(create_app(settings, sidecar=sidecar)), set(Book(RULES).rules)
+    assert routes <= rules
+    assert rules - routes == {"POST /job/{name}"}  # it has no jobs
+
+
+def test_every_rule_is_tried_below():
+    assert MAY.keys() == RULES.keys()
+
+
+@pytest.mark.parametrize("who", ["nobody", "sidecar", *ROLES])
+@pytest.mark.parametrize("route", RULES)
+async def test_a_route_lets_in_whom_its_rule_names(service, proof, route, who):
+    method, path = route.split(" ")
+    answer = await service.request(method, path.format(notification_id="n", letter_id="d"), headers=proof(who), json={})
+    if who in MAY[route]:
+        assert answer.status_code in {200, 404}
+        assert answer.status_code == 200 or answer.json()["errorType"] != "not-found"
+    elif who in ROLES and "sidecar" not in MAY[route]:
+        assert_problem(answer, 403, "role-missing")
+    else:
+        assert_problem(answer, 401, "unauthenticated")
+
+
+@pytest.mark.parametrize("who", ["nobody", *ROLES])
+async def test_nobody_but_the_sidecar_tells_of_events(service, proof, ask, event, who):
+    for path in ("/events/orders", "/events/dead"):
+        assert_problem(await service.post(path, json=event(), headers=proof(who)), 401, "unauthenticated")
+    assert (await ask(LIST, "admin")).json()["items"] == (await ask(LETTERS, "admin")).json()["items"] == []
+
+
+def test_only_the_sender_and_the_search_for_a_missed_row_look_beyond_a_tenant():
+    files = Path(notification.__file__).parent.rglob("*.py")
+    imports = re.compile(r"^from notification(?: import system|\.system import (.+))$", re.MULTILINE)
+    taken = {file.name: found for file in files if (found := imports.findall(file.read_text()))}
+    assert taken == {"sender.py": ["", "Settled"], "store.py": ["tenant_of"]}
+    own = [name for name, one in inspect.getmembers(system, inspect.isfunction) if one.__module__ == system.__name__]
+    public = {name for name in own if not name.startswith("_")}
+    assert public == {"tenant_of", "any_due", "claim", "settle", "give_back"}
+
+
+# --- notifications ---
+
+
+@pytest.fixture
+async def three(tell, event):
+    """Two users of `default` and one of `other`, whose order has an id of the first one's."""
+    await tell(event(orderId="o-1", ownerId="u-1"))
+    await tell(event(orderId="o-2", ownerId="u-2"))
+    await tell(event(orderId="o-1", ownerId="u-1", tenantid="other"))
+
+
+async def id_of(ask, order, **claims):
+    (item,) = (await ask(f"{LIST}?orderId={order}", "staff", **claims)).json()["items"]
+    return item["id"]
+
+
+@pytest.mark.usefixtures("three")
+async def test_a_user_sees_only_the_own(orders_of, ask):
+    assert await orders_of(sub="u-1") == ["o-1"]
+    assert await orders_of(sub="u-2") == ["o-2"]
+    assert await orders_of(sub="u-3") == []
+    assert (await ask(f"{LIST}/{await id_of(ask, 'o-1')}", sub="u-1")).json()["orderId"] == "o-1"
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("query", ["?orderId=o-2", "?recipientId=c-1&orderId=o-2", "?channel=email&orderId=o-2"])
+async def test_no_filter_widens_what_a_user_sees(orders_of, query):
+    assert await orders_of(query=query, sub="u-1") == []
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("role", ["staff", "admin"])
+async def test_staff_sees_the_whole_tenant_and_no_more(orders_of, ask, role):
+    assert await orders_of(role, sub="s-1") == ["o-2", "o-1"]
+    assert await orders_of(role, sub="s-1", tenant="other") == ["o-1"]
+    assert (await ask(f"{LIST}/{await id_of(ask, 'o-2')}", role, sub="s-1")).status_code == 200
+
+
+@pytest.mark.usefixtures("three")
+async def test_somebody_elses_notification_is_refused_as_such(ask):
+    answer = await ask(f"{LIST}/{await id_of(ask, 'o-2')}", sub="u-1")
+    assert_problem(answer, 403, "not-owner")
+    assert answer.json()["detail"] == "It tells of somebody else's order; the role staff is missing."
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("role", ROLES)
+async def test_another_tenants_notification_is_refused_as_such(ask, role):
+    theirs = await id_of(ask, "o-1", tenant="other")
+    answer = await ask(f"{LIST}/{theirs}", role, sub="u-1")
+    assert_problem(answer, 403, "different-tenant")
+    assert answer.json()["title"] == answer.json()["detail"] == "Notification belongs to different tenant"
+
+
+async def test_what_is_nobodys_is_not_found(ask):
+    assert_problem(await ask(f"{LIST}/none"), 404, "notification-not-found")
+
+
+# --- dead letters ---
+
+
+@pytest.fixture
+def die(tell, ask, event):
+    """Puts an event among the dead letters of `kept_by`, and gives that letter."""
+
+    async def put(kept_by, **envelope):
+        await tell(event(version=0) | envelope, to="/events/dead")
+        return (await ask(LETTERS, "admin", tenant=kept_by)).json()["items"][0]
+
+    return put
+
+
+@pytest.fixture
+def replay(service, issuer):
+    return lambda letter: service.post(f"{LETTERS}/{letter['id']}/replay", headers=issuer.bearer("admin"))
+
+
+async def test_another_tenants_dead_letter_is_neither_listed_nor_replayed(die, ask, replay, sidecar):
+    letter = await die("other", tenantid="other")
+
+    assert (await ask(LETTERS, "admin")).json()["items"] == []
+    answer = await replay(letter)
+    assert_problem(answer, 403, "different-tenant")
+    assert answer.json()["title"] == answer.json()["detail"] == "Dead letter belongs to different tenant"
+    assert sidecar.published == []
+    assert (await ask(LETTERS, "admin", tenant="other")).json()["items"] == [letter]
+
+
+async def test_one_event_dead_in_two_tenants_is_kept_for_both(die, ask):
+    for tenant in ("default", "other", "other"):
+        await die(tenant, id="e-1", tenantid=tenant)
+    for tenant in ("default", "other"):
+        assert len((await ask(LETTERS, "admin", tenant=tenant)).json()["items"]) == 1
+
+
+@pytest.mark.parametrize("tenant", ["t" * 65, "", 7, None])
+async def test_a_letter_of_no_tenant_that_could_be_kept_is_not_replayed(die, replay, sidecar, tenant):
+    assert_problem(await replay(await die("default", tenantid=tenant)), 409, "not-replayable")
+    assert sidecar.published == []
+
+
+# --- as described ---
+
+
+async def test_the_description_names_the_refusals(service):
+    paths = (await service.get("/openapi.json")).json()["paths"]
+
+    def told(path, status):
+        (operation,) = paths[path].values()
+        return operation["responses"][status]["description"]
+
+    assert "different-tenant, not-owner" in told(ONE, "403")
+    assert "role-missing (user)" in told(ONE, "403")
+    assert "different-tenant" in told(REPLAY, "403")
+    assert "role-missing (admin)" in told(LETTERS, "403")

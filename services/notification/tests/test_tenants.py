@@ -1,0 +1,194 @@
+"""Tenants do not interfere: whatever the others do, each sees exactly what it would see alone."""
+
+import asyncio
+import shutil
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chassis.db import Database
+from chassis.events import consume
+from chassis.testing.fake_sidecar import FakeSidecar
+from notification import store
+from notification.channels.push import Push
+from notification.domain import (
+    ChannelName,
+    DeadLetterOfOtherTenant,
+    NotificationOfOtherTenant,
+    NotYourNotification,
+    UnknownNotification,
+)
+from notification.sender import Sender
+from notification.store import DeadLetter, Filter, Letters, Page, Store
+from notification.subscriptions import order_handlers
+from notification.tables import dead_letters, event_processing, notifications, orders
+
+TENANTS, OWNERS = ("a", "b"), ("u-1", "u-2")
+PASSING = {"id", "created_at", "received_at", "replayed_at", "processed_at", "lease_until", "next_attempt_at"}
+
+
+def _one_of(*values):
+    return st.sampled_from(values)
+
+
+# Few values, so that ids, orders and people of the two tenants meet.
+events = st.fixed_dictionaries(
+    {
+        "what": st.just("event"),
+        "tenant": _one_of(*TENANTS),
+        "id": _one_of("e-1", "e-2", "e-3"),
+        "type": _one_of("order.confirmed.v1", "order.cancelled.v1", "order.status-changed.v1"),
+        "order": _one_of("o-1", "o-2"),
+        "owner": _one_of(*OWNERS, None),
+        "recipient": _one_of(*OWNERS),
+        "version": st.integers(1, 3),
+    }
+)
+letters = st.fixed_dictionaries(
+    {
+        "what": st.just("letter"),
+        "tenant": _one_of(*TENANTS),
+        "id": _one_of("e-1", "e-2"),
+        "topic": _one_of("orders", ""),
+    }
+)
+replays = st.fixed_dictionaries({"what": st.just("replay"), "tenant": _one_of(*TENANTS)})
+steps = st.lists(events | letters | replays, max_size=12)
+
+
+class World:
+    """One database, and nobody who sends: only what tenants do changes it."""
+
+    def __init__(self, db):
+        self.db = db
+        silent = Push(sidecar=FakeSidecar(), endpoint="push")
+        self.handlers = order_handlers(db, Sender(db=db, channels=dict.fromkeys(ChannelName, silent)))
+
+    async def do(self, step):
+        await getattr(self, step["what"])(step)
+
+    async def event(self, step):
+        data = {
+            "version": step["version"],
+            "orderId": step["order"],
+            "ownerId": step["owner"],
+            "status": "ready",
+            "customer": {"id": step["recipient"], "name": "Ada", "email": "ada@example.com"},
+            "items": [],
+            "total": {"amount": "9.00", "currency": "USD"},
+        }
+        body = {"id": step["id"], "type": step["type"], "tenantid": step["tenant"], "data": data}
+        assert await consume(body, self.handlers) == {"status": "SUCCESS"}
+
+    async def letter(self, step):
+        letter = DeadLetter(tenant=step["tenant"], topic=step["topic"], event_id=step["id"], type="x", body="{}")
+        await self.db.write(lambda conn: store.keep_dead(conn, letter))
+
+    async def replay(self, step):
+        """The tenant's administrator tries every letter there is."""
+        mine = Letters(self.db, step["tenant"])
+        for row in await self.rows(dead_letters):
+            try:
+                assert (await mine.replayed(row.id)).tenant == step["tenant"]
+            except DeadLetterOfOtherTenant:
+                assert row.tenant != step["tenant"]
+
+    async def rows(self, table, *conditions):
+        return await self.db.read(lambda conn: list(conn.execute(sa.select(table).where(*conditions))))
+
+    async def whole(self, tenant):
+        """Everything on record of a tenant, but for ids and times, which are no two times the same."""
+        return {
+            table.name: sorted(map(_lasting, await self.rows(table, table.c.tenant == tenant)))
+            for table in (notifications, dead_letters, orders, event_processing)
+        }
+
+
+def _lasting(row):
+    values = {name: value for name, value in row._mapping.items() if name not in PASSING}
+    return repr((values, getattr(row, "replayed_at", None) is None))
+
+
+def _play(migrated, taken, look):
+    """What `look` sees once all of `taken` has happened in a fresh world."""
+
+    async def play():
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(migrated, Path(folder) / "n.db")
+            db = Database(f"sqlite:///{folder}/n.db")
+            await db.start()
+            try:
+                world = World(db)
+                for step in taken:
+                    await world.do(step)
+                return await look(world)
+            finally:
+                await db.stop()
+
+    return asyncio.run(play())
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps)
+def test_what_a_tenant_does_changes_nothing_of_another(migrated, taken):
+    async def everything(world):
+        return {tenant: await world.whole(tenant) for tenant in TENANTS}
+
+    together = _play(migrated, taken, everything)
+    for tenant in TENANTS:
+        alone = [step for step in taken if step["tenant"] == tenant]
+        assert together[tenant] == _play(migrated, alone, everything)[tenant]
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps, _one_of(None, *OWNERS), _one_of(None, "o-1"), st.integers(1, 3))
+def test_a_read_shows_exactly_what_is_the_callers(migrated, taken, recipient, order, size):
+    wanted = Filter(recipient_id=recipient, order_id=order)
+
+    def fits(row):
+        return recipient in {None, row.recipient_id} and order in {None, row.order_id}
+
+    async def reads(world):
+        rows, kept = await world.rows(notifications), await world.rows(dead_letters)
+        for tenant in TENANTS:
+            page_of_letters = Letters(world.db, tenant).page
+            assert await _all_pages(page_of_letters, size) == _newest(row for row in kept if row.tenant == tenant)
+            for owner in (None, *OWNERS):
+                mine = Store(world.db, tenant, owner)
+                listed = await _all_pages(partial(mine.history, wanted), size)
+                assert listed == _newest(row for row in rows if fits(row) and _right(row, tenant, owner) == row.id)
+                for row in rows:
+                    assert await _told(mine, row.id) == _right(row, tenant, owner)
+                assert await _told(mine, "none") is UnknownNotification
+
+    _play(migrated, taken, reads)
+
+
+async def _all_pages(read, size):
+    ids, cursor = [], None
+    while True:
+        rows, cursor = await read(Page(size=size, cursor=cursor))
+        ids += [row.id for row in rows]
+        if cursor is None:
+            return ids
+
+
+def _newest(rows):
+    return sorted((row.id for row in rows), reverse=True)
+
+
+async def _told(mine, notification_id):
+    try:
+        return (await mine.notification(notification_id)).id
+    except (NotificationOfOtherTenant, NotYourNotification, UnknownNotification) as refusal:
+        return type(refusal)
+
+
+def _right(row, tenant, owner):
+    if row.tenant != tenant:
+        return NotificationOfOtherTenant
+    return row.id if owner in {None, row.owner} else NotYourNotification

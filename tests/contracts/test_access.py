@@ -1,0 +1,86 @@
+"""Every route of every service has a rule, and the rule is what an unknown caller meets."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from chassis.auth import Access
+from chassis.rules import CHASSIS_RULES, Book, routes_of
+from contracts import services
+from notification.access import RULES as NOTIFICATION
+from order.access import RULES as ORDER
+from payment.access import RULES as PAYMENT
+
+RULES = {"order": ORDER, "payment": PAYMENT, "notification": NOTIFICATION}
+APPS = services()
+
+
+def every_route() -> Iterator[tuple[str, str]]:
+    for name, app in APPS.items():
+        for route in sorted(routes_of(app)):
+            yield name, route
+
+
+def test_every_service_is_walked():
+    assert set(APPS) == set(RULES)
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_no_route_is_without_a_rule_and_no_rule_without_a_route(name: str):
+    routes, rules = routes_of(APPS[name]), set(Book(RULES[name]).rules)
+
+    assert routes - rules == set(), "routes without a rule: nobody can reach them"
+    assert set(RULES[name]) - routes == set(), "rules without a route"
+    assert rules - routes <= {"POST /job/{name}"}, "only the services with jobs have their route"
+
+
+def test_a_new_route_without_a_rule_is_found_and_shut():
+    app = services()["order"]
+    app.get("/api/v1/forgotten")(lambda: "secret")
+
+    assert "GET /api/v1/forgotten" not in Book(ORDER).rules
+    assert "GET /api/v1/forgotten" in routes_of(app)
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_only_what_the_contract_says_is_public(name: str):
+    public = {route for route, access in Book(RULES[name]).rules.items() if access in {Access.PUBLIC, Access.PROBE}}
+
+    allowed = {route for route, access in CHASSIS_RULES.items() if access in {Access.PUBLIC, Access.PROBE}}
+    assert public <= allowed | {"GET /api/v1/catalog", "GET /api/v1/catalog/featured"}
+
+
+async def call(app: FastAPI, route: str, **headers: str) -> httpx.Response:
+    method, path = route.split(" ")
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
+        return await client.request(method, path.replace("{", "").replace("}", ""), content=b"{")
+
+
+@pytest.mark.parametrize(("name", "route"), list(every_route()))
+async def test_whoever_does_not_say_who_he_is_gets_no_further(name: str, route: str):
+    """Nothing behind these apps is started: an answer other than 401 would have reached into it."""
+    if Book(RULES[name]).rules[route] in {Access.PUBLIC, Access.PROBE, Access.SIGNED}:
+        return
+    for headers in ({}, {"Authorization": "Bearer nonsense"}, {"dapr-api-token": "a guess at the token"}):
+        answer = await call(APPS[name], route, **headers)
+
+        assert (answer.status_code, answer.json()["errorType"]) == (401, "unauthenticated")
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_the_document_says_what_every_route_asks_for(name: str):
+    document = APPS[name].openapi()
+    rules = Book(RULES[name]).rules
+
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            access = rules[f"{method.upper()} {path}"]
+            assert operation["x-access"] == access.name.lower()
+            asked = {Access.SIDECAR: [{"sidecar": []}]}.get(access, [{"bearer": []}] if access.role else None)
+            assert operation.get("security") == asked
+            assert ("401" in operation["responses"]) == (asked is not None)
+            assert ("403" in operation["responses"]) == (access.role is not None)

@@ -1,0 +1,75 @@
+"""This machine's secrets and tokens: made once, for their owner alone, and never changed."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+import vault
+from chassis.local import LocalError
+
+
+def secrets(var: Path) -> vault.Secrets:
+    return json.loads(vault.secrets_file(var).read_text())
+
+
+def test_each_service_that_seals_has_a_key_of_its_own_and_redis_an_empty_password(tmp_path: Path):
+    made = secrets(tmp_path)
+
+    assert set(made) == {"order-service", "payment-service", "redis"}
+    keys = {made[app_id]["seal-keys"] for app_id in ("order-service", "payment-service")}
+    assert len({Fernet(key) for key in keys}) == 2
+    assert made["redis"] == {"password": ""}
+
+
+def test_what_is_there_stays_and_what_is_missing_is_added(tmp_path: Path):
+    theirs = {"order-service": {"seal-keys": "new,old", "more": "x"}, "redis": {"password": "hush"}, "own": {"a": "b"}}
+    (tmp_path / "secrets.json").write_text(json.dumps(theirs))
+
+    made = secrets(tmp_path)
+
+    assert made.items() >= theirs.items()
+    assert Fernet(made["payment-service"]["seal-keys"])
+    assert secrets(tmp_path) == made
+
+
+def test_a_key_that_has_sealed_before_is_taken_over(tmp_path: Path):
+    key = Fernet.generate_key().decode()
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "payment.key").write_text(f"{key}\n")
+
+    assert secrets(tmp_path)["payment-service"] == {"seal-keys": key}
+
+
+def test_secrets_that_cannot_be_read_are_not_made_anew(tmp_path: Path):
+    (tmp_path / "secrets.json").write_text("{torn")
+
+    with pytest.raises(LocalError, match="is not JSON"):
+        vault.secrets_file(tmp_path)
+    assert (tmp_path / "secrets.json").read_text() == "{torn"
+
+
+def test_the_tokens_are_two_and_stay(tmp_path: Path):
+    made = vault.tokens(tmp_path)
+
+    assert set(made) == {"APP_API_TOKEN", "DAPR_API_TOKEN"}
+    assert len(set(made.values())) == 2
+    assert min(map(len, made.values())) >= 32
+    assert vault.tokens(tmp_path) == made
+    assert (tmp_path / "tokens.env").read_text().splitlines() == [f"{name}={value}" for name, value in made.items()]
+
+
+def test_both_files_are_their_owners_alone(tmp_path: Path):
+    vault.tokens(tmp_path)
+
+    for file in (vault.secrets_file(tmp_path), tmp_path / "tokens.env"):
+        assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_those_who_ask_at_once_get_the_same(tmp_path: Path):
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: (vault.tokens(tmp_path), secrets(tmp_path)), range(16)))
+
+    assert all(each == made[0] for each in made)

@@ -1,0 +1,91 @@
+"""What only this machine knows, made once in `var/`: the secrets that sidecars hand out, and the tokens of sidecars and
+apps. `make setup` makes them; what is there is never changed, what is missing is added."""
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from secrets import token_urlsafe
+from typing import cast
+
+from cryptography.fernet import Fernet
+
+from chassis.local import LocalError
+
+VAR = Path(__file__).resolve().parent.parent / "var"
+SEALERS = ("order-service", "payment-service")
+TOKENS = ("APP_API_TOKEN", "DAPR_API_TOKEN")
+
+Secrets = dict[str, dict[str, str]]
+
+
+def secrets_file(var: Path = VAR) -> Path:
+    """The file behind `components/secretstore.yaml`, complete."""
+    file = var / "secrets.json"
+    with alone(var):
+        known = read_secrets(file)
+        whole = {name: values | known.get(name, {}) for name, values in fresh_secrets(var).items()}
+        if (whole := known | whole) != known:
+            write(file, json.dumps(whole, indent=2) + "\n")
+    return file
+
+
+def fresh_secrets(var: Path) -> Secrets:
+    sealing = {app_id: {"seal-keys": old_key(var, app_id) or Fernet.generate_key().decode()} for app_id in SEALERS}
+    return {**sealing, "redis": {"password": ""}}
+
+
+def old_key(var: Path, app_id: str) -> str:
+    """The key that the service had in a file of its own until this store was: what it sealed must still open."""
+    file = var / "keys" / f"{app_id.removesuffix('-service')}.key"
+    return file.read_text().strip() if file.exists() else ""
+
+
+def read_secrets(file: Path) -> Secrets:
+    if not file.exists():
+        return {}
+    try:
+        return cast("Secrets", json.loads(file.read_text()))
+    except ValueError as broken:  # never made anew: it holds the keys of what is in the databases
+        raise LocalError(f"{file} is not JSON ({broken}): mend it, or delete it together with var/data") from None
+
+
+def tokens(var: Path = VAR) -> dict[str, str]:
+    """APP_API_TOKEN and DAPR_API_TOKEN, for the environment of sidecars and apps alike."""
+    file = var / "tokens.env"
+    with alone(var):
+        lines = file.read_text().splitlines() if file.exists() else []
+        known = dict(line.split("=", 1) for line in lines if "=" in line)
+        whole = {name: known.get(name) or token_urlsafe(32) for name in TOKENS}
+        if whole != known:
+            write(file, "".join(f"{name}={value}\n" for name, value in whole.items()))
+    return whole
+
+
+@contextlib.contextmanager
+def alone(var: Path) -> Generator[None]:
+    """Two that make the same thing at once would each go on with its own."""
+    var.mkdir(parents=True, exist_ok=True)
+    with (var / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def write(file: Path, text: str) -> None:
+    """As a whole or not at all, and for its owner alone from the first byte on."""
+    draft = file.with_name(f"{file.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+        opened.write(text)
+    draft.replace(file)
+
+
+if __name__ == "__main__":
+    try:
+        secrets_file()
+        tokens()
+    except LocalError as error:
+        sys.exit(f"setup: {error}")
