@@ -28,7 +28,7 @@ EXAMPLES = settings(
     deadline=None,
     database=None,
     phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=tuple(HealthCheck),  # pyright: ignore[reportArgumentType]  # an enum's members
 )
 
 
@@ -41,11 +41,16 @@ def document(name: str) -> dict[str, Any]:
     return told
 
 
+def whole(found: Any) -> Any:
+    """An operation that schemathesis could read; raises for another."""
+    return found.ok()
+
+
 SCHEMAS = {file.stem: schemathesis.openapi.from_dict(document(file.stem)) for file in sorted(CONTRACTS.glob("*.json"))}
 OPERATIONS = [
-    pytest.param(name, found.ok(), id=f"{name} {found.ok().label}")
+    pytest.param(name, operation, id=f"{name} {operation.label}")
     for name, schema in SCHEMAS.items()
-    for found in schema.get_all_operations()
+    for operation in map(whole, schema.get_all_operations())
 ]
 
 
