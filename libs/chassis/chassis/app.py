@@ -85,6 +85,8 @@ def create_app(
 
 def _add_edge(app: FastAPI, book: Book, sidecar: Sidecar, settings: ServiceSettings) -> None:
     """From the innermost layer to the outermost."""
+    if unknown := set(settings.rate_limits) - set(book.rules):
+        raise ValueError(f"RATE_LIMITS names routes that are not here: {', '.join(sorted(unknown))}")
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
     tokens = Tokens(keys=keys_of(settings, sidecar), settings=settings)
     limiter = Limiter(sidecar=sidecar, settings=settings)

@@ -1,7 +1,7 @@
 """SQL for every service: one `write` and one `read`, the same for SQLite and PostgreSQL.
 
 A unit of work is a plain function over a SQLAlchemy `Connection`: it can't await, so no transaction is ever held open
-across a call to somebody else. On PostgreSQL it runs on an async engine. On SQLite one thread owns the only writing
+across a call to somebody else, and it may be run again. On PostgreSQL it runs on an async engine. On SQLite one thread owns the only writing
 connection and commits whatever has queued up meanwhile together, each unit in a savepoint of its own: no lock waits,
 and one fsync for many units (measured: see docs/decisions/0002).
 """
@@ -9,11 +9,13 @@ and one fsync for many units (measured: see docs/decisions/0002).
 import asyncio
 import fcntl
 import queue
+import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +26,7 @@ import structlog
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.event import listen
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
@@ -34,6 +36,9 @@ T = TypeVar("T")
 
 _MAX_BATCH = 64
 _READERS = 2
+# On PostgreSQL: how long a unit waits, at most, before it is run again. Each deadlock has taken a second by then.
+_AGAIN_WITHIN = (0.02, 0.1, 0.5)
+_TRY_AGAIN = {"40001", "40P01"}  # serialization_failure, deadlock_detected: nothing of it happened
 
 
 class Timestamp(sa.TypeDecorator[datetime]):
@@ -62,9 +67,7 @@ def upsert(conn: sa.Connection, table: sa.Table) -> Any:
 def upsert_in(dialect: str, table: sa.Table) -> Any:
     """The same by the dialect's name, for statements of the hot path that are built once and cached: building one
     costs several times what running it does."""
-    statement = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-    # Callers learn by `rowcount` whether theirs was the first; unasked, SQLAlchemy answers -1 for an INSERT on psycopg.
-    return statement.execution_options(preserve_rowcount=True)
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 @dataclass(slots=True)
@@ -113,21 +116,56 @@ class _PostgresBackend:
             pool_timeout=5,
             pool_pre_ping=True,
             hide_parameters=True,  # a parameter may be an e-mail address, and errors are logged
+            # Who was first is learnt by `rowcount`; unasked, SQLAlchemy answers -1 for an INSERT on psycopg.
+            execution_options={"preserve_rowcount": True},
         )
+
+        self._under_way = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     async def start(self) -> None:
         return
 
     async def stop(self) -> None:
+        await self._quiet.wait()  # what was begun is committed; the engine alone would leave its connections open
         await self._engine.dispose()
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
-        async with self._engine.begin() as conn:
-            return await conn.run_sync(work)
+        for pause in _AGAIN_WITHIN:
+            try:
+                return await self._write_once(work)
+            except OperationalError as error:
+                if (state := _sqlstate(error)) not in _TRY_AGAIN:
+                    raise
+                log.info("database.again", sqlstate=state)
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311  two that met shall not meet again
+        return await self._write_once(work)
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        async with self._engine.connect() as conn:
-            return await conn.run_sync(work)
+        with self._busy():
+            async with self._engine.connect() as conn:
+                return await conn.run_sync(work)
+
+    async def _write_once(self, work: Callable[[sa.Connection], T]) -> T:
+        with self._busy():
+            async with self._engine.begin() as conn:
+                return await conn.run_sync(work)
+
+    @contextmanager
+    def _busy(self) -> Generator[None]:
+        self._under_way += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
 
 
 class _SqliteBackend:

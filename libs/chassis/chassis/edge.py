@@ -86,8 +86,8 @@ class Edge:
                 context.enter_context(
                     told_of(tenant=caller.tenant, tenant_name=caller.tenant_name, caller=caller.subject)
                 )
-                _require_role(caller, rule.access)
                 await self._limit(rule, answering, "caller", caller.tenant, caller.subject)
+                _require_role(caller, rule.access)
 
     def _require_sidecar(self, scope: Scope) -> None:
         if not hmac.compare_digest(_raw_header(scope, APP_TOKEN), self._app_token):

@@ -23,6 +23,7 @@ OLDEST = {"dapr": (1, 16), "daprd": (1, 18)}
 COMPANIONS = ("placement", "scheduler", "sentry")
 # As components/ names it; each run puts a full path in its place.
 SECRETS_FILE = "var/secrets.json"
+POSTGRES_USER = "postgres"  # as Debian's package makes it
 # Kept clear of the ports the kernel lends to outgoing connections (32768 and up on Linux, 49152 elsewhere): an app
 # that is killed must find its port free when it starts again.
 PORTS = range(20_000, 32_000)
@@ -67,6 +68,14 @@ def need_program(name: str, tools_bin: Path) -> Path:
     if program is None or not program.is_file():
         raise LocalError(f"{name} is missing: run `make setup`")
     return program
+
+
+def find_postgres() -> Path | None:
+    """The folder of PostgreSQL's programs: from PATH, else the newest one where Debian keeps them beside it."""
+    if on_path := shutil.which("initdb"):
+        return Path(on_path).resolve().parent
+    kept = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    return max((program.parent for program in kept), key=lambda folder: int(folder.parent.name), default=None)
 
 
 # --- ports and waiting ----------------------------------------------------------------------------------------------
@@ -147,6 +156,25 @@ def redis_command(program: Path, *, port: int, data: Path) -> list[str]:
     # Appends to disk, once a second, and takes no snapshots: the durability the figures in the documents stand on.
     durable = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
     return [str(program), "--port", str(port), "--bind", HOST, "--dir", str(data), *durable, "--loglevel", "warning"]
+
+
+def initdb_command(*, data: Path) -> list[str]:
+    # What it makes need not be on disk yet: nobody has been promised anything.
+    how = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+    return _postgres("initdb", f"--pgdata={data}", f"--username={POSTGRES_USER}", *how)
+
+
+def postgres_command(*, port: int, data: Path) -> list[str]:
+    settings = (f"listen_addresses={HOST}", "unix_socket_directories=")
+    return _postgres("postgres", "-D", str(data), "-p", str(port), *(word for one in settings for word in ("-c", one)))
+
+
+def _postgres(program: str, *words: str) -> list[str]:
+    if (folder := find_postgres()) is None:
+        raise LocalError("PostgreSQL is missing: run `make setup`")
+    # It doesn't run as root.
+    user = ("setpriv", f"--reuid={POSTGRES_USER}", f"--regid={POSTGRES_USER}", "--clear-groups")
+    return [*(user if os.geteuid() == 0 else ()), str(folder / program), *words]
 
 
 @dataclass(frozen=True, kw_only=True)

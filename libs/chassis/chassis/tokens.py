@@ -97,6 +97,8 @@ def _usable(document: Any, algorithms: frozenset[str]) -> dict[str, jwt.PyJWK]:
         kid, public = cast("Any", key.key_id), hasattr(key.key, "verify")
         if isinstance(kid, str) and public and key.algorithm_name in algorithms and key.public_key_use in (None, "sig"):
             found[kid] = key
+    if not found:
+        raise ValueError("no usable key")  # the ones we know are better than none
     return found
 
 

@@ -1,22 +1,45 @@
-"""One writer, many units in a commit, and each of them whole."""
+"""Units of work, each of them whole, on SQLite and on PostgreSQL."""
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
-from chassis.db import Database, DatabaseInUse, Timestamp, _lock  # pyright: ignore[reportPrivateUsage]
+from chassis.db import Database, DatabaseInUse, Timestamp, _lock, upsert  # pyright: ignore[reportPrivateUsage]
+from chassis.ids import new_id
+from chassis.testing import postgres
 
 NOTES = sa.Table("notes", sa.MetaData(), sa.Column("text", sa.String, primary_key=True))
 
 
+only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+only_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
 class Refused(Exception):
     pass
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[postgres.Postgres]:
+    with postgres.running() as started:
+        yield started
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    server: postgres.Postgres = request.getfixturevalue("server")
+    return server.create(new_id())
 
 
 def write(text: str):
@@ -33,6 +56,14 @@ async def test_what_is_written_can_be_read(db: Database):
     assert await notes(db) == ["a"]
 
 
+async def test_an_insert_says_whether_it_was_the_first(db: Database):
+    """It said -1 on PostgreSQL once, and every event counted as taken."""
+    once = lambda conn: conn.execute(upsert(conn, NOTES).values(text="a").on_conflict_do_nothing()).rowcount  # noqa: E731
+    many = lambda conn: conn.execute(upsert(conn, NOTES).on_conflict_do_nothing(), [{"text": "b"}]).rowcount  # noqa: E731
+
+    assert [await db.write(work) for work in (once, once, many, many)] == [1, 0, 1, 0]
+
+
 async def test_a_unit_that_raises_leaves_nothing_and_its_caller_hears_of_it(db: Database):
     def half(conn: sa.Connection) -> None:
         conn.execute(sa.insert(NOTES).values(text="half"))
@@ -44,6 +75,7 @@ async def test_a_unit_that_raises_leaves_nothing_and_its_caller_hears_of_it(db: 
     assert await notes(db) == []
 
 
+@only_sqlite
 async def test_one_units_refusal_leaves_its_neighbours_in_the_same_commit(db: Database):
     """The writer is held up by a first unit, so that the others are committed together."""
     go = threading.Event()
@@ -73,6 +105,7 @@ async def test_hundreds_at_once_are_all_written(db: Database):
     assert len(await notes(db)) == 300
 
 
+@only_sqlite
 async def test_a_caller_who_stops_waiting_harms_nobody(db: Database):
     go = threading.Event()
     holding = asyncio.create_task(db.write(lambda _: go.wait(5)))
@@ -101,6 +134,7 @@ async def test_stopping_commits_what_was_queued(database_url: str):
     await again.stop()
 
 
+@only_sqlite
 async def test_a_second_process_on_the_same_file_is_refused_by_name(db: Database, tmp_path: Path):
     with pytest.raises(DatabaseInUse, match=r"test\.lock.*PostgreSQL"):
         await asyncio.to_thread(_lock, tmp_path / "test.lock", within=0)
@@ -143,3 +177,92 @@ async def test_times_come_back_aware_and_in_utc(db: Database):
 
 def test_postgresql_is_not_exclusive_and_nothing_connects_before_the_first_query():
     assert not Database("postgresql://nobody:nothing@nowhere/none").exclusive
+
+
+async def test_what_is_written_is_there_after_the_first_of_many_at_once(db: Database):
+    """Each wants to be the one who writes the row; whoever is not finds it."""
+
+    def first(conn: sa.Connection) -> bool:
+        inserted = conn.execute(upsert(conn, NOTES).values(text="once").on_conflict_do_nothing().returning(NOTES))
+        made = inserted.one_or_none() is not None
+        assert conn.execute(sa.select(NOTES)).scalar_one() == "once"
+        return made
+
+    assert sum(await asyncio.gather(*(db.write(first) for _ in range(30)))) == 1
+
+
+@only_postgresql
+async def test_units_that_lock_each_other_out_are_run_again(db: Database):
+    """Two units take the same two rows, each the other's first: PostgreSQL ends one of them, and its caller never
+    learns of it."""
+    await db.write(lambda conn: conn.execute(sa.insert(NOTES), [{"text": "a"}, {"text": "b"}]))
+    runs: list[str] = []
+
+    def both(first: str, second: str):
+        def work(conn: sa.Connection) -> int:
+            runs.append(first)
+            touched = 0
+            for text in (first, second):
+                touched += conn.execute(sa.update(NOTES).where(NOTES.c.text == text).values(text=text)).rowcount
+                conn.exec_driver_sql("SELECT pg_sleep(0.1)")
+            return touched
+
+        return work
+
+    assert await asyncio.gather(db.write(both("a", "b")), db.write(both("b", "a"))) == [2, 2]
+    assert len(runs) == 3
+
+
+@only_postgresql
+async def test_a_unit_that_can_never_be_done_is_given_up(db: Database):
+    runs: list[int] = []
+
+    def hopeless(conn: sa.Connection) -> None:
+        runs.append(1)
+        conn.exec_driver_sql("DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = 'serialization_failure'; END $$")
+
+    with pytest.raises(OperationalError):
+        await db.write(hopeless)
+    assert len(runs) == 4
+
+
+@only_postgresql
+async def test_adding_up_under_concurrency_loses_nothing(db: Database):
+    table = sa.Table("counters", sa.MetaData(), sa.Column("n", sa.Integer))
+    await db.write(table.metadata.create_all)
+    await db.write(lambda conn: conn.execute(sa.insert(table).values(n=0)))
+
+    await asyncio.gather(
+        *(db.write(lambda conn: conn.execute(sa.update(table).values(n=table.c.n + 1))) for _ in range(50))
+    )
+
+    assert await db.read(lambda conn: conn.execute(sa.select(table.c.n)).scalar_one()) == 50
+
+
+def test_of_processes_that_migrate_at_once_one_does_it_and_the_others_find_it_done(database_url: str, tmp_path: Path):
+    folder = tmp_path / "widgets" / "migrations"
+    folder.mkdir(parents=True)
+    (tmp_path / "widgets" / "__init__.py").touch()
+    (folder / "0001_first.py").write_text(SLOW_MIGRATION)
+    script = "import sqlalchemy, widgets; from chassis import migrations; " + (
+        f"migrations.upgrade({database_url!r}, widgets, sqlalchemy.MetaData())"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) for _ in range(2)]  # noqa: S603
+    assert [process.wait(60) for process in both] == [0, 0]
+
+    engine = sa.create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"), poolclass=sa.NullPool)
+    with engine.connect() as conn:
+        assert conn.exec_driver_sql("SELECT count(*) FROM widgets").scalar_one() == 1
+
+
+# No two can do this: the second would meet a table that exists.
+SLOW_MIGRATION = """
+import time
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision = "0001", None
+def upgrade():
+    op.create_table("widgets", sa.Column("id", sa.Integer, primary_key=True))
+    time.sleep(1)
+    op.execute("INSERT INTO widgets (id) VALUES (1)")
+"""

@@ -504,3 +504,17 @@ async def test_without_the_store_a_closed_service_says_503_and_an_open_one_serve
         assert all("ratelimit" not in answer.headers for answer in answers)
     assert answers[0].json()["errorType"] == "rate-limiter-unavailable"
     assert int(answers[0].headers["retry-after"]) > 0
+
+
+async def test_a_limit_for_a_route_that_is_not_there_is_refused_at_start(issuer: Issuer):
+    with pytest.raises(ValueError, match="GET /thinks"):
+        async with calling(issuer, "5/hour", rate_limits={"GET /thinks": "1/hour"}):
+            pass
+
+
+async def test_whoever_lacks_the_role_is_counted_too(issuer: Issuer):
+    async with calling(issuer, "2/hour") as client:
+        nobody = issuer.bearer("none-of-ours")
+        statuses = [(await client.get("/things", headers=nobody)).status_code for _ in range(4)]
+
+    assert statuses == [403, 403, 429, 429]

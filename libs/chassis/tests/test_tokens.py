@@ -584,13 +584,14 @@ async def test_a_key_set_grown_old_is_fetched_anew_and_nobody_waits_for_it():
     assert await wanted.get("a") is None
 
 
+@pytest.mark.parametrize("document", ["no JWK set", {"keys": []}, {"keys": [{"kty": "oct"}]}])
 @pytest.mark.parametrize("failure", [Unavailable("issuer"), OSError(), ValueError(), None])
-async def test_an_issuer_that_fails_takes_nobodys_keys_away(failure: Exception | None):
+async def test_an_issuer_that_fails_takes_nobodys_keys_away(failure: Exception | None, document: Any):
     published, clock = Published("a"), Clock()
     wanted = keys(published, clock)
     await wanted.get("a")
 
-    published.failure, published.document = failure, "no JWK set"
+    published.failure, published.document = failure, document
     for _ in range(5):
         clock.now += 700
         assert await wanted.get("a") is not None

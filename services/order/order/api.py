@@ -1,8 +1,6 @@
 """The order API: validate, call, translate."""
 
 import asyncio
-import base64
-import binascii
 import uuid
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,7 +13,8 @@ from sqlalchemy.exc import IntegrityError
 from chassis.app import refused
 from chassis.auth import Caller, current_caller
 from chassis.ids import new_id
-from chassis.problems import DATABASE_DOWN, Invalid, Problem
+from chassis.paging import decode_cursor, encode_cursor
+from chassis.problems import DATABASE_DOWN, Problem
 from chassis.saga import Saga
 from chassis.sidecar import Sidecar, SidecarDown
 from chassis.tasks import Tasks
@@ -232,11 +231,11 @@ def _read_routes(router: APIRouter, api: OrderApi) -> None:
         cursor: Annotated[str | None, Query(max_length=64)] = None,
     ) -> Response:
         """Newest first; `next` is the cursor of the page after this one, null at the end."""
-        before = _decode_cursor(cursor) if cursor is not None else None
+        before = decode_cursor(cursor) if cursor is not None else None
         found = await api.stores.visible_to(caller).page(
             status=status, customer_id=customer_id, before=before, limit=limit + 1
         )
-        following = _encode_cursor(found[limit - 1].id) if len(found) > limit else None
+        following = encode_cursor(found[limit - 1].id) if len(found) > limit else None
         page = OrderPage(items=found[:limit], next=following)
         return Response(page.model_dump_json(by_alias=True), media_type=JSON)
 
@@ -308,17 +307,3 @@ def _payment_declined(order: Order, headers: dict[str, str]) -> Problem:
         headers=headers,
         members=members,
     )
-
-
-def _encode_cursor(order_id: str) -> str:
-    return base64.urlsafe_b64encode(uuid.UUID(order_id).bytes).decode().rstrip("=")
-
-
-def _decode_cursor(cursor: str) -> str:
-    try:
-        order_id = uuid.UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
-    except (ValueError, binascii.Error):
-        order_id = None
-    if order_id is None or order_id.version != 7 or _encode_cursor(str(order_id)) != cursor:
-        raise Invalid("?cursor", "This cursor is not one of ours.")
-    return str(order_id)

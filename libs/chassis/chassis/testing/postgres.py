@@ -1,0 +1,113 @@
+"""A PostgreSQL for tests: in a container where an engine answers and has the image or can get it, else from this
+system's packages. Nothing of it outlives whoever started it.
+"""
+
+import gc
+import os
+import shutil
+import signal
+import subprocess
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+
+from chassis import local
+from chassis.processes import Processes, Reaper
+
+# Empty: no container, whoever answers.
+IMAGE = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:16-alpine")
+READY = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Postgres:
+    """A running server; `url` is its owner's."""
+
+    url: str
+
+    def create(self, name: str) -> str:
+        """The URL of a new, empty database."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return sa.make_url(self.url).set(database=name).render_as_string(hide_password=False)
+
+
+@contextmanager
+def running() -> Generator[Postgres]:
+    with _contained() if container_will_do() else _installed() as url:
+        yield Postgres(url=url)
+
+
+def container_will_do() -> bool:
+    """Whether a container engine answers and has the image, if need be after a pull."""
+    if not IMAGE:
+        return False
+    # Imported here: the services' own images have no testcontainers.
+    from docker.errors import DockerException, ImageNotFound  # noqa: PLC0415
+    from testcontainers.core.docker_client import DockerClient  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # where nobody answers, Docker's client forgets its socket
+        try:
+            images = DockerClient().client.images
+            try:
+                images.get(IMAGE)
+            except ImageNotFound:
+                images.pull(IMAGE)
+        except DockerException:
+            return False
+        finally:
+            gc.collect()
+    return True
+
+
+@contextmanager
+def _contained() -> Generator[str]:
+    from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415
+
+    with PostgresContainer(IMAGE, driver=None) as container:
+        yield container.get_connection_url()
+
+
+@contextmanager
+def _installed() -> Generator[str]:
+    """A server of our own. It syncs its commits like any other: what a test kills must find them again."""
+    # Not among pytest's folders: they are closed to everybody but root, and as root PostgreSQL doesn't run.
+    with TemporaryDirectory(prefix="brewline-postgres-") as folder:
+        run, port = Path(folder).resolve(), local.free_port()
+        if os.geteuid() == 0:
+            shutil.chown(run, local.POSTGRES_USER)
+        processes = Processes(run, logs=run / "logs", cwd=run)
+        reaper = Reaper(run)
+        url = f"postgresql://{local.POSTGRES_USER}@{local.HOST}:{port}/postgres"
+        try:
+            _initialise(run / "data")
+            processes.start("postgres", local.postgres_command(port=port, data=run / "data"))
+            processes.wait_for("postgres", lambda: _serves(url), within=READY)
+            yield url
+        finally:
+            if server := processes.started.get("postgres"):
+                server.send_signal(signal.SIGINT)  # at SIGTERM it would wait for a client that has forgotten to leave
+            processes.end()
+            reaper.dismiss()
+
+
+def _initialise(data: Path) -> None:
+    done = subprocess.run(local.initdb_command(data=data), cwd="/", capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode != 0:
+        raise local.LocalError(f"initdb failed: {done.stderr.strip()[-500:]}")
+
+
+def _serves(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
