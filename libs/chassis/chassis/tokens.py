@@ -92,7 +92,7 @@ def _usable(document: Any, algorithms: frozenset[str]) -> dict[str, jwt.PyJWK]:
     for one in cast("list[Any]", listed):
         try:
             key = jwt.PyJWK.from_dict(one)
-        except (jwt.PyJWTError, TypeError, AttributeError, ValueError):
+        except (jwt.PyJWTError, TypeError, AttributeError, ValueError, LookupError):
             continue
         kid, public = cast("Any", key.key_id), hasattr(key.key, "verify")
         if isinstance(kid, str) and public and key.algorithm_name in algorithms and key.public_key_use in (None, "sig"):
