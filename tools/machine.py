@@ -242,6 +242,8 @@ def render(*, redis: int, placement: int, scheduler: int) -> None:
         addresses[f"localhost:{entry['appPort']}"] = f"{local.HOST}:{app.port}"
         entry |= {"appPort": app.port, "daprHTTPPort": app.sidecar_port, "appDirPath": str(RUN)}
         entry["command"] = [str(RUN / "app"), *entry["command"]]
+    for entry in file["apps"]:
+        entry["env"] = {name: readdressed(value, addresses) for name, value in entry.get("env", {}).items()}
     local.render(ROOT / "components", RUN / "components", addresses=addresses)
     file["common"] |= {
         "resourcesPath": str(RUN / "components"),
@@ -260,6 +262,12 @@ def render(*, redis: int, placement: int, scheduler: int) -> None:
     write_script(runtime / "bin" / "daprd", SIDECAR_SCRIPT.format(**values))
     (runtime / "components").mkdir(exist_ok=True)
     (runtime / "config.yaml").touch()
+
+
+def readdressed(value: str, addresses: dict[str, str]) -> str:
+    for usual, moved in addresses.items():
+        value = value.replace(usual, moved)
+    return value
 
 
 def write_script(file: Path, text: str) -> None:

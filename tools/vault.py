@@ -6,9 +6,10 @@ import fcntl
 import json
 import os
 import sys
+from base64 import b64encode
 from collections.abc import Generator
 from pathlib import Path
-from secrets import token_urlsafe
+from secrets import token_bytes, token_urlsafe
 from typing import cast
 
 from cryptography.fernet import Fernet
@@ -27,15 +28,31 @@ def secrets_file(var: Path = VAR) -> Path:
     file = var / "secrets.json"
     with alone(var):
         known = read_secrets(file)
-        whole = {name: values | known.get(name, {}) for name, values in fresh_secrets(var).items()}
+        whole = {name: values | known.get(name, {}) for name, values in fresh_secrets(var, known).items()}
         if (whole := known | whole) != known:
             write(file, json.dumps(whole, indent=2) + "\n")
     return file
 
 
-def fresh_secrets(var: Path) -> Secrets:
-    sealing = {app_id: {"seal-keys": old_key(var, app_id) or Fernet.generate_key().decode()} for app_id in SEALERS}
-    return {**sealing, "redis": {"password": ""}}
+def fresh_secrets(var: Path, known: Secrets) -> Secrets:
+    fresh = {app_id: {"seal-keys": old_key(var, app_id) or Fernet.generate_key().decode()} for app_id in SEALERS}
+    payment, sandbox = shared_with_the_sandbox(known.get("payment-service", {}), known.get("sandbox", {}))
+    fresh["payment-service"] |= payment
+    return {**fresh, "sandbox": sandbox, "redis": {"password": ""}}
+
+
+def shared_with_the_sandbox(payment: dict[str, str], sandbox: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Provider B's key and the webhooks' secrets, the newest first, of which the sandbox signs with that one. What one
+    of the two has already is what the other gets."""
+    key = payment.get("payment-b-key") or sandbox.get("payment-b-key") or token_urlsafe(32)
+    secrets = payment.get("webhook-secrets") or sandbox.get("webhook-secret") or fresh_webhook_secret()
+    newest = secrets.partition(",")[0].strip()
+    return {"payment-b-key": key, "webhook-secrets": secrets}, {"payment-b-key": key, "webhook-secret": newest}
+
+
+def fresh_webhook_secret() -> str:
+    """As Standard Webhooks writes them: 24 to 64 bytes in base64."""
+    return f"whsec_{b64encode(token_bytes(32)).decode()}"
 
 
 def old_key(var: Path, app_id: str) -> str:

@@ -1,17 +1,19 @@
 """The sandbox's own API: what was delivered and charged, and what shall go wrong. Not a part of the outside world."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from sandbox import pages
-from sandbox.faults import Fault, Faults
+from sandbox.faults import Fault, Faults, Mixture
 from sandbox.issuer import Issuer
 from sandbox.ledger import Books
 from sandbox.mail import Inbox
-from sandbox.payments import ProviderA
+from sandbox.payments import Provider
 from sandbox.push import PushProvider
+from sandbox.webhooks import Manner, Webhooks
 
 # A page with every mail of a benchmark in it would be of no use to anybody.
 _PAGE = 100
@@ -26,8 +28,9 @@ class Controls:
         self,
         *,
         faults: Faults,
-        books: Sequence[Books],
-        provider_a: ProviderA,
+        books: Mapping[str, Books],
+        providers: Sequence[Provider],
+        webhooks: Webhooks,
         inbox: Inbox,
         push: PushProvider,
         issuer: Issuer,
@@ -35,7 +38,8 @@ class Controls:
     ) -> None:
         self._faults = faults
         self._books = books
-        self._provider_a = provider_a
+        self._providers = providers
+        self._webhooks = webhooks
         self._inbox = inbox
         self._push = push
         self._issuer = issuer
@@ -53,6 +57,8 @@ class Controls:
         router.add_api_route("/sandbox/faults", self.show_faults, methods=["GET"])
         router.add_api_route("/sandbox/faults", self.clear_faults, methods=["DELETE"])
         router.add_api_route("/sandbox/faults/{target}", self.set_fault, methods=["PUT"])
+        router.add_api_route("/sandbox/webhooks", self.show_webhooks, methods=["GET"])
+        router.add_api_route("/sandbox/webhooks", self.set_webhooks, methods=["PUT"])
         router.add_api_route("/sandbox/issuer/rotate", self.rotate, methods=["POST"])
         router.add_api_route("/sandbox/data", self.forget, methods=["DELETE"])
         return router
@@ -63,7 +69,13 @@ class Controls:
 
     async def front(self, request: Request) -> Response:
         """The page that leads everywhere."""
-        lists = {"inbox": len(self._inbox), "push": len(self._push), "ledger": len(self._entries())}
+        entries = {name: len(books) for name, books in self._books.items()}
+        lists = {
+            "inbox": str(len(self._inbox)),
+            "push": str(len(self._push)),
+            "ledger": ", ".join(f"{count} at provider {name}" for name, count in entries.items()),
+            "webhooks": f"{self._webhooks.manner.mode}, to {self._webhooks.url or 'nowhere'}",
+        }
         here = str(request.base_url).rstrip("/")
         return pages.front(lists=lists, faults=self._faults.shown(), smtp_port=self._smtp_port, here=here)
 
@@ -93,20 +105,34 @@ class Controls:
 
     async def show_faults(self) -> Response:
         """Every target's present fault."""
-        return JSONResponse({target: fault.model_dump(mode="json") for target, fault in self._faults.shown().items()})
+        return JSONResponse({target: _dumped(fault) for target, fault in self._faults.shown().items()})
 
-    async def set_fault(self, target: str, fault: Fault) -> Response:
-        """Replaces one target's fault."""
+    async def set_fault(self, target: str, fault: Annotated[Fault | Mixture, Body()]) -> Response:
+        """Replaces one target's fault by another or by a mixture."""
         if target not in self._faults.targets:
             known = ", ".join(self._faults.targets)
             return JSONResponse({"error": f"This sandbox has no such target; it has {known}."}, status_code=404)
         self._faults.set(target, fault)
-        return JSONResponse(fault.model_dump(mode="json"))
+        return JSONResponse(_dumped(fault))
 
     async def clear_faults(self) -> Response:
-        """All well again."""
+        """All well again, webhooks too."""
         self._faults.clear()
+        self._webhooks.manner = Manner()
         return Response(status_code=204)
+
+    async def show_webhooks(self, request: Request) -> Response:
+        """How webhooks are sent, where to (empty: none are), and what became of the last, newest first."""
+        newest = self._webhooks.newest()
+        if _for_people(request):
+            return pages.listing("Webhooks", newest[:_PAGE], total=len(newest))
+        sent = {"url": self._webhooks.url, "deliveries": newest}
+        return JSONResponse(self._webhooks.manner.model_dump(mode="json") | sent)
+
+    async def set_webhooks(self, manner: Manner) -> Response:
+        """How they are sent from now on."""
+        self._webhooks.manner = manner
+        return JSONResponse(manner.model_dump(mode="json"))
 
     # No coroutine: making a key takes a while.
     def rotate(self) -> Response:
@@ -115,13 +141,19 @@ class Controls:
 
     async def forget(self) -> Response:
         """Everything recorded forgotten; faults and the issuer's keys stay."""
-        for party in (self._provider_a, self._inbox, self._push):
+        for party in (*self._providers, self._webhooks, self._inbox, self._push):
             party.forget()
         return Response(status_code=204)
 
     def _entries(self) -> list[dict[str, str | None]]:
         # Times in this form sort as they happened.
-        return sorted((entry for books in self._books for entry in books.entries()), key=lambda entry: str(entry["at"]))
+        return sorted(
+            (entry for books in self._books.values() for entry in books.entries()), key=lambda entry: str(entry["at"])
+        )
+
+
+def _dumped(fault: Fault | Mixture) -> Any:
+    return [_dumped(each) for each in fault] if isinstance(fault, list) else fault.model_dump(mode="json")
 
 
 def _for_people(request: Request) -> bool:

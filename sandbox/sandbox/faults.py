@@ -1,11 +1,12 @@
 """What is wrong with the outside world right now, by order of whoever tests against it."""
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Iterable
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Mode = Literal["ok", "error", "timeout", "throttle", "reset", "lost-reply"]
 
@@ -43,37 +44,66 @@ class Fault(BaseModel):
         return (standard if self.delay_ms is None else self.delay_ms) / 1000
 
 
+def _adds_up(mixture: list[Fault]) -> list[Fault]:
+    if math.fsum(fault.rate for fault in mixture) > 1:
+        raise ValueError("a call is hit by one fault at most: the rates add up to 1 or less")
+    return mixture
+
+
+# Several faults of one target; the rates are the shares of all calls, and what is left of 1 is spared.
+Mixture = Annotated[list[Fault], AfterValidator(_adds_up)]
+
+
 class Faults:
     """Every target's fault. They end with the process; records don't."""
 
     def __init__(self, targets: Iterable[str], *, chance: Callable[[], float] = _CHANCE) -> None:
         self.targets = tuple(sorted(targets))
-        self._faults: dict[str, Fault] = {}
+        self._faults: dict[str, Fault | list[Fault]] = {}
         self._chance = chance
         self._stopping = asyncio.Event()
 
-    def set(self, target: str, fault: Fault) -> None:
-        """Replaces the target's fault."""
-        self._faults[target] = fault
+    def set(self, target: str, fault: Fault | Mixture) -> None:
+        """Replaces the target's fault; no fault in a list is none."""
+        self._faults.pop(target, None)
+        if fault:
+            self._faults[target] = fault
 
     def clear(self) -> None:
         """All well again."""
         self._faults.clear()
 
-    def shown(self) -> dict[str, Fault]:
-        """Every target with its fault, `ok` where there is none."""
+    def shown(self) -> dict[str, Fault | list[Fault]]:
+        """Every target with its fault, or the list that was set; `ok` where there is none."""
         return {target: self._faults.get(target, Fault()) for target in self.targets}
 
     def strike(self, target: str, *, can_lose_reply: bool = True) -> Fault | None:
         """The fault that hits this call, counted down; None when it is spared."""
-        fault = self._faults.get(target)
-        if fault is None or (fault.mode == "lost-reply" and not can_lose_reply) or self._chance() >= fault.rate:
+        known = self._faults.get(target)
+        if known is None:
             return None
-        if fault.count == 1:
-            del self._faults[target]
-        elif fault.count is not None:
-            self._faults[target] = fault.model_copy(update={"count": fault.count - 1})
-        return fault
+        mixture = known if isinstance(known, list) else [known]
+        drawn, up_to = self._chance(), 0.0
+        for fault in mixture:
+            up_to += fault.rate
+            if drawn < up_to:
+                if fault.mode == "lost-reply" and not can_lose_reply:
+                    return None
+                self._count_down(target, fault)
+                return fault
+        return None
+
+    def _count_down(self, target: str, hit: Fault) -> None:
+        if hit.count is None:
+            return
+        left = [hit.model_copy(update={"count": hit.count - 1})] if hit.count > 1 else []
+        known = self._faults[target]
+        if isinstance(known, list):
+            place = next(place for place, fault in enumerate(known) if fault is hit)
+            # The others keep their shares: the calls that this one would have hit are spared from now on.
+            self.set(target, [*known[:place], *left, *known[place + 1 :]])
+        else:
+            self.set(target, left[0] if left else [])
 
     async def pause(self, seconds: float) -> bool:
         """Waits; False, at once, when the sandbox stops meanwhile and nothing more should be done."""

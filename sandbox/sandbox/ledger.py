@@ -29,7 +29,7 @@ class Charge:
 
     kind: Literal["charge"] = "charge"
     transaction_id: str
-    order_id: str
+    order_id: str | None
     amount: Decimal
     currency: str
     declined: str | None
@@ -45,7 +45,7 @@ class Refund:
     kind: Literal["refund"] = "refund"
     refund_id: str
     transaction_id: str
-    order_id: str
+    order_id: str | None
     amount: Decimal
     currency: str
     key: str | None
@@ -57,7 +57,7 @@ _RECORD: TypeAdapter[Charge | Refund] = TypeAdapter(Annotated[Charge | Refund, F
 
 
 class Books:
-    """One provider's books.
+    """One provider's books. Amounts are in major units, whatever the provider's dialect has.
 
     Every method runs without a pause on the one event loop, so two calls with the same key can't both be the first.
     A record is on file before its caller is answered.
@@ -79,7 +79,14 @@ class Books:
             self._enter(_RECORD.validate_json(line))
 
     def charge(
-        self, *, key: str | None, fingerprint: str, order_id: str, amount: Decimal, currency: str, declined: str | None
+        self,
+        *,
+        key: str | None,
+        fingerprint: str,
+        order_id: str | None,
+        amount: Decimal,
+        currency: str,
+        declined: str | None,
     ) -> Charge | Refusal:
         """Decides a charge, or answers the one already decided under `key`."""
         if known := self.charge_under(key):
@@ -126,6 +133,10 @@ class Books:
         charge = self._charge_keys.get(key) if key else None
         return charge if charge and self._lives(charge) else None
 
+    def charge_of(self, transaction_id: str) -> Charge | None:
+        """The charge with this id, taken or declined."""
+        return self._charges.get(transaction_id)
+
     def refund_under(self, key: str | None) -> Refund | None:
         """The refund made under `key` while the key lives."""
         refund = self._refund_keys.get(key) if key else None
@@ -134,6 +145,9 @@ class Books:
     def refunded(self, transaction_id: str) -> Decimal:
         """What has been given back of a charge so far."""
         return self._refunded.get(transaction_id, Decimal(0))
+
+    def __len__(self) -> int:
+        return len(self._accepted)
 
     def entries(self) -> Iterator[dict[str, str | None]]:
         """Every charge and refund that was accepted, oldest first, as the contract's ledger shows them."""

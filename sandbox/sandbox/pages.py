@@ -42,12 +42,19 @@ document.getElementById("forget").onclick = () => call("DELETE", "/sandbox/data"
 _MODES = ("ok", "error", "timeout", "throttle", "reset", "lost-reply")
 
 
-def front(*, lists: Mapping[str, int], faults: Mapping[str, Fault], smtp_port: int, here: str) -> Response:
-    """What there is to see and to break. `lists` counts the records behind each name under `/sandbox/`."""
+def front(
+    *, lists: Mapping[str, str], faults: Mapping[str, Fault | list[Fault]], smtp_port: int, here: str
+) -> Response:
+    """What there is to see and to break. `lists` says what is behind each name under `/sandbox/`."""
     links = "".join(
-        f'<li><a href="/sandbox/{escape(name)}">{escape(name)}</a> ({count})</li>' for name, count in lists.items()
+        f'<li><a href="/sandbox/{escape(name)}">{escape(name)}</a> ({escape(what)})</li>'
+        for name, what in lists.items()
     )
-    rows = [{"target": target, **fault.model_dump(mode="json")} for target, fault in faults.items()]
+    rows = [
+        {"target": target, **each.model_dump(mode="json")}
+        for target, fault in faults.items()
+        for each in (fault if isinstance(fault, list) else [fault])
+    ]
     targets = "".join(f"<option>{escape(target)}</option>" for target in faults)
     modes = "".join(f"<option>{mode}</option>" for mode in _MODES)
     numbers = "".join(
@@ -121,6 +128,7 @@ def _page(title: str, body: str, *, script: str = "'none'") -> Response:
             ("Inbox", "/sandbox/inbox"),
             ("Push", "/sandbox/push"),
             ("Ledger", "/sandbox/ledger"),
+            ("Webhooks", "/sandbox/webhooks"),
         )
     )
     content = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>

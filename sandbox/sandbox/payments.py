@@ -1,17 +1,16 @@
-"""Payment provider A: `/api/v1/payment`."""
+"""What every payment provider does, cards and keys alike; how it is asked and how it answers is its dialect's."""
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated
+from typing import Protocol
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from sandbox.connection import HungUp
 from sandbox.ledger import Books, Charge, Refund, Refusal
-from sandbox.vendor import answer, fingerprint, plain, read, read_key, refusal
-
-PATH = "/api/v1/payment"
+from sandbox.vendor import fingerprint, plain, read_key
 
 # What each card does, by the contract; the value is the reason of a decline. No token at all is another method than
 # a card, and is approved.
@@ -32,51 +31,63 @@ _REFUSALS = {
     Refusal.EXCEEDS_CHARGE: (422, "Refunds can't exceed what was charged."),
 }
 
-
-def _no_bool(value: object) -> object:
-    # A JSON true would otherwise pass as 1.
-    if isinstance(value, bool):
-        raise ValueError("an amount is a decimal")  # noqa: TRY004  # pydantic reports only a ValueError as invalid
-    return value
+# Tells the merchant of what was decided; returns when the provider may answer.
+Announce = Callable[[Charge | Refund], Awaitable[None]]
+_Handler = Callable[[Request], Awaitable[Response]]
 
 
-Amount = Annotated[Decimal, BeforeValidator(_no_bool), Field(gt=0, max_digits=12, decimal_places=3)]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """A charge as any dialect asks for it. The amount is in major units; the fingerprint is of the whole body."""
+
+    order_id: str | None
+    amount: Decimal
+    currency: str
+    card_token: str | None
+    fingerprint: str
 
 
-class ChargeBody(BaseModel):
-    """What a charge asks for."""
+class Dialect(Protocol):
+    """How one provider speaks: its path, its bodies, its errors. A Response in the place of a body refuses it."""
 
-    model_config = ConfigDict(frozen=True)
+    @property
+    def path(self) -> str: ...
 
-    order_id: str = Field(alias="orderId", min_length=1, max_length=255)
-    amount: Amount
-    currency: str = Field(pattern="^[A-Z]{3}$")
-    payment_method: str = Field(alias="paymentMethod", min_length=1, max_length=64)
-    card_token: str | None = Field(default=None, alias="cardToken", max_length=255)
+    def turn_away(self, request: Request) -> Response | None:
+        """The refusal of a caller who may not come in."""
+        ...
+
+    def refuse(self, status: int, code: str, message: str, *, param: str | None = None) -> Response: ...
+
+    async def read_charge(self, request: Request) -> Asked | Response: ...
+
+    async def read_refund(self, request: Request, of: Charge | None) -> Decimal | Response:
+        """How much to give back, in major units."""
+        ...
+
+    def show_charge(self, charge: Charge, refunded: Decimal | None = None) -> Response:
+        """`refunded` is told to those who look up."""
+        ...
+
+    def show_refund(self, refund: Refund, status: int) -> Response: ...
 
 
-class RefundBody(BaseModel):
-    """How much a refund gives back."""
+class Provider:
+    """A provider's HTTP API in its dialect over its books."""
 
-    model_config = ConfigDict(frozen=True)
-
-    amount: Amount
-
-
-class ProviderA:
-    """The provider's HTTP dialect over its books."""
-
-    def __init__(self, books: Books) -> None:
+    def __init__(self, dialect: Dialect, *, books: Books, announce: Announce) -> None:
+        self._dialect = dialect
         self._books = books
+        self._announce = announce
         self._flaky: Counter[str] = Counter()
 
     def routes(self) -> APIRouter:
         """Every call the provider offers; `/refunds` stands before the paths with an id in them."""
-        router = APIRouter()
-        router.add_api_route(PATH, self.charge, methods=["POST"])
-        router.add_api_route(PATH, self.find_charge, methods=["GET"])
-        router.add_api_route(f"{PATH}/refunds", self.find_refund, methods=["GET"])
-        router.add_api_route(PATH + "/{transaction_id}/refunds", self.refund, methods=["POST"])
+        router, path = APIRouter(), self._dialect.path
+        router.add_api_route(path, self._guarded(self.charge), methods=["POST"])
+        router.add_api_route(path, self._guarded(self.find_charge), methods=["GET"])
+        router.add_api_route(f"{path}/refunds", self._guarded(self.find_refund), methods=["GET"])
+        router.add_api_route(path + "/{transaction_id}/refunds", self._guarded(self.refund), methods=["POST"])
         return router
 
     def forget(self) -> None:
@@ -85,88 +96,78 @@ class ProviderA:
         self._flaky.clear()
 
     async def charge(self, request: Request) -> Response:
-        """Takes the money once per key; an answer of 200 may say `declined`."""
-        body, key = await read(request, ChargeBody), read_key(request)
-        if isinstance(body, Response):
-            return body
+        """Takes the money once per key; an answer of 200 may say that it was declined."""
+        asked, key = await self._dialect.read_charge(request), read_key(request, self._dialect.refuse)
+        if isinstance(asked, Response):
+            return asked
         if isinstance(key, Response):
             return key
-        if body.card_token == "tok_flaky" and self._fails_again(key or body.order_id):  # noqa: S105  # a sandbox card
-            return refusal(503, "temporarily_unavailable", "Try again.")
+        if asked.card_token == "tok_flaky" and self._fails_again(key or asked.fingerprint):  # noqa: S105  # a sandbox card
+            return self._dialect.refuse(503, "temporarily_unavailable", "Try again.")
+        known = self._books.charge_under(key)
         charge = self._books.charge(
             key=key,
-            fingerprint=fingerprint(
-                body.order_id, plain(body.amount), body.currency, body.payment_method, body.card_token
-            ),
-            order_id=body.order_id,
-            amount=body.amount,
-            currency=body.currency,
-            declined=_DECLINES.get(body.card_token, "unknown_token"),
+            fingerprint=asked.fingerprint,
+            order_id=asked.order_id,
+            amount=asked.amount,
+            currency=asked.currency,
+            declined=_DECLINES.get(asked.card_token, "unknown_token"),
         )
         if isinstance(charge, Refusal):
-            return _refused(charge)
-        if body.card_token == "tok_lost_reply":  # noqa: S105  # a sandbox card
+            return self._refused(charge)
+        if charge is not known:
+            await self._announce(charge)
+        if asked.card_token == "tok_lost_reply":  # noqa: S105  # a sandbox card
             return HungUp()
-        return answer(200, _charge_answer(charge))
+        return self._dialect.show_charge(charge)
 
     async def find_charge(self, request: Request) -> Response:
         """What became of the charge with `?key=`; 404 when none was decided under it."""
         charge = self._books.charge_under(request.query_params.get("key"))
         if charge is None:
-            return refusal(404, "not_found", "Nothing is known under this key.")
-        details = {
-            "orderId": charge.order_id,
-            "amount": f"{charge.amount:f}",
-            "currency": charge.currency,
-            "refunded": f"{charge.amount * 0 + self._books.refunded(charge.transaction_id):f}",
-        }
-        return answer(200, _charge_answer(charge) | details)
+            return self._unknown_key()
+        return self._dialect.show_charge(charge, self._books.refunded(charge.transaction_id))
 
     async def refund(self, request: Request) -> Response:
         """Gives back a part of a charge, once per key."""
         transaction_id: str = request.path_params["transaction_id"]
-        body, key = await read(request, RefundBody), read_key(request)
-        if isinstance(body, Response):
-            return body
+        amount = await self._dialect.read_refund(request, self._books.charge_of(transaction_id))
+        key = read_key(request, self._dialect.refuse)
+        if isinstance(amount, Response):
+            return amount
         if isinstance(key, Response):
             return key
+        known = self._books.refund_under(key)
         refund = self._books.refund(
             key=key,
-            fingerprint=fingerprint(transaction_id, plain(body.amount)),
+            fingerprint=fingerprint(transaction_id, plain(amount)),
             transaction_id=transaction_id,
-            amount=body.amount,
+            amount=amount,
         )
-        return _refused(refund) if isinstance(refund, Refusal) else answer(201, _refund_answer(refund))
+        if isinstance(refund, Refusal):
+            return self._refused(refund)
+        if refund is not known:
+            await self._announce(refund)
+        return self._dialect.show_refund(refund, 201)
 
     async def find_refund(self, request: Request) -> Response:
         """What became of the refund with `?key=`; 404 when none was made under it."""
         refund = self._books.refund_under(request.query_params.get("key"))
-        if refund is None:
-            return refusal(404, "not_found", "Nothing is known under this key.")
-        return answer(200, _refund_answer(refund))
+        return self._unknown_key() if refund is None else self._dialect.show_refund(refund, 200)
+
+    def _guarded(self, handler: _Handler) -> _Handler:
+        async def handle(request: Request) -> Response:
+            return self._dialect.turn_away(request) or await handler(request)
+
+        return handle
 
     def _fails_again(self, attempt: str) -> bool:
         self._flaky[attempt] += 1
         return self._flaky[attempt] <= _FLAKY_FAILURES
 
+    def _unknown_key(self) -> Response:
+        return self._dialect.refuse(404, "not_found", "Nothing is known under this key.")
 
-def _charge_answer(charge: Charge) -> dict[str, str | None]:
-    return {
-        "transactionId": charge.transaction_id,
-        "status": "declined" if charge.declined else "approved",
-        "reason": charge.declined,
-    }
-
-
-def _refund_answer(refund: Refund) -> dict[str, str]:
-    return {
-        "refundId": refund.refund_id,
-        "transactionId": refund.transaction_id,
-        "status": "succeeded",
-        "amount": f"{refund.amount:f}",
-    }
-
-
-def _refused(why: Refusal) -> Response:
-    status, message = _REFUSALS[why]
-    return refusal(status, why.value, message)
+    def _refused(self, why: Refusal) -> Response:
+        status, message = _REFUSALS[why]
+        return self._dialect.refuse(status, why.value, message)

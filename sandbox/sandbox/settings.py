@@ -1,7 +1,9 @@
 """The sandbox's settings; the only reader of the environment."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,6 +19,12 @@ class Settings(BaseSettings):
     app_port: int = Field(default=8009, validation_alias="APP_PORT")
     smtp_port: int = 8025
     data_dir: Path = Path("var/data/sandbox")
+    # Where a secret is looked up that the environment doesn't name: the entry `sandbox` of what `make setup` makes.
+    secrets_file: Path = Path("var/secrets.json")
+    payment_b_key: str = Field(default="", repr=False)
+    # Below it: `/a` and `/b`. Empty: no webhooks.
+    webhook_url: str = ""
+    webhook_secret: str = Field(default="", repr=False)
     # The contract: keys live 24 h.
     key_ttl: timedelta = timedelta(hours=24)
     # A name that services and tokens agree on, not an address: it stays when the port is moved.
@@ -25,3 +33,11 @@ class Settings(BaseSettings):
     token_lifetime: timedelta = Field(default=timedelta(hours=1), gt=timedelta(0))
     # For people at a command line, who would not like to ask for another every hour.
     dev_token_lifetime: timedelta = Field(default=timedelta(hours=8), gt=timedelta(0))
+
+    def secret(self, name: Literal["payment-b-key", "webhook-secret"]) -> str:
+        """By the environment, else by the secrets file; empty when it is in neither. Raises ValueError on torn JSON."""
+        named = self.payment_b_key if name == "payment-b-key" else self.webhook_secret
+        if named or not self.secrets_file.exists():
+            return named
+        filed: dict[str, Any] = json.loads(self.secrets_file.read_text())
+        return filed.get("sandbox", {}).get(name, "")

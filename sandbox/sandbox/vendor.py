@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import NoReturn, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
@@ -12,6 +12,12 @@ from pydantic import BaseModel, ValidationError
 _LONGEST_KEY = 255
 
 T = TypeVar("T", bound=BaseModel)
+
+
+class Refuse(Protocol):
+    """Makes an error in a vendor's own shape; `param` is the field that was wrong."""
+
+    def __call__(self, status: int, code: str, message: str, *, param: str | None = None) -> Response: ...
 
 
 def answer(status: int, body: Mapping[str, object], headers: dict[str, str] | None = None) -> Response:
@@ -24,25 +30,25 @@ def refusal(status: int, code: str, message: str, *, param: str | None = None) -
     return answer(status, {"error": {"code": code, "message": message, "param": param}})
 
 
-async def read(request: Request, model: type[T]) -> T | Response:
+async def read(request: Request, model: type[T], refuse: Refuse = refusal) -> T | Response:
     """The request's body as `model`, or the refusal to send. Numbers are read as decimals, never as floats."""
     try:
         body = json.loads(await request.body(), parse_float=Decimal, parse_constant=_no_constants)
     except (ValueError, RecursionError):
-        return refusal(400, "invalid_json", "The body is not JSON.")
+        return refuse(400, "invalid_json", "The body is not JSON.")
     try:
         return model.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or None
-        return refusal(422, "invalid_request", first["msg"], param=where)
+        return refuse(422, "invalid_request", first["msg"], param=where)
 
 
-def read_key(request: Request) -> str | Response | None:
+def read_key(request: Request, refuse: Refuse = refusal) -> str | Response | None:
     """The Idempotency-Key, None without one, or the refusal to send."""
     key = request.headers.get("idempotency-key")
     if key and len(key) > _LONGEST_KEY:
-        return refusal(422, "invalid_request", f"A key has at most {_LONGEST_KEY} characters.", param="Idempotency-Key")
+        return refuse(422, "invalid_request", f"A key has at most {_LONGEST_KEY} characters.", param="Idempotency-Key")
     return key or None
 
 

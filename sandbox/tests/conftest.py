@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import pytest
@@ -23,6 +25,7 @@ from sandbox.main import SandboxServer  # only the lines above make it the real 
 from sandbox.settings import Settings  # the same
 
 OK_CARD = "tok_ok"
+B_KEY = "the-key-of-b"
 
 
 def free_port() -> int:
@@ -85,6 +88,133 @@ class Outside:
         assert self.http.delete("/sandbox/data").status_code == 204
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a provider said of a charge, in whichever dialect."""
+
+    approved: bool
+    transaction_id: str | None
+    reason: str | None
+
+
+class Merchant(Protocol):
+    """A merchant at one of the two providers: the same wishes in two dialects. Amounts are in major units."""
+
+    name: str
+    path: str
+    target: str
+
+    def charge(
+        self,
+        *,
+        key: str | None = None,
+        token: str | None = OK_CARD,
+        order: str = "o-1",
+        amount: str = "9.00",
+        currency: str = "USD",
+    ) -> httpx.Response: ...
+
+    def refund(self, transaction_id: str, amount: str, *, key: str | None = None) -> httpx.Response: ...
+
+    def find_charge(self, key: str) -> httpx.Response: ...
+
+    def find_refund(self, key: str) -> httpx.Response: ...
+
+    def said(self, answer: httpx.Response) -> Said: ...
+
+    def error(self, answer: httpx.Response) -> tuple[str, str | None]:
+        """The code and the field."""
+        ...
+
+
+class MerchantAtA:
+    name, path, target = "a", "/api/v1/payment", "payment-a"
+
+    def __init__(self, outside: Outside) -> None:
+        self._outside = outside
+
+    def charge(
+        self,
+        *,
+        key: str | None = None,
+        token: str | None = OK_CARD,
+        order: str = "o-1",
+        amount: str = "9.00",
+        currency: str = "USD",
+    ) -> httpx.Response:
+        return self._outside.charge(key=key, token=token, orderId=order, amount=amount, currency=currency)
+
+    def refund(self, transaction_id: str, amount: str, *, key: str | None = None) -> httpx.Response:
+        return self._outside.refund(transaction_id, amount, key=key)
+
+    def find_charge(self, key: str) -> httpx.Response:
+        return self._outside.find_charge(key)
+
+    def find_refund(self, key: str) -> httpx.Response:
+        return self._outside.http.get(f"{self.path}/refunds", params={"key": key})
+
+    def said(self, answer: httpx.Response) -> Said:
+        body = answer.json()
+        return Said(body["status"] == "approved", body["transactionId"], body["reason"])
+
+    def error(self, answer: httpx.Response) -> tuple[str, str | None]:
+        body = answer.json()["error"]
+        return body["code"], body["param"]
+
+
+class MerchantAtB:
+    name, path, target = "b", "/api/payments", "payment-b"
+
+    def __init__(self, outside: Outside) -> None:
+        self._http = outside.http
+
+    def charge(
+        self,
+        *,
+        key: str | None = None,
+        token: str | None = OK_CARD,
+        order: str = "o-1",
+        amount: str = "9.00",
+        currency: str = "USD",
+    ) -> httpx.Response:
+        body = {"amount": _minor(amount, currency), "currency": currency, "description": f"Order {order}"}
+        return self.post(body | ({"cardToken": token} if token else {}), key=key)
+
+    def post(self, body: object, *, key: str | None = None) -> httpx.Response:
+        return self._http.post(self.path, json=body, headers=_at_b(key))
+
+    def refund(
+        self, transaction_id: str, amount: str, *, key: str | None = None, currency: str = "USD"
+    ) -> httpx.Response:
+        body = {"amount": _minor(amount, currency)}
+        return self._http.post(f"{self.path}/{transaction_id}/refunds", json=body, headers=_at_b(key))
+
+    def find_charge(self, key: str) -> httpx.Response:
+        return self._http.get(self.path, params={"key": key}, headers=_at_b())
+
+    def find_refund(self, key: str) -> httpx.Response:
+        return self._http.get(f"{self.path}/refunds", params={"key": key}, headers=_at_b())
+
+    def said(self, answer: httpx.Response) -> Said:
+        body = answer.json()
+        return Said(body["success"], body["transactionId"], body["errorMessage"])
+
+    def error(self, answer: httpx.Response) -> tuple[str, str | None]:
+        body = answer.json()
+        return body["errorCode"], body["field"]
+
+
+MERCHANTS: dict[str, type[MerchantAtA | MerchantAtB]] = {"a": MerchantAtA, "b": MerchantAtB}
+
+
+def _minor(amount: str, currency: str) -> int:
+    return int(Decimal(amount).scaleb({"JPY": 0, "KWD": 3}.get(currency, 2)))
+
+
+def _at_b(key: str | None = None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {B_KEY}"} | _keyed(key)
+
+
 def _keyed(key: str | None) -> dict[str, str]:
     return {} if key is None else {"Idempotency-Key": key}
 
@@ -126,8 +256,10 @@ def running(settings: Settings) -> Generator[Outside]:
         thread.join()
 
 
-def settings_in(data_dir: Path) -> Settings:
-    return Settings(app_port=free_port(), smtp_port=free_port(), data_dir=data_dir)
+def settings_in(data_dir: Path, **others: str) -> Settings:
+    """Nothing of this machine's own secrets."""
+    known: dict[str, Any] = {"payment_b_key": B_KEY, "secrets_file": data_dir / "secrets.json"} | others
+    return Settings(app_port=free_port(), smtp_port=free_port(), data_dir=data_dir, **known)
 
 
 @pytest.fixture(scope="session")
@@ -142,3 +274,14 @@ def outside(_shared: Outside, caplog: pytest.LogCaptureFixture) -> Iterator[Outs
     _shared.reset()
     yield _shared
     assert [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR] == []
+
+
+@pytest.fixture(params=MERCHANTS)
+def merchant(request: pytest.FixtureRequest, outside: Outside) -> Merchant:
+    """One at each provider in turn."""
+    return MERCHANTS[request.param](outside)
+
+
+@pytest.fixture
+def at_b(outside: Outside) -> MerchantAtB:
+    return MerchantAtB(outside)

@@ -1,7 +1,9 @@
 """Every fault as a caller meets it."""
 
+import random
 import socket
 import time
+from collections import Counter
 from typing import Any
 
 import httpx
@@ -168,6 +170,79 @@ def test_a_rate_of_one_spares_nobody_and_of_zero_everybody():
     assert faults.strike("push")
 
 
+def test_a_call_is_hit_by_one_fault_of_a_mixture_at_most_each_by_its_share():
+    chances = iter([0.0, 0.19, 0.2, 0.49, 0.5, 0.99])
+    faults = Faults(["push"], chance=lambda: next(chances))
+    faults.set("push", [Fault(mode="error", rate=0.2), Fault(mode="throttle", rate=0.3)])
+
+    hits = [faults.strike("push") for _ in range(6)]
+
+    assert [hit and hit.mode for hit in hits] == ["error", "error", "throttle", "throttle", None, None]
+
+
+def test_the_shares_of_a_mixture_come_true():
+    faults = Faults(["push"], chance=random.Random(7).random)  # noqa: S311  # the same ones each time
+    shares = {"error": 0.1, "timeout": 0.05, "lost-reply": 0.25, "reset": 0.2}
+    faults.set("push", [Fault.model_validate({"mode": mode, "rate": rate}) for mode, rate in shares.items()])
+
+    hits = Counter(fault.mode if (fault := faults.strike("push")) else "spared" for _ in range(20_000))
+
+    assert {mode: round(hits[mode] / 20_000, 2) for mode in shares} == pytest.approx(shares, abs=0.011)
+    assert hits["spared"] / 20_000 == pytest.approx(0.4, abs=0.02)
+
+
+def test_look_ups_are_spared_by_the_lost_replies_of_a_mixture_alone():
+    faults = Faults(["push"], chance=iter([0.1, 0.6]).__next__)
+    faults.set("push", [Fault(mode="lost-reply", rate=0.5), Fault(mode="error", rate=0.5)])
+
+    hits = [faults.strike("push", can_lose_reply=False) for _ in range(2)]
+
+    assert [hit and hit.mode for hit in hits] == [None, "error"]
+
+
+def test_a_fault_of_a_mixture_that_is_used_up_leaves_the_others_their_shares():
+    drawn = 0.0
+    faults = Faults(["push"], chance=lambda: drawn)
+    faults.set("push", [Fault(mode="error", rate=0.5, count=2), Fault(mode="throttle", rate=0.4, count=1)])
+
+    assert [hit.mode for _ in range(2) if (hit := faults.strike("push"))] == ["error", "error"]
+    assert faults.shown()["push"] == [Fault(mode="throttle", rate=0.4, count=1)]
+    drawn = 0.4
+    assert faults.strike("push") is None
+    drawn = 0.3
+    assert faults.strike("push")
+    assert faults.shown()["push"] == Fault()
+
+
+def test_a_mixture_is_set_shown_and_cleared_over_http(outside: Outside):
+    mixture = [{"mode": "error", "rate": 0.5, "status": 500}, {"mode": "throttle", "rate": 0.5}]
+    put = outside.http.put("/sandbox/faults/push", json=mixture)
+
+    assert put.status_code == 200
+    assert outside.http.get("/sandbox/faults").json()["push"] == put.json()
+    assert [(fault["mode"], fault["rate"], fault["status"]) for fault in put.json()] == [
+        ("error", 0.5, 500),
+        ("throttle", 0.5, None),
+    ]
+    assert {outside.push().status_code for _ in range(40)} == {500, 429}
+    assert "<td>push</td><td>throttle</td>" in outside.http.get("/", headers={"accept": "text/html"}).text
+
+    assert outside.http.put("/sandbox/faults/push", json=[]).json() == []
+    assert outside.push().status_code == 202
+
+
+@pytest.mark.parametrize(
+    "bad", [[{"mode": "error", "rate": 0.6}, {"mode": "reset", "rate": 0.41}], [{}, {}], [{"mode": "explode"}]]
+)
+def test_a_mixture_that_makes_no_sense_is_refused(outside: Outside, bad: list[dict[str, Any]]):
+    assert outside.http.put("/sandbox/faults/push", json=bad).status_code == 422
+    assert outside.push().status_code == 202
+
+
+def test_ten_tenths_are_a_whole(outside: Outside):
+    assert outside.http.put("/sandbox/faults/push", json=[{"mode": "ok", "rate": 0.1}] * 10).status_code == 200
+
+
 def test_a_fault_stays_with_its_target(outside: Outside):
     outside.set_fault("payment-a", "error")
 
@@ -183,7 +258,12 @@ def test_faults_are_shown_and_cleared(outside: Outside):
     well = {"mode": "ok", "status": None, "delayMs": None, "rate": 1.0, "count": None}
 
     assert (put.status_code, put.json()) == (200, wanted)
-    assert outside.http.get("/sandbox/faults").json() == {"payment-a": well, "push": well, "smtp": wanted}
+    assert outside.http.get("/sandbox/faults").json() == {
+        "payment-a": well,
+        "payment-b": well,
+        "push": well,
+        "smtp": wanted,
+    }
 
     outside.http.delete("/sandbox/faults")
     assert outside.http.get("/sandbox/faults").json()["smtp"] == well
@@ -200,7 +280,7 @@ def test_a_target_this_sandbox_does_not_have_is_not_found(outside: Outside):
     answer = outside.set_fault("sms", "error")
 
     assert answer.status_code == 404
-    assert "payment-a, push, smtp" in answer.json()["error"]
+    assert "payment-a, payment-b, push, smtp" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(

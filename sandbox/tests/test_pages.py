@@ -2,7 +2,7 @@
 
 import pytest
 
-from .conftest import Outside
+from .conftest import MerchantAtB, Outside
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 EVIL = '"><script>alert(1)</script>'
@@ -18,13 +18,16 @@ def page(outside: Outside, path: str) -> str:
 def test_the_front_page_leads_everywhere_and_shows_the_faults(outside: Outside):
     outside.set_fault("smtp", "lost-reply", count=4)
     outside.charge()
+    MerchantAtB(outside).charge()
 
     front = page(outside, "/")
 
-    for path in ("/sandbox/inbox", "/sandbox/push", "/sandbox/ledger"):
+    for path in ("/sandbox/inbox", "/sandbox/push", "/sandbox/ledger", "/sandbox/webhooks"):
         assert f'href="{path}"' in front
     assert "<td>smtp</td><td>lost-reply</td><td></td><td></td><td>1.0</td><td>4</td>" in front
-    assert ">ledger</a> (1)" in front
+    assert ">ledger</a> (1 at provider a, 1 at provider b)" in front
+    assert "<option>payment-a</option><option>payment-b</option>" in front
+    assert ">webhooks</a> (on, to nowhere)" in front
 
 
 def test_the_inbox_shows_a_mail_in_a_frame_without_rights(outside: Outside):

@@ -16,7 +16,7 @@ import pytest
 
 from sandbox.settings import Settings
 
-from .conftest import Outside, running, settings_in
+from .conftest import MerchantAtB, Outside, running, settings_in
 
 
 @contextlib.contextmanager
@@ -26,6 +26,7 @@ def process(settings: Settings) -> Generator[tuple[subprocess.Popen[str], Outsid
         "APP_PORT": str(settings.app_port),
         "SANDBOX_SMTP_PORT": str(settings.smtp_port),
         "SANDBOX_DATA_DIR": str(settings.data_dir),
+        "SANDBOX_PAYMENT_B_KEY": settings.payment_b_key,
     }
     command = [sys.executable, "-m", "sandbox.main"]
     started = subprocess.Popen(  # noqa: S603  # our own module
@@ -51,6 +52,7 @@ def test_nothing_that_was_answered_is_lost_in_a_kill(tmp_path: Path):
         charged = outside.charge(key="c").json()
         declined = outside.charge(key="d", token="tok_declined").json()
         refund = outside.refund(charged["transactionId"], "9.00", key="r").json()
+        at_b = MerchantAtB(outside).charge(key="c").json()
         pushed = outside.push(key="p").json()
         outside.send_mail(subject="kept")
         ledger, inbox = outside.ledger(), outside.inbox()
@@ -64,8 +66,9 @@ def test_nothing_that_was_answered_is_lost_in_a_kill(tmp_path: Path):
         assert outside.charge(key="d", token="tok_declined").json() == declined
         assert outside.refund(charged["transactionId"], "9.00", key="r").json() == refund
         assert outside.refund(charged["transactionId"], "0.01").status_code == 422
+        assert MerchantAtB(outside).charge(key="c").json() == at_b
         assert outside.push(key="p").json() == pushed
-        assert len(outside.ledger()) == 2
+        assert len(outside.ledger()) == 3
         assert "tok_" not in (tmp_path / "payment-a.jsonl").read_text()
 
 
@@ -100,12 +103,14 @@ def test_what_is_forgotten_stays_forgotten(tmp_path: Path):
     with running(settings) as outside:
         outside.charge(key="c")
         outside.charge(key="f", token="tok_flaky")
+        MerchantAtB(outside).charge(key="b")
         outside.push(key="p")
         outside.send_mail()
         outside.reset()
 
         assert outside.ledger() == outside.inbox() == outside.http.get("/sandbox/push").json() == []
         assert outside.find_charge("c").status_code == 404
+        assert MerchantAtB(outside).find_charge("b").status_code == 404
         assert [outside.charge(key="f", token="tok_flaky").status_code for _ in range(3)] == [503, 503, 200]
         outside.reset()
 
@@ -117,10 +122,16 @@ def test_the_environment_moves_everything(monkeypatch: pytest.MonkeyPatch):
     standard = Settings()
     assert (standard.host, standard.app_port, standard.smtp_port) == ("127.0.0.1", 8009, 8025)
     assert standard.data_dir == Path("var/data/sandbox")
+    assert (standard.webhook_url, standard.secrets_file) == ("", Path("var/secrets.json"))
 
     monkeypatch.setenv("APP_PORT", "9009")
     monkeypatch.setenv("SANDBOX_SMTP_PORT", "9025")
     monkeypatch.setenv("SANDBOX_DATA_DIR", "/elsewhere")
+    monkeypatch.setenv("SANDBOX_SECRETS_FILE", "/nowhere.json")
+    monkeypatch.setenv("SANDBOX_PAYMENT_B_KEY", "hush")
+    monkeypatch.setenv("SANDBOX_WEBHOOK_SECRET", "whsec_aHVzaA==")
 
     moved = Settings()
     assert (moved.app_port, moved.smtp_port, moved.data_dir) == (9009, 9025, Path("/elsewhere"))
+    assert (moved.secret("payment-b-key"), moved.secret("webhook-secret")) == ("hush", "whsec_aHVzaA==")
+    assert "hush" not in repr(moved)

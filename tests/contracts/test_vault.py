@@ -1,6 +1,7 @@
 """This machine's secrets and tokens: made once, for their owner alone, and never changed."""
 
 import json
+from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def secrets(var: Path) -> vault.Secrets:
 def test_each_service_that_seals_has_a_key_of_its_own_and_redis_an_empty_password(tmp_path: Path):
     made = secrets(tmp_path)
 
-    assert set(made) == {"order-service", "payment-service", "redis"}
+    assert set(made) == {"order-service", "payment-service", "sandbox", "redis"}
     keys = {made[app_id]["seal-keys"] for app_id in ("order-service", "payment-service")}
     assert len({Fernet(key) for key in keys}) == 2
     assert made["redis"] == {"password": ""}
@@ -40,7 +41,48 @@ def test_a_key_that_has_sealed_before_is_taken_over(tmp_path: Path):
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "payment.key").write_text(f"{key}\n")
 
-    assert secrets(tmp_path)["payment-service"] == {"seal-keys": key}
+    assert secrets(tmp_path)["payment-service"]["seal-keys"] == key
+
+
+def test_payment_and_the_sandbox_know_the_same_key_and_secret(tmp_path: Path):
+    made = secrets(tmp_path)
+
+    payment, sandbox = made["payment-service"], made["sandbox"]
+    assert set(payment) == {"seal-keys", "payment-b-key", "webhook-secrets"}
+    assert set(sandbox) == {"payment-b-key", "webhook-secret"}
+    assert payment["payment-b-key"] == sandbox["payment-b-key"]
+    assert len(payment["payment-b-key"]) >= 32
+    assert payment["webhook-secrets"] == sandbox["webhook-secret"]
+    prefix, _, encoded = sandbox["webhook-secret"].partition("_")
+    assert (prefix, len(b64decode(encoded, validate=True))) == ("whsec", 32)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "key", "signing"),
+    [
+        ({"payment-service": {"payment-b-key": "k", "webhook-secrets": "whsec_new, whsec_old"}}, "k", "whsec_new"),
+        ({"sandbox": {"payment-b-key": "k", "webhook-secret": "whsec_s"}}, "k", "whsec_s"),
+    ],
+)
+def test_what_one_of_the_two_has_is_given_to_the_other(tmp_path: Path, theirs: vault.Secrets, key: str, signing: str):
+    (tmp_path / "secrets.json").write_text(json.dumps(theirs))
+
+    made = secrets(tmp_path)
+
+    for app_id, values in theirs.items():
+        assert made[app_id].items() >= values.items()
+    assert made["payment-service"]["payment-b-key"] == made["sandbox"]["payment-b-key"] == key
+    assert made["payment-service"]["webhook-secrets"].split(",")[0] == made["sandbox"]["webhook-secret"] == signing
+
+
+def test_secrets_that_both_have_stay_even_if_they_differ(tmp_path: Path):
+    theirs = {
+        "payment-service": {"seal-keys": "s", "payment-b-key": "p", "webhook-secrets": "whsec_p"},
+        "sandbox": {"payment-b-key": "b", "webhook-secret": "whsec_b"},
+    }
+    (tmp_path / "secrets.json").write_text(json.dumps(theirs))
+
+    assert secrets(tmp_path).items() >= theirs.items()
 
 
 def test_secrets_that_cannot_be_read_are_not_made_anew(tmp_path: Path):
