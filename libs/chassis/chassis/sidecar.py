@@ -122,25 +122,15 @@ class Sidecar:
     async def insert_state(self, store: str, key: str, value: Any, *, ttl_seconds: int) -> bool:
         """Write a key that must not exist. False when the store refused: read it then, and decide (Dapr answers 500
         both for "exists" and for "down", so only the read tells which)."""
-        entry = {
-            "key": key,
-            "value": value,
-            "options": {"concurrency": "first-write"},
-            "metadata": {"ttlInSeconds": str(ttl_seconds)},
-        }
-        answer = await self._send("POST", f"/v1.0/state/{store}", [entry])
-        return answer.status in {200, 201, 204}
+        return await self._save_state(store, {"key": key, "value": value}, ttl_seconds)
 
     async def update_state(self, store: str, key: str, value: Any, etag: str, *, ttl_seconds: int) -> bool:
         """Write over the version named by `etag`; False when it has changed meanwhile, or nothing could be written."""
-        entry = {
-            "key": key,
-            "value": value,
-            "etag": etag,
-            "options": {"concurrency": "first-write"},
-            "metadata": {"ttlInSeconds": str(ttl_seconds)},
-        }
-        answer = await self._send("POST", f"/v1.0/state/{store}", [entry])
+        return await self._save_state(store, {"key": key, "value": value, "etag": etag}, ttl_seconds)
+
+    async def _save_state(self, store: str, entry: dict[str, Any], ttl_seconds: int) -> bool:
+        options = {"options": {"concurrency": "first-write"}, "metadata": {"ttlInSeconds": str(ttl_seconds)}}
+        answer = await self._send("POST", f"/v1.0/state/{store}", [entry | options])
         return answer.status in {200, 201, 204}
 
     async def delete_state(self, store: str, key: str, etag: str) -> bool:
