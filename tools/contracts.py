@@ -19,13 +19,14 @@ import order.app
 import order.events
 import order.settings
 import payment.app
+import payment.events
 import payment.settings
 from chassis.events import Event
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = ROOT / "contracts"
 
-EVENTS: tuple[type[Event], ...] = order.events.EVENTS
+EVENTS: tuple[type[Event], ...] = (*order.events.EVENTS, *payment.events.EVENTS)
 
 
 def main(arguments: list[str] | None = None) -> int:

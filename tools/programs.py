@@ -1,4 +1,4 @@
-"""Dapr's programs and Redis, for `tools/setup.sh`: found on this machine, else built or installed."""
+"""Dapr's programs, Redis and PostgreSQL, for `tools/setup.sh`: found on this machine, else built or installed."""
 
 import argparse
 import hashlib
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chassis import local
+from chassis.testing import postgres
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS_BIN = ROOT / "tools" / "bin"
@@ -124,15 +125,23 @@ def get_redis(*, running_one_will_do: bool) -> None:
     port = int(os.environ.get("REDIS_PORT", "6379"))
     if running_one_will_do and "PONG" in local.redis_says(port, "PING"):
         return
+    install("redis-server", brew="redis")
+
+
+def get_postgres() -> None:
+    """For the tests only."""
+    if local.find_postgres() is None and not postgres.container_will_do():
+        install("postgresql", brew="postgresql@16")
+
+
+def install(package: str, *, brew: str) -> None:
     if not shutil.which("apt-get"):
-        raise local.LocalError(
-            "redis-server is missing: install Redis from your system's packages (brew install redis)"
-        )
+        raise local.LocalError(f"{package} is missing: install it from your system's packages (brew install {brew})")
     if os.geteuid() != 0:
-        raise local.LocalError("redis-server is missing: run `sudo apt-get install redis-server`")
-    print("setup: installing redis-server from the system's packages", flush=True)
+        raise local.LocalError(f"{package} is missing: run `sudo apt-get install {package}`")
+    print(f"setup: installing {package} from the system's packages", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for words in (["update"], ["install", "-y", "--no-install-recommends", "redis-server"]):
+    for words in (["update"], ["install", "-y", "--no-install-recommends", package]):
         done = subprocess.run(["apt-get", "-qq", *words], env=environment, check=False, capture_output=True, text=True)
         if done.returncode != 0:
             raise local.LocalError(f"`apt-get {' '.join(words)}` failed: {(done.stderr or done.stdout).strip()[-500:]}")
@@ -144,6 +153,8 @@ def main() -> int:
     purpose = parser.parse_args().purpose
     try:
         get_redis(running_one_will_do=purpose == "run")
+        if purpose == "all":
+            get_postgres()
         get_dapr()
     except local.LocalError as error:
         print(f"setup: {error}", file=sys.stderr)

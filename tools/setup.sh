@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Everything Brewline needs on this machine: the Python environment here, then Dapr's programs and Redis (programs.py),
-# and this machine's own secrets and tokens in var/ (vault.py).
+# Everything Brewline needs on this machine: the Python environment here, then Dapr's programs, Redis and, for the tests,
+# PostgreSQL (programs.py), and this machine's own secrets and tokens in var/ (vault.py).
 # A second run finds it all done. `setup.sh environment` stops after Python; `setup.sh run` is content with a Redis
-# that already runs. Nothing is installed outside this folder except, as root on Debian, the redis-server package.
+# that already runs and needs no PostgreSQL. Nothing is installed outside this folder except, as root on Debian, the
+# packages redis-server and postgresql.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export UV_PYTHON_DOWNLOADS=never

@@ -36,6 +36,7 @@ BODY = {
     "currency": "USD",
     "payment": {"method": "credit_card", "token": "tok_ok"},
 }
+_WEBHOOK_SECRET = "whsec_b2YtdGhlLWJlbmNoLWFsb25lLW9mLWNvdXJzZQ=="
 _DELIVERED_WITHIN = 3  # seconds; reading a large inbox earlier would keep the sandbox from receiving the rest
 Call = Callable[[], Awaitable[None]]
 
@@ -73,9 +74,16 @@ def _stack(folder: Path) -> Stack:
         database = {f"{upper}_DATABASE_URL": f"sqlite:///{folder}/{name}.db", "LOG_LEVEL": "INFO"}
         return database | {"NOTIFICATION_SMTP_PORT": smtp}
 
-    outside = {"SANDBOX_DATA_DIR": f"{folder}/sandbox", "SANDBOX_SMTP_PORT": smtp}
+    outside = {
+        "SANDBOX_DATA_DIR": f"{folder}/sandbox",
+        "SANDBOX_SMTP_PORT": smtp,
+        "SANDBOX_PAYMENT_B_KEY": "of-the-bench",
+    }
+    # As in production: a webhook follows every charge.
+    outside |= {"SANDBOX_WEBHOOK_URL": "{payment-service}/api/v1/webhooks", "SANDBOX_WEBHOOK_SECRET": _WEBHOOK_SECRET}
     names = ("payment", "notification", "order")
-    keys = {"seal-keys": Fernet.generate_key().decode()}
+    keys = {"seal-keys": Fernet.generate_key().decode(), "payment-b-key": "of-the-bench"}
+    keys["webhook-secrets"] = _WEBHOOK_SECRET
     services = [AppSpec(app_id=f"{name}-service", module=f"{name}.main", env=env(name), secrets=keys) for name in names]
     sandbox = AppSpec(app_id="sandbox", module="sandbox.main", env=outside, known_as="localhost:8009")
     tools = ROOT / "tools" / "bin"

@@ -1,12 +1,15 @@
 """What the integration tests do and see, in one place: orders, the outside world's records, and the databases."""
 
 import sqlite3
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import httpx
+import psycopg
+from psycopg.rows import dict_row
 
+from chassis.ids import new_id
 from chassis.testing import eventually
 from chassis.testing.stack import Stack
 
@@ -40,11 +43,16 @@ def client_of(
     return httpx.AsyncClient(base_url=stack.url(app_id), timeout=timeout, trust_env=False, headers=headers)
 
 
+def replicas(stack: Stack, app_id: str) -> list[str]:
+    """What the stack calls the replicas of an app."""
+    return [name for name, spec in stack.apps.items() if spec.app_id == app_id]
+
+
 class Brewery:
     """The running stack, as a test talks to it."""
 
-    def __init__(self, stack: Stack, data: Path, api: httpx.AsyncClient, sandbox: httpx.AsyncClient) -> None:
-        self.stack, self.data, self.api, self.sandbox = stack, data, api, sandbox
+    def __init__(self, stack: Stack, api: httpx.AsyncClient, sandbox: httpx.AsyncClient) -> None:
+        self.stack, self.api, self.sandbox = stack, api, sandbox
 
     async def place(self, *, headers: dict[str, str] | None = None, **wanted: Any) -> httpx.Response:
         return await self.api.post(PUBLIC, json=order_body(**wanted), headers=headers)
@@ -94,15 +102,49 @@ class Brewery:
         pushed = (await self.sandbox.get("/sandbox/push")).json()
         return [push["status"] for push in pushed if push["orderId"] == order_id]
 
-    def rows(self, service: str, query: str, *values: Any) -> list[sqlite3.Row]:
+    # --- processes: an app is every replica of it ---
+
+    def kill(self, app_id: str) -> None:
+        for name in replicas(self.stack, app_id):
+            self.stack.kill_app(name)
+
+    def start(self, app_id: str) -> None:
+        for name in replicas(self.stack, app_id):
+            self.stack.start_app(name)
+
+    def freeze(self, app_id: str) -> None:
+        for name in replicas(self.stack, app_id):
+            self.stack.freeze_app(name)
+
+    def thaw(self, app_id: str) -> None:
+        for name in replicas(self.stack, app_id):
+            self.stack.thaw_app(name)
+
+    async def every_payment_replica_charges(self) -> bool:
+        """Each has a sidecar, and in it a breaker, of its own; which of them an order meets is chance."""
+        headers = {"X-Tenant-Id": "default", "dapr-api-token": self.stack.app_token}
+        for name in replicas(self.stack, PAYMENT):
+            canary: dict[str, Any] = {"key": new_id(), "orderId": "canary", "amount": "1.00", "currency": "USD"}
+            canary |= {"paymentMethod": "credit_card", "cardToken": "tok_ok"}
+            async with client_of(self.stack, name, headers) as client:
+                answer = await client.post("/process-payment", json=canary)
+            if answer.status_code != 200 or answer.json()["status"] != "succeeded":
+                return False
+        return True
+
+    # --- databases ---
+
+    def rows(self, service: str, query: str, *values: Any) -> Sequence[Mapping[str, Any]]:
         """Read a service's own database: what it says of itself is not the evidence here."""
-        name = service.removesuffix("-service")
-        connection = sqlite3.connect(f"file:{self.data / name}.db?mode=ro", uri=True)
-        connection.row_factory = sqlite3.Row
-        try:
-            return list(connection.execute(query, values))
-        finally:
-            connection.close()
+        name = service.removesuffix("-service").upper()
+        url = self.stack.apps[service].env[f"{name}_DATABASE_URL"]
+        if url.startswith("postgresql:"):
+            with psycopg.connect(url) as connection, connection.cursor(row_factory=dict_row) as cursor:
+                # As bytes: psycopg's types let a query be no other text than a literal.
+                return cursor.execute(query.replace("?", "%s").encode(), values).fetchall()
+        with closing(sqlite3.connect(f"file:{url.removeprefix('sqlite:///')}?mode=ro", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(query, values)]
 
     def stock(self, sku: str) -> int | None:
         found = self.rows(ORDER, "SELECT available FROM stock WHERE sku = ?", sku)

@@ -1,15 +1,18 @@
-"""The services beside real sidecars: started once, for every test here."""
+"""The services beside real sidecars: started once on each database, for every test here."""
 
-from collections.abc import AsyncIterator, Iterator
+import base64
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
-from brewery import ORDER, SERVICES, Brewery, bearer, client_of
+from brewery import ORDER, PAYMENT, SERVICES, Brewery, bearer, client_of, replicas
 from cryptography.fernet import Fernet
 
 from chassis.local import free_port
-from chassis.testing import eventually
+from chassis.testing import eventually, postgres
 from chassis.testing.stack import AppSpec, Stack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,33 +22,48 @@ ROOT = Path(__file__).resolve().parents[2]
 PERSONAL = ("ada@example.com", "+12025550123", '"Ada"', "tok_", "eyJ")
 
 
+# Dollars as shipped; euros are shared out between the providers.
+ROUTES = [{"currencies": ["EUR"], "weights": {"a": 1, "b": 1}}, {"weights": {"a": 1, "b": 0}}]
+WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"the secret of the integration tests").decode()
+PAYMENT_B_KEY = "key-of-the-integration-tests"
+
+
 def seal_keys() -> dict[str, str]:
     return {"seal-keys": Fernet.generate_key().decode()}
 
 
-def specs(folder: Path) -> list[AppSpec]:
-    """Every service with its data under `folder`; the files in `components/` know the sandbox by its usual address."""
+def specs(folder: Path, database_of: Callable[[str], str] | None = None) -> list[AppSpec]:
+    """Every service with its data under `folder`, or where `database_of` says for its name; the files in `components/`
+    know the sandbox by its usual address."""
+    database_of = database_of or (lambda name: f"sqlite:///{folder}/{name}.db")
     smtp = str(free_port())
     return [
         AppSpec(
             app_id="sandbox",
             module="sandbox.main",
             known_as="localhost:8009",
-            env={"SANDBOX_DATA_DIR": str(folder / "sandbox"), "SANDBOX_SMTP_PORT": smtp},
+            env={
+                "SANDBOX_DATA_DIR": str(folder / "sandbox"),
+                "SANDBOX_SMTP_PORT": smtp,
+                "SANDBOX_WEBHOOK_URL": "{payment-service}/api/v1/webhooks",
+                "SANDBOX_WEBHOOK_SECRET": WEBHOOK_SECRET,
+                "SANDBOX_PAYMENT_B_KEY": PAYMENT_B_KEY,
+            },
         ),
         AppSpec(
             app_id="payment-service",
             module="payment.main",
             env={
-                "PAYMENT_DATABASE_URL": f"sqlite:///{folder}/payment.db",
+                "PAYMENT_DATABASE_URL": database_of("payment"),
+                "PAYMENT_ROUTES": json.dumps(ROUTES),
             },
-            secrets=seal_keys(),
+            secrets=seal_keys() | {"webhook-secrets": WEBHOOK_SECRET, "payment-b-key": PAYMENT_B_KEY},
         ),
         AppSpec(
             app_id="notification-service",
             module="notification.main",
             env={
-                "NOTIFICATION_DATABASE_URL": f"sqlite:///{folder}/notification.db",
+                "NOTIFICATION_DATABASE_URL": database_of("notification"),
                 "NOTIFICATION_SMTP_PORT": smtp,
             },
         ),
@@ -53,7 +71,7 @@ def specs(folder: Path) -> list[AppSpec]:
             app_id="order-service",
             module="order.main",
             env={
-                "ORDER_DATABASE_URL": f"sqlite:///{folder}/order.db",
+                "ORDER_DATABASE_URL": database_of("order"),
                 "ORDER_CATALOG_FILE": str(Path(__file__).with_name("catalog.json")),
             },
             secrets=seal_keys(),
@@ -61,15 +79,27 @@ def specs(folder: Path) -> list[AppSpec]:
     ]
 
 
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def apps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[AppSpec]]:
+    """On PostgreSQL each service has a database of its own, and payment a second replica."""
+    folder = tmp_path_factory.mktemp("data")
+    if request.param == "sqlite":
+        yield specs(folder)
+        return
+    with postgres.running() as server:
+        found = specs(folder, server.create)
+        payment = next(spec for spec in found if spec.app_id == PAYMENT)
+        yield [*found, replace(payment, name=f"{PAYMENT}-2")]
+
+
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(apps: list[AppSpec], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
-    data = folder / "data"
-    data.mkdir()
-    running = Stack(apps=specs(data), components=ROOT / "components", run_dir=folder, tools_bin=ROOT / "tools" / "bin")
+    running = Stack(apps=apps, components=ROOT / "components", run_dir=folder, tools_bin=ROOT / "tools" / "bin")
     with running:
         yield running
-        told = {name: running.logs(name) for app_id in SERVICES for name in (app_id, f"{app_id}.sidecar")}
+        names = [name for app_id in SERVICES for name in replicas(running, app_id)]
+        told = {name: running.logs(name) for one in names for name in (one, f"{one}.sidecar")}
         secrets = [running.app_token, running.dapr_token, *PERSONAL]
     # Whatever the tests did, no log of ours, or of a sidecar, tells a person's data, a card or a bearer token.
     for name, log in told.items():
@@ -93,7 +123,7 @@ async def api(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 def brew(stack: Stack, api: httpx.AsyncClient, sandbox: httpx.AsyncClient) -> Brewery:
-    return Brewery(stack, stack.run_dir / "data", api, sandbox)
+    return Brewery(stack, api, sandbox)
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +133,6 @@ async def fair_weather(brew: Brewery) -> None:
     await brew.fair()
 
     async def served() -> bool:
-        return (await brew.place(id="canary")).status_code == 201
+        return (await brew.place(id="canary")).status_code == 201 and await brew.every_payment_replica_charges()
 
     await eventually(served, within=60, every=1)

@@ -37,9 +37,9 @@ async def test_a_burst_of_clients_hanging_up_opens_nothing(brew: Brewery) -> Non
 
 
 async def test_three_failures_open_it_and_half_a_minute_later_it_closes(brew: Brewery) -> None:
-    brew.stack.kill_app(PAYMENT)
+    brew.kill(PAYMENT)
     assert await eventually(lambda: _open(brew), within=20)
-    brew.stack.start_app(PAYMENT)
+    brew.start(PAYMENT)
     assert await _open(brew)  # payment is back, and the breaker stays open for its 30 s
     assert await eventually(lambda: _through(brew), within=40, every=0.5)
     assert (await brew.place()).status_code == 201

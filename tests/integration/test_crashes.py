@@ -16,9 +16,9 @@ async def test_payment_killed_during_a_charge_charges_once(brew: Brewery) -> Non
     await brew.fault("payment-a", mode="ok", delayMs=1500)
     order_id = await brew.place_async()
     await eventually(lambda: brew.payment_status(order_id) == "processing")
-    brew.stack.kill_app(PAYMENT)
+    brew.kill(PAYMENT)
     await brew.fair()
-    brew.stack.start_app(PAYMENT)
+    brew.start(PAYMENT)
     await brew.becomes(order_id, status="confirmed", within=60)
     assert await brew.ledger(order_id) == ["charge"]
 
@@ -27,11 +27,11 @@ async def test_order_killed_between_charge_and_confirm_is_taken_over(brew: Brewe
     await brew.fault("payment-a", mode="ok", delayMs=700)
     order_id = await brew.place_async()
     await eventually(lambda: brew.payment_status(order_id) == "processing")
-    brew.stack.freeze_app(ORDER)  # it can't hear payment's answer any more
+    brew.freeze(ORDER)  # it can't hear payment's answer any more
     await eventually(lambda: brew.payment_status(order_id) == "succeeded")
-    brew.stack.kill_app(ORDER)
+    brew.kill(ORDER)
     await brew.fair()
-    brew.stack.start_app(ORDER)
+    brew.start(ORDER)
     await brew.becomes(order_id, status="confirmed", within=25)
     assert await brew.ledger(order_id) == ["charge"]
     assert len(await brew.mailed(order_id)) == 1
@@ -48,20 +48,20 @@ async def test_both_drivers_on_one_order_are_one_charge_and_one_mail(brew: Brewe
     assert timeline["charge"]["attempts"] == 2
     assert await brew.ledger(order_id) == ["charge"]
     assert len(await brew.mailed(order_id)) == 1
-    events = brew.rows(ORDER, "SELECT type FROM outbox WHERE aggregate_id = ?", order_id)
+    events = brew.rows(ORDER, "SELECT type FROM outbox WHERE aggregate_id = ? ORDER BY seq", order_id)
     assert [row["type"] for row in events] == ["order.created.v1", "order.confirmed.v1"]
 
 
 async def test_killed_after_cancelled_and_before_the_refund_is_refunded(brew: Brewery) -> None:
     order_id = (await brew.place()).json()["id"]
-    brew.stack.freeze_app(PAYMENT)  # the refund can't be asked for
+    brew.freeze(PAYMENT)  # the refund can't be asked for
     cancelling = asyncio.create_task(brew.api.post(f"{PUBLIC}/{order_id}/cancel"))
     await eventually(lambda: _status(brew, order_id) == "cancelled")
-    brew.stack.kill_app(ORDER)
+    brew.kill(ORDER)
     await asyncio.gather(cancelling, return_exceptions=True)
     assert await brew.ledger(order_id) == ["charge"]
-    brew.stack.thaw_app(PAYMENT)
-    brew.stack.start_app(ORDER)
+    brew.thaw(PAYMENT)
+    brew.start(ORDER)
     await brew.becomes(order_id, status="cancelled", payment="refunded", within=60)
     assert await brew.ledger(order_id) == ["charge", "refund"]
 
@@ -86,10 +86,10 @@ async def test_a_sidecar_that_dies_means_503_before_anything_is_written(brew: Br
 
 
 async def test_payment_down_is_202_and_finished_when_it_is_back(brew: Brewery) -> None:
-    brew.stack.kill_app(PAYMENT)
+    brew.kill(PAYMENT)
     answer = await brew.place()
     assert answer.status_code == 202
-    brew.stack.start_app(PAYMENT)
+    brew.start(PAYMENT)
     await brew.becomes(answer.json()["id"], status="confirmed", within=90)
     assert await brew.ledger(answer.json()["id"]) == ["charge"]
 

@@ -1,9 +1,10 @@
 """SQL for every service: one `write` and one `read`, the same for SQLite and PostgreSQL.
 
 A unit of work is a plain function over a SQLAlchemy `Connection`: it can't await, so no transaction is ever held open
-across a call to somebody else, and it may be run again. On PostgreSQL it runs on an async engine. On SQLite one thread owns the only writing
-connection and commits whatever has queued up meanwhile together, each unit in a savepoint of its own: no lock waits,
-and one fsync for many units (measured: see docs/decisions/0002).
+across a call to somebody else, and it changes nothing but the database, so that it can be run again. On PostgreSQL it
+runs on an async engine. On SQLite one thread owns the only writing connection and commits whatever has queued up
+meanwhile together, each unit in a savepoint of its own: no lock waits, and one fsync for many units (measured: see
+docs/decisions/0002).
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """Units of work, each of them whole, on SQLite and on PostgreSQL."""
 
 import asyncio
+import os
 import sqlite3
 import subprocess
 import sys
@@ -8,11 +9,14 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import psutil
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from chassis import local
 from chassis.db import Database, DatabaseInUse, Timestamp, _lock, upsert  # pyright: ignore[reportPrivateUsage]
 from chassis.ids import new_id
 from chassis.testing import postgres
@@ -244,9 +248,11 @@ def test_of_processes_that_migrate_at_once_one_does_it_and_the_others_find_it_do
     folder.mkdir(parents=True)
     (tmp_path / "widgets" / "__init__.py").touch()
     (folder / "0001_first.py").write_text(SLOW_MIGRATION)
-    script = "import sqlalchemy, widgets; from chassis import migrations; " + (
-        f"migrations.upgrade({database_url!r}, widgets, sqlalchemy.MetaData())"
-    )
+    script = f"""
+import sqlalchemy, widgets
+from chassis import migrations
+migrations.upgrade({database_url!r}, widgets, sqlalchemy.MetaData())
+"""
     both = [subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) for _ in range(2)]  # noqa: S603
     assert [process.wait(60) for process in both] == [0, 0]
 
@@ -266,3 +272,31 @@ def upgrade():
     time.sleep(1)
     op.execute("INSERT INTO widgets (id) VALUES (1)")
 """
+
+
+def test_the_tests_own_server_is_ended_when_whoever_started_it_is_killed():
+    code = "from chassis.testing import postgres\nwith postgres._installed() as url: print(url, flush=True); input()"
+    with TemporaryDirectory() as folder:  # the server's data is left behind
+        Path(folder).chmod(0o711)
+        owner = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", code],
+            env={**os.environ, "TMPDIR": folder},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with owner:
+            assert owner.stdout
+            port = sa.make_url(owner.stdout.readline().strip()).port or 0
+            assert local.answers(port)
+            owner.kill()
+        local.wait_until(
+            lambda: not any(stands_in(process, folder) for process in psutil.process_iter()), within=20, what="the end"
+        )
+
+
+def stands_in(process: psutil.Process, folder: str) -> bool:
+    try:
+        return Path(process.cwd()).is_relative_to(folder)
+    except psutil.Error:
+        return False

@@ -108,6 +108,7 @@ Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["USD"])]
 _Amount = Annotated[Decimal, PlainSerializer(str, return_type=str), Field(examples=["9.00"])]
 # Text that people type: anything but control characters, which could forge a header or a log line.
 _Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_EMAIL = r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+\.[^@\s\x00-\x1f\x7f]+$"
 
 
 class Money(Shape):
@@ -123,7 +124,7 @@ class Money(Shape):
 class Customer(Shape):
     id: Annotated[str, Field(min_length=1, max_length=64, pattern=CUSTOMER_ID, examples=["c-1"])]
     name: Annotated[_Text, Field(examples=["Ada"])]
-    email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$", examples=["ada@example.com"])]
+    email: Annotated[str, Field(max_length=254, pattern=_EMAIL, examples=["ada@example.com"])]
     phone: Annotated[str, Field(pattern=r"^\+[1-9]\d{6,14}$", examples=["+12025550123"])] | None = None
     locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*$", max_length=35)] = "en"
 

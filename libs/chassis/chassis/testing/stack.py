@@ -145,11 +145,18 @@ class Stack:
         return f"http://{local.HOST}:{self._ports[name].http}"
 
     def app_env(self, name: str) -> dict[str, str]:
-        """What the app is told: its ports as the dapr CLI tells them, the tokens, and what its spec adds."""
+        """What the app is told: its ports as the dapr CLI tells them, the tokens, and what its spec adds, in which
+        `{payment-service}` is that app's URL."""
         spec, ports = self.apps[name], self._ports[name]
         told = {"APP_PORT": ports.app, "DAPR_HTTP_PORT": ports.http, "DAPR_GRPC_PORT": ports.grpc}
         numbers = {variable: str(port) for variable, port in told.items()}
-        return {"APP_ID": spec.app_id, **numbers, **self._tokens(), **spec.env}
+        added = {variable: self._with_urls(value) for variable, value in spec.env.items()}
+        return {"APP_ID": spec.app_id, **numbers, **self._tokens(), **added}
+
+    def _with_urls(self, value: str) -> str:
+        for app in self.apps:
+            value = value.replace(f"{{{app}}}", self.url(app))
+        return value
 
     def logs(self, name: str) -> str:
         """Everything the app has written since the stack began, over all its starts."""

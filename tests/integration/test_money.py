@@ -1,0 +1,124 @@
+"""Many charges in bad weather, with deaths among them: the providers' ledger and our records agree to the cent."""
+
+import asyncio
+import csv
+import io
+from collections import Counter
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+from brewery import ORDER, PAYMENT, Brewery, bearer, client_of, replicas
+
+from chassis.ids import new_id
+from chassis.testing import eventually
+
+AT_ONCE = 24
+DEATHS = 5
+WEATHER = [
+    {"mode": "error", "status": 503, "rate": 0.2},
+    {"mode": "lost-reply", "rate": 0.1},
+    {"mode": "timeout", "rate": 0.05},
+]
+FINAL = {"succeeded", "declined", "failed"}
+
+
+class Till:
+    """Charges as order does: under a key, through its sidecar, again while there was no answer."""
+
+    def __init__(self, brew: Brewery, client: httpx.AsyncClient, *, run: str, count: int) -> None:
+        self._brew, self._client, self.run, self.count = brew, client, run, count
+        self.answers: dict[str, dict[str, Any]] = {}
+        self._url = f"{brew.stack.sidecar_url(ORDER)}/v1.0/invoke/{PAYMENT}/method/process-payment"
+        self._headers = {"X-Tenant-Id": "default", "dapr-api-token": brew.stack.dapr_token}
+
+    async def charge(self, number: int) -> None:
+        order_id = f"{self.run}-{number}"
+        body = {"key": f"{order_id}:charge", "orderId": order_id, "amount": f"{1 + number % 50}.{number % 100:02}"}
+        body |= {"currency": "EUR", "paymentMethod": "credit_card", "cardToken": "tok_ok"}
+        while True:
+            try:
+                answer = await self._client.post(self._url, json=body, headers=self._headers)
+            except httpx.HTTPError:
+                answer = None
+            if answer is not None and answer.status_code == 200:
+                self.answers[order_id] = answer.json()
+                return
+            await asyncio.sleep(0.5)  # no time-out of ours: the pause between two tries
+
+    async def charge_all(self) -> None:
+        waiting = iter(range(self.count))
+
+        async def one_after_another() -> None:
+            for number in waiting:
+                await self.charge(number)
+
+        await asyncio.gather(*(one_after_another() for _ in range(AT_ONCE)))
+
+
+async def die(brew: Brewery, till: Till) -> None:
+    """Each time another replica and its sidecar, while charges are under way; and they come back."""
+    names = replicas(brew.stack, PAYMENT)
+    for death in range(DEATHS):
+        await eventually(lambda done=death: len(till.answers) > (done + 1) * till.count // (DEATHS + 2), within=200)
+        name = names[death % len(names)]
+        brew.stack.kill_app(name)
+        brew.stack.kill_sidecar(name)
+        await asyncio.to_thread(brew.stack.start_sidecar, name)
+        await asyncio.to_thread(brew.stack.start_app, name)
+
+
+@pytest.mark.timeout(560)
+async def test_charges_in_bad_weather_agree_to_the_cent(brew: Brewery) -> None:
+    # Where there are replicas it is the whole number; one process with its own file shows the same with fewer.
+    run, count = new_id(), 2000 if len(replicas(brew.stack, PAYMENT)) > 1 else 300
+    for provider in ("payment-a", "payment-b"):
+        (await brew.sandbox.put(f"/sandbox/faults/{provider}", json=WEATHER)).raise_for_status()
+    async with httpx.AsyncClient(timeout=30, trust_env=False, limits=httpx.Limits(max_connections=AT_ONCE)) as client:
+        till = Till(brew, client, run=run, count=count)
+        await asyncio.gather(till.charge_all(), die(brew, till))
+    await brew.fair()
+
+    def rows() -> list[Any]:
+        query = "SELECT id, order_id, status, amount, provider FROM payments WHERE order_id LIKE ?"
+        return list(brew.rows(PAYMENT, query, f"{run}-%"))
+
+    def all_known() -> bool:
+        assert [row["order_id"] for row in rows() if row["status"] == "processing"] == []
+        return True
+
+    await eventually(all_known, within=200, every=1)
+    recorded = {row["order_id"]: row for row in rows()}
+    ledger = [one for one in (await brew.sandbox.get("/sandbox/ledger")).json() if str(one["orderId"]).startswith(run)]
+
+    assert len(recorded) == count
+    assert max(Counter(one["orderId"] for one in ledger).values()) == 1, "somebody was charged twice"
+    captured = {order_id: row for order_id, row in recorded.items() if row["status"] == "succeeded"}
+    assert {one["orderId"] for one in ledger} == set(captured)
+    for one in ledger:
+        row = captured[one["orderId"]]
+        assert (one["provider"], Decimal(one["amount"]) * 100) == (row["provider"], row["amount"])
+    assert {one["provider"] for one in ledger} == {"a", "b"}
+    assert len(captured) == count, "nobody refused anything, so everybody is charged in the end"
+    for order_id, answer in till.answers.items():  # what was told once as final stays so
+        assert answer["status"] in {"processing", recorded[order_id]["status"]}
+
+    await _settlement_equals(brew, ledger, run)
+
+
+async def _settlement_equals(brew: Brewery, ledger: list[dict[str, Any]], run: str) -> None:
+    days = {datetime.fromisoformat(one["at"]).astimezone(UTC).date() for one in ledger} | {datetime.now(UTC).date()}
+    lines: list[dict[str, str]] = []
+    async with client_of(brew.stack, PAYMENT, bearer(brew.stack, "admin")) as client:
+        for day in sorted(days):
+            report = await client.get(f"/api/v1/settlements/{day.isoformat()}")
+            assert report.status_code == 200, report.text
+            lines += [line for line in csv.DictReader(io.StringIO(report.text)) if line["orderId"].startswith(run)]
+    names = ("provider", "kind", "orderId", "idempotencyKey", "currency")
+
+    def told(entries: list[dict[str, Any]]) -> list[Any]:
+        return sorted((*(entry[name] for name in names), Decimal(entry["amount"])) for entry in entries)
+
+    assert told(lines) == told(ledger)
