@@ -2,8 +2,18 @@
 
 from chassis.auth import Access, Rules
 
-# Only order calls, through both sidecars; whom it acts for its own edge has checked, and X-Tenant-Id says it.
 RULES: Rules = {
+    # Only order calls, through both sidecars; whom it acts for its own edge has checked, and X-Tenant-Id says it.
     "POST /process-payment": Access.SIDECAR,
     "POST /refund-payment": Access.SIDECAR,
+    "GET /api/v1/payments": Access.STAFF,
+    "GET /api/v1/payments/{payment_id}": Access.STAFF,
+    "GET /api/v1/payments/{payment_id}/refunds": Access.STAFF,
+    "GET /api/v1/payments/{payment_id}/moves": Access.STAFF,
+    # Money leaves, or a person's word stands for a provider's.
+    "POST /api/v1/payments/{payment_id}/refunds": Access.ADMIN,
+    "POST /api/v1/payments/{payment_id}/settle": Access.ADMIN,
+    "POST /api/v1/refunds/{refund_id}/settle": Access.ADMIN,
+    "GET /api/v1/settlements/{day}": Access.ADMIN,
+    "POST /api/v1/webhooks/{provider}": Access.SIGNED,
 }

@@ -15,6 +15,7 @@ from chassis.db import Database
 from chassis.health import Check
 from chassis.jobs import Job, Jobs
 from chassis.leases import Leases
+from chassis.outbox import Outbox
 from chassis.problems import Problem
 from chassis.sealing import Sealer
 from chassis.secrets import read_secrets
@@ -22,28 +23,44 @@ from chassis.sidecar import Sidecar
 from chassis.tasks import Tasks
 from payment import tables
 from payment.access import RULES
-from payment.api import PaymentApi, routes
+from payment.api import invoked, payments, settlements
+from payment.api import refunds as refund_api
+from payment.api import webhooks as webhook_api
+from payment.api.invoked import PaymentApi
 from payment.charges import Charges
 from payment.domain import (
     Absent,
     AmountDoesNotFit,
     Charge,
+    KeyInFlight,
     KeyMismatch,
+    NotOverdue,
     Outcome,
     PaymentNotFound,
+    PaymentOfOtherTenant,
     Refund,
     RefundExceedsCaptured,
+    RefundNotFound,
 )
 from payment.driver import Driver
 from payment.providers import Provider, providers
 from payment.refunds import Refunds
 from payment.settings import Settings
+from payment.webhooks import Webhooks
 
 SERVICE = "payment-service"
 _DRAIN_SECONDS = 8.0
 
 REFUSALS: dict[type[Exception], Problem] = {
     PaymentNotFound: Problem(status=404, error_type="payment-not-found", title="No such payment"),
+    PaymentOfOtherTenant: Problem(
+        status=403, error_type="different-tenant", title="Payment belongs to different tenant"
+    ),
+    RefundNotFound: Problem(status=404, error_type="refund-not-found", title="No such refund"),
+    NotOverdue: Problem(status=409, error_type="not-overdue", title="Not a person's to settle"),
+    KeyInFlight: Problem(
+        status=409, error_type="idempotency-in-flight", title="Still under way", headers={"Retry-After": "1"}
+    ),
     KeyMismatch: Problem(status=422, error_type="idempotency-mismatch", title="Key used for something else"),
     RefundExceedsCaptured: Problem(status=409, error_type="refund-exceeds-captured", title="Refund exceeds captured"),
     AmountDoesNotFit: Problem(status=422, error_type="invalid-request", title="The request is not valid"),
@@ -55,16 +72,20 @@ class Parts:
     db: Database
     sealer: Sealer
     sidecar: Sidecar
+    outbox: Outbox
     tasks: Tasks
     jobs: Jobs
     api: PaymentApi
+    webhooks: Webhooks
+    by_name: Mapping[str, Provider]
+    secrets: dict[str, str]  # empty until the service starts
 
 
 def create_app(
     settings: Settings, *, sidecar: Sidecar | None = None, by_name: Mapping[str, Provider] | None = None
 ) -> FastAPI:
     sidecar = sidecar or Sidecar(port=settings.dapr_http_port, source=SERVICE, api_token=settings.dapr_api_token)
-    parts = assemble(settings, sidecar, by_name or providers(sidecar))
+    parts = assemble(settings, sidecar, by_name)
 
     async def sidecar_alive() -> None:
         parts.sidecar.require()
@@ -81,32 +102,58 @@ def create_app(
         },
         refusals=REFUSALS,
     )
-    app.include_router(routes(parts.api))
+    charges, refunds = parts.api.charges, parts.api.refunds
+    app.include_router(invoked.routes(parts.api))
+    app.include_router(payments.routes(charges=charges, refunds=refunds))
+    app.include_router(refund_api.routes(charges=charges, refunds=refunds, driver=parts.api.refund_driver))
+    app.include_router(webhook_api.routes(webhooks=parts.webhooks, providers=frozenset(parts.by_name)))
+    app.include_router(settlements.routes(charges))
     parts.jobs.mount(app)
     return app
 
 
-def assemble(settings: Settings, sidecar: Sidecar, by_name: Mapping[str, Provider]) -> Parts:
+def assemble(settings: Settings, sidecar: Sidecar, by_name: Mapping[str, Provider] | None = None) -> Parts:
     """Everything, connected to nothing yet. `by_name` are the providers, by the name that a row keeps."""
     db = Database(settings.database_url)
     tasks = Tasks()
+    secrets: dict[str, str] = {}
+    by_name = by_name or providers(sidecar, secrets)
+    if unknown := {name for rule in settings.routes for name in rule.weights} - set(by_name):
+        raise ValueError(f"PAYMENT_ROUTES names providers that are not here: {', '.join(sorted(unknown))}")
+    leases = Leases(db, tables.leases)
+    outbox = Outbox(db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub=settings.pubsub)
     sealer = Sealer()
-    charges = Charges(db, sealer)
-    refunds = Refunds(db)
+    charges = Charges(db, sealer, outbox)
+    refunds = Refunds(db, outbox, charges.parse)
     api = PaymentApi(
         charges=charges,
         refunds=refunds,
+        rules=settings.routes,
         charge_driver=_charge_driver(settings, charges, by_name, tasks),
         refund_driver=_refund_driver(settings, charges, refunds, by_name, tasks),
     )
 
+    webhooks = Webhooks(charges=charges, refunds=refunds)
+
     async def reconcile() -> None:
         await api.charge_driver.sweep()
         await api.refund_driver.sweep()
+        await webhooks.forget_old()
 
     job = Job(name="reconcile-payments", every=timedelta(seconds=10), work=reconcile, at_start=(timedelta(0),))
-    jobs = Jobs(sidecar=sidecar, leases=Leases(db, tables.leases), jobs=(job,))
-    return Parts(db=db, sealer=sealer, sidecar=sidecar, tasks=tasks, jobs=jobs, api=api)
+    jobs = Jobs(sidecar=sidecar, leases=leases, jobs=(job,))
+    return Parts(
+        db=db,
+        sealer=sealer,
+        sidecar=sidecar,
+        outbox=outbox,
+        tasks=tasks,
+        jobs=jobs,
+        api=api,
+        webhooks=webhooks,
+        by_name=by_name,
+        secrets=secrets,
+    )
 
 
 def _charge_driver(
@@ -118,6 +165,7 @@ def _charge_driver(
         post=lambda charge: by_name[charge.provider].charge(charge),
         look_up=lambda charge: by_name[charge.provider].look_up_charge(charge),
         settle=charges.settle,
+        turn_to_next=charges.turn_to_next,
         tasks=tasks,
         answer_seconds=settings.answer_seconds,
     )
@@ -127,12 +175,15 @@ def _refund_driver(
     settings: Settings, charges: Charges, refunds: Refunds, by_name: Mapping[str, Provider], tasks: Tasks
 ) -> Driver[Refund]:
     async def post(refund: Refund) -> Outcome:
-        charge = await charges.get(refund.tenant, refund.payment_id)
+        charge = await charges.attempts.get(refund.payment_id)
         return await by_name[charge.provider].refund(refund, charge)
 
     async def look_up(refund: Refund) -> Outcome | Absent:
-        charge = await charges.get(refund.tenant, refund.payment_id)
+        charge = await charges.attempts.get(refund.payment_id)
         return await by_name[charge.provider].look_up_refund(refund)
+
+    async def stay(_refund: Refund, _why: str) -> None:
+        """Money goes back where it came from."""
 
     return Driver(
         kind="refund",
@@ -140,6 +191,7 @@ def _refund_driver(
         post=post,
         look_up=look_up,
         settle=refunds.settle,
+        turn_to_next=stay,
         tasks=tasks,
         answer_seconds=settings.answer_seconds,
     )
@@ -155,6 +207,9 @@ async def _running(settings: Settings, parts: Parts) -> AsyncGenerator[None]:
     await parts.sidecar.start()
     secrets = await read_secrets(parts.sidecar, store=settings.secret_store, name=SERVICE)
     parts.sealer.unlock(secrets["seal-keys"])
+    parts.webhooks.unlock(secrets["webhook-secrets"])
+    parts.secrets.update(secrets)
+    relay = asyncio.create_task(parts.outbox.run(), name="outbox-relay")
     parts.jobs.start()
     try:
         yield
@@ -163,5 +218,6 @@ async def _running(settings: Settings, parts: Parts) -> AsyncGenerator[None]:
         await parts.api.charge_driver.stop()
         await parts.api.refund_driver.stop()
         await parts.tasks.drain(within=_DRAIN_SECONDS)
+        relay.cancel()
         await parts.sidecar.stop()
         await parts.db.stop()

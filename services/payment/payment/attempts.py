@@ -37,14 +37,17 @@ class Attempts(Generic[A]):
         free = sa.or_(table.c.claimed_until.is_(None), table.c.claimed_until < now())
         return await self._update(attempt_id, free, claimed_until=now() + CLAIM)
 
-    async def posting(self, attempt: A) -> A:
-        """On record before every call that may move money: when the first one was, and until when one may arrive."""
+    async def posting(self, attempt: A) -> A | None:
+        """On record before every call that may move money: when the first one was, and until when one may arrive.
+
+        None when somebody else has posted, turned or settled it since `attempt` was read: then nobody posts that.
+        """
         first = sa.func.coalesce(self._table.c.first_posted_at, now())
         values = {"first_posted_at": first, "posted_until": now() + CLAIM, "claimed_until": now() + CLAIM}
-        return await self._update(attempt.id, sa.true(), **values) or attempt
+        return await self._update(attempt.id, self._unposted_since(attempt), **values)
 
     async def still_unknown(self, attempt: A) -> timedelta:
-        """Give the claim back and set the next check; answers how long until then."""
+        """Give the claim back and set the next check, unless somebody else posts it by now; how long until then."""
         delay = recheck_delay(attempt.attempts)
         values: dict[str, Any] = {
             "attempts": attempt.attempts + 1,
@@ -53,7 +56,7 @@ class Attempts(Generic[A]):
         }
         if attempt.posted_until is not None:
             values["posted_until"] = min(attempt.posted_until, now())  # the call has ended: nothing is on its way
-        await self._update(attempt.id, sa.true(), **values)
+        await self._update(attempt.id, self._unposted_since(attempt), **values)
         return delay
 
     async def due(self, *, limit: int) -> list[str]:
@@ -68,7 +71,8 @@ class Attempts(Generic[A]):
     async def overdue(self) -> int:
         """How many have been unknown for longer than a person should wait to hear of it."""
         table = self._table
-        query = sa.select(sa.func.count()).where(table.c.status == _OPEN, table.c.created_at < now() - GIVE_UP)
+        began = sa.func.coalesce(table.c.first_posted_at, table.c.created_at)
+        query = sa.select(sa.func.count()).where(table.c.status == _OPEN, began < now() - GIVE_UP)
         return await self.db.read(lambda conn: conn.execute(query).scalar_one())
 
     async def release_claims(self) -> None:
@@ -76,6 +80,9 @@ class Attempts(Generic[A]):
         claimed = (self._table.c.status == _OPEN, self._table.c.claimed_until.is_not(None))
         values: dict[str, datetime | None] = {"claimed_until": None, "next_check_at": now()}
         await self.db.write(lambda conn: conn.execute(sa.update(self._table).where(*claimed).values(values)))
+
+    def _unposted_since(self, attempt: A) -> sa.ColumnElement[bool]:
+        return self._table.c.posted_until.is_not_distinct_from(attempt.posted_until)
 
     async def _update(self, attempt_id: str, condition: sa.ColumnElement[bool], **values: Any) -> A | None:
         table = self._table

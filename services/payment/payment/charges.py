@@ -5,15 +5,21 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
 from chassis.db import Database, upsert_in
 from chassis.ids import new_id, now
+from chassis.outbox import Outbox
 from chassis.schedule import recheck_delay
 from chassis.sealing import Sealer
 from chassis.telemetry import traceparent
+from payment import events
 from payment.attempts import CLAIM, Attempts
-from payment.domain import Approved, Charge, Declined, KeyMismatch, PaymentNotFound, Refused, Status, Value
+from payment.domain import CAPTURED, Approved, Charge, Declined, Final, KeyMismatch, Refused, Status, Value
+from payment.moves import record_move
 from payment.tables import payments
+
+log = structlog.get_logger()
 
 _FINAL_STATUS = {Approved: Status.SUCCEEDED, Declined: Status.DECLINED, Refused: Status.FAILED}
 
@@ -21,9 +27,14 @@ _FINAL_STATUS = {Approved: Status.SUCCEEDED, Declined: Status.DECLINED, Refused:
 # Built once: building a statement costs several times what running it does.
 _SETTLE = (
     sa.update(payments)
-    .where(payments.c.id == sa.bindparam("of_id"), payments.c.status == Status.PROCESSING)
+    .where(
+        payments.c.id == sa.bindparam("of_id"),
+        payments.c.status == Status.PROCESSING,
+        payments.c.provider == sa.bindparam("at_provider"),  # one that was left has no more say
+    )
     .values(
         status=sa.bindparam("outcome"),
+        version=payments.c.version + 1,
         transaction_id=sa.bindparam("transaction"),
         reason=sa.bindparam("why"),
         processed_at=sa.bindparam("at"),
@@ -53,21 +64,22 @@ class WantedCharge(Value):
 
 
 class Charges:
-    def __init__(self, db: Database, sealer: Sealer) -> None:
+    def __init__(self, db: Database, sealer: Sealer, outbox: Outbox) -> None:
         self.db = db
         self._sealer = sealer
+        self._outbox = outbox
         self.attempts: Attempts[Charge] = Attempts(db, payments, self.parse)
 
-    async def get_or_insert(self, tenant: str, wanted: WantedCharge, provider: str) -> tuple[Charge, bool]:
+    async def get_or_insert(self, tenant: str, wanted: WantedCharge, route: list[str]) -> tuple[Charge, bool]:
         """The key's charge, and whether this call made it: `processing` and claimed, or, for a settlement of nothing,
         final `failed`, so that whoever comes later with the key is not charged either. An open one that is settled is
-        given up: nobody posts it again."""
-        row = self._new(tenant, wanted, provider)
+        given up: nobody posts it again. `route` is the provider, and after it those to turn to."""
+        row = self._new(tenant, wanted, route)
 
         def work(conn: sa.Connection) -> tuple[sa.RowMapping, bool]:
             inserted = conn.execute(_insert_once(conn.dialect.name), row)
             if (made := inserted.mappings().one_or_none()) is not None:
-                return made, True
+                return self._settled_as_nothing(conn, made) if wanted.settle_only else made, True
             mine = (payments.c.tenant == tenant, payments.c.key == wanted.key)
             known = conn.execute(sa.select(payments).where(*mine)).mappings().one()
             if any(known[name] != getattr(wanted, name) for name in ("order_id", "amount", "currency")):
@@ -77,32 +89,97 @@ class Charges:
             return known, False
 
         found, made = await self.db.write(work)
+        if made and wanted.settle_only:
+            self._outbox.wake()
         return self.parse(found), made
 
-    async def get(self, tenant: str, payment_id: str) -> Charge:
-        query = sa.select(payments).where(payments.c.tenant == tenant, payments.c.id == payment_id)
+    async def find(self, tenant: str, key: str) -> Charge | None:
+        query = sa.select(payments).where(payments.c.tenant == tenant, payments.c.key == key)
         row = await self.db.read(lambda conn: conn.execute(query).mappings().one_or_none())
-        if row is None:
-            raise PaymentNotFound
-        return self.parse(row)
+        return self.parse(row) if row is not None else None
 
-    async def settle(self, charge: Charge, outcome: Approved | Declined | Refused) -> Charge | None:
-        """Record a final outcome, once: only a charge that is still processing takes it, and is given back as it is."""
+    async def settle(
+        self, charge: Charge, outcome: Final, *, actor: str | None = None, why: str | None = None
+    ) -> Charge | None:
+        """Record a final outcome, once: only a charge that is still processing takes it, and is given back as it is.
+
+        `actor` is who says so; the provider, where nobody else is named. Status, move and event commit together.
+        """
+        who = actor or f"provider {charge.provider}"
+
+        def work(conn: sa.Connection) -> Charge | None:
+            row = self._settle(conn, charge, outcome, actor=who, why=why)
+            return self.parse(row) if row is not None else None
+
+        settled = await self.db.write(work)
+        if settled is None:
+            _report_late(charge, outcome, stands=await self.attempts.get(charge.id))
+        self._outbox.wake()
+        return settled
+
+    def _settle(
+        self, conn: sa.Connection, charge: Charge, outcome: Final, *, actor: str, why: str | None = None
+    ) -> sa.RowMapping | None:
         values: dict[str, Any] = {
             "of_id": charge.id,
+            "at_provider": charge.provider,
             "outcome": _FINAL_STATUS[type(outcome)],
             "transaction": outcome.transaction_id if isinstance(outcome, Approved) else None,
             "why": None if isinstance(outcome, Approved) else outcome.reason[:255],
             "at": now(),
         }
-        row = await self.db.write(lambda conn: conn.execute(_SETTLE, values).mappings().one_or_none())
-        return self.parse(row) if row is not None else None
+        if (row := conn.execute(_SETTLE, values).mappings().one_or_none()) is None:
+            return None
+        settled = self.parse(row)
+        record_move(conn, settled, before=Status.PROCESSING, actor=actor, reason=why)
+        event = events.settled(settled)
+        self._outbox.add(conn, event, tenant=settled.tenant, aggregate_id=settled.id, parent=settled.traceparent)
+        return row
+
+    def _settled_as_nothing(self, conn: sa.Connection, made: sa.RowMapping) -> sa.RowMapping:
+        row = self._settle(conn, self.parse(made), Refused(reason="never charged"), actor="order-service")
+        return row if row is not None else made
+
+    async def turn_to_next(self, charge: Charge, why: str) -> Charge | None:
+        """Leave a provider that certainly has not charged and never will under this key, for the next of the route.
+
+        None where there is none, or somebody else has moved the charge meanwhile.
+        """
+        following, _, rest = charge.others.partition(",")
+        if not following or charge.given_up:
+            return None
+        mine = (
+            payments.c.id == charge.id,
+            payments.c.status == Status.PROCESSING,
+            payments.c.provider == charge.provider,
+            payments.c.posted_until.is_not_distinct_from(charge.posted_until),  # nobody has posted it there since
+            payments.c.given_up.is_(False),
+        )
+        values: dict[str, Any] = {
+            "provider": following,
+            "others": rest,
+            "version": payments.c.version + 1,
+            "first_posted_at": None,
+            "posted_until": None,
+            "claimed_until": now() + CLAIM,
+        }
+        update = sa.update(payments).where(*mine).values(values).returning(payments)
+
+        def work(conn: sa.Connection) -> Charge | None:
+            if (row := conn.execute(update).mappings().one_or_none()) is None:
+                return None
+            turned = self.parse(row)
+            reason = f"turned to provider {following}: {why}"
+            record_move(conn, turned, before=charge.status, actor=f"provider {charge.provider}", reason=reason)
+            return turned
+
+        return await self.db.write(work)
 
     def parse(self, row: sa.RowMapping) -> Charge:
         token = self._sealer.open(row["card_token"]) if row["card_token"] else None
         return Charge.model_validate({**row, "card_token": token})
 
-    def _new(self, tenant: str, wanted: WantedCharge, provider: str) -> dict[str, Any]:
+    def _new(self, tenant: str, wanted: WantedCharge, route: list[str]) -> dict[str, Any]:
         at = now()
         row: dict[str, Any] = {
             "id": new_id(),
@@ -113,16 +190,17 @@ class Charges:
             "refunded": 0,
             "currency": wanted.currency,
             "method": wanted.method,
-            "provider": provider,
+            "provider": route[0],
+            "others": ",".join(route[1:]),
             "attempts": 0,
+            "status": Status.PROCESSING,
             "traceparent": traceparent(),
             "created_at": at,
         }
-        return row | (_nothing_to_settle(at) if wanted.settle_only else self._about_to_post(at, wanted))
+        return row if wanted.settle_only else row | self._about_to_post(at, wanted)
 
     def _about_to_post(self, at: datetime, wanted: WantedCharge) -> dict[str, Any]:
         return {
-            "status": Status.PROCESSING,
             "card_token": self._sealer.seal(wanted.card_token) if wanted.card_token else None,
             "first_posted_at": at,
             "posted_until": at + CLAIM,
@@ -131,5 +209,13 @@ class Charges:
         }
 
 
-def _nothing_to_settle(at: datetime) -> dict[str, Any]:
-    return {"status": Status.FAILED, "reason": "never charged", "processed_at": at}
+def _report_late(charge: Charge, outcome: Final, *, stands: Charge) -> None:
+    """An outcome that came too late is harmless where it says what stands there. Money that isn't booked is not."""
+    if isinstance(outcome, Approved):
+        told = (charge.provider, outcome.transaction_id)
+        harmless = stands.status in CAPTURED and told == (stands.provider, stands.transaction_id)
+    else:
+        harmless = stands.status not in CAPTURED or stands.provider != charge.provider
+    if not harmless:
+        said = {"outcome": type(outcome).__name__, "provider": charge.provider, "status": stands.status.value}
+        log.error("charge.contradicted", payment_id=charge.id, **said)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 POST_AGAIN_FOR = timedelta(hours=12)  # after the first attempt; afterwards an attempt is only looked up
 ABSENCE_PROVES_FOR = timedelta(hours=24)  # providers keep keys that long; later a 404 says nothing
+API_KEY = "api:"  # begins the key of a refund that was asked for through the API
 PROCESSED_WITHIN = timedelta(seconds=30)  # a provider processes a request by then, or never
 
 
@@ -38,9 +39,38 @@ class RefundStatus(StrEnum):
     FAILED = "failed"
 
 
+REFUND_MOVES: dict[RefundStatus, frozenset[RefundStatus]] = {
+    RefundStatus.PROCESSING: frozenset({RefundStatus.SUCCEEDED, RefundStatus.FAILED}),
+    RefundStatus.FAILED: frozenset({RefundStatus.PROCESSING}),  # it is still owed, and asked for again
+    RefundStatus.SUCCEEDED: frozenset(),
+}
+
+
 class KeyMismatch(Exception):
     def __init__(self) -> None:
         super().__init__("This key was used for another charge or refund.")
+
+
+class KeyInFlight(Exception):
+    def __init__(self) -> None:
+        super().__init__("A request with this Idempotency-Key is under way.")
+
+
+class PaymentOfOtherTenant(Exception):
+    def __init__(self) -> None:
+        super().__init__("Payment belongs to different tenant")
+
+
+class RefundNotFound(Exception):
+    def __init__(self) -> None:
+        super().__init__("There is no such refund.")
+
+
+class NotOverdue(Exception):
+    """Only what nobody has learned for a day is a person's to decide; before that it would be a guess."""
+
+    def __init__(self) -> None:
+        super().__init__("Its outcome is known, or is still being asked for: a person settles it after 24 hours.")
 
 
 class PaymentNotFound(Exception):
@@ -89,7 +119,8 @@ class Absent(Value):
     """The provider doesn't know the key: at this moment, which need not be the last word."""
 
 
-Outcome = Approved | Declined | Refused | Unknown
+Final = Approved | Declined | Refused
+Outcome = Final | Unknown
 
 
 class Charge(Value):
@@ -104,10 +135,13 @@ class Charge(Value):
     method: str
     card_token: str | None
     status: Status
+    version: int
     provider: str
+    others: str
     transaction_id: str | None
     reason: str | None
     given_up: bool
+    refunded: int
     attempts: int
     created_at: datetime
     first_posted_at: datetime | None
@@ -127,6 +161,7 @@ class Refund(Value):
     payment_id: str
     amount: int
     status: RefundStatus
+    transaction_id: str | None
     reason: str | None
     given_up: Literal[False] = False  # a refund is owed until it is given
     attempts: int
@@ -141,10 +176,13 @@ class Refund(Value):
         return self.status is not RefundStatus.PROCESSING
 
 
+def provider_key(key: str, refund_id: str) -> str:
+    """What the provider knows a refund by. An API caller's key stays with us: another tenant's could be the same."""
+    return refund_id if key.startswith(API_KEY) else key
+
+
 def may_post(attempt: Charge | Refund, *, at: datetime) -> bool:
-    if attempt.given_up:
-        return False
-    return attempt.first_posted_at is None or at - attempt.first_posted_at < POST_AGAIN_FOR
+    return not attempt.given_up and at - (attempt.first_posted_at or attempt.created_at) < POST_AGAIN_FOR
 
 
 def proves_absence(attempt: Charge | Refund, *, at: datetime) -> bool:

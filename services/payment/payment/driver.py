@@ -16,7 +16,7 @@ from chassis.ids import now
 from chassis.tasks import Tasks
 from chassis.telemetry import continued, told_of, tracer
 from payment.attempts import A, Attempts
-from payment.domain import Absent, Approved, Declined, Outcome, Refused, Unknown, may_post, proves_absence
+from payment.domain import Absent, Final, Outcome, Refused, Unknown, may_post, proves_absence
 
 log = structlog.get_logger()
 
@@ -28,13 +28,17 @@ _AT_ONCE = 8
 
 @dataclass(kw_only=True)
 class Driver(Generic[A]):
-    """`post` and `look_up` ask the provider; `settle` records a final outcome."""
+    """`post` and `look_up` ask the provider; `settle` records a final outcome.
+
+    `turn_to_next` leaves a provider that has certainly done nothing, and never will, for another; None: there is none.
+    """
 
     kind: str
     attempts: Attempts[A]
     post: Callable[[A], Awaitable[Outcome]]
     look_up: Callable[[A], Awaitable[Outcome | Absent]]
-    settle: Callable[[A, Approved | Declined | Refused], Awaitable[A | None]]
+    settle: Callable[[A, Final], Awaitable[A | None]]
+    turn_to_next: Callable[[A, str], Awaitable[A | None]]
     tasks: Tasks
     answer_seconds: float
 
@@ -96,10 +100,11 @@ class Driver(Generic[A]):
             tracer.start_as_current_span(f"{self.kind}.drive"),
             told_of(tenant=attempt.tenant),
         ):
-            outcome = await self._ask(attempt, fresh=fresh)
+            attempt, outcome = await self._ask(attempt, fresh=fresh)
             if not isinstance(outcome, Unknown):
-                log.info(f"{self.kind}.settled", attempt_id=attempt_id, outcome=type(outcome).__name__)  # noqa: G004
-                return await self.settle(attempt, outcome)
+                if (settled := await self.settle(attempt, outcome)) is not None:
+                    log.info(f"{self.kind}.settled", attempt_id=attempt_id, outcome=type(outcome).__name__)  # noqa: G004
+                return settled
             delay = await self.attempts.still_unknown(attempt)
             log.warning(f"{self.kind}.unknown", attempt_id=attempt_id, reason=outcome.reason)  # noqa: G004
         if delay <= _TIMER_UP_TO:
@@ -117,18 +122,36 @@ class Driver(Generic[A]):
         await asyncio.sleep(delay.total_seconds())
         self._drive_on(attempt_id, None)
 
-    async def _ask(self, attempt: A, *, fresh: bool) -> Outcome:
+    async def _ask(self, attempt: A, *, fresh: bool) -> tuple[A, Outcome]:
+        """What became of it, and the attempt as it went to the provider."""
+        nothing_under_way = fresh
         if not fresh:
             asked_at = now()
             known = await self.look_up(attempt)
             if not isinstance(known, Absent):
-                return known
+                return attempt, known
+            nothing_under_way = proven = proves_absence(attempt, at=asked_at)
             if not may_post(attempt, at=asked_at):
-                proven = proves_absence(attempt, at=asked_at)
-                return Refused(reason="never processed") if proven else Unknown(reason="not at the provider yet")
-            attempt = await self.attempts.posting(attempt)
+                never = Refused(reason="never processed") if proven else Unknown(reason="not at the provider yet")
+                return attempt, never
+            if proven and attempt.posted_until is not None:
+                attempt = await self.turn_to_next(attempt, "unknown there after the processing limit") or attempt
+            posting = await self.attempts.posting(attempt)
+            if posting is None or posting.given_up:
+                return posting or attempt, Unknown(reason="moved or given up meanwhile")
+            attempt = posting
+        if attempt.posted_until is not None and now() >= attempt.posted_until:
+            return attempt, Unknown(reason="held up for too long to post")
+        return await self._post(attempt, nothing_under_way=nothing_under_way)
+
+    async def _post(self, attempt: A, *, nothing_under_way: bool) -> tuple[A, Outcome]:
         outcome = await self.post(attempt)
         if isinstance(outcome, Unknown):  # a lost reply is often an answer by now
             known = await self.look_up(attempt)
-            return outcome if isinstance(known, Absent) else known
-        return outcome
+            return attempt, outcome if isinstance(known, Absent) else known
+        if not isinstance(outcome, Refused):
+            return attempt, outcome
+        if not nothing_under_way:  # this post was refused; an earlier one may still be processed
+            return attempt, Unknown(reason=outcome.reason)
+        elsewhere = await self.turn_to_next(attempt, outcome.reason)
+        return (attempt, outcome) if elsewhere is None else await self._ask(elsewhere, fresh=False)

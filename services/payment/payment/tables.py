@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 from chassis.db import Timestamp
 from chassis.leases import leases_table
+from chassis.outbox import outbox_table
 
 metadata = sa.MetaData()
 
@@ -20,7 +21,9 @@ payments = sa.Table(
     sa.Column("method", sa.String(16), nullable=False),
     sa.Column("card_token", sa.Text),  # sealed; gone once the charge is final
     sa.Column("status", sa.String(24), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False, server_default="1"),
     sa.Column("provider", sa.String(16), nullable=False),
+    sa.Column("others", sa.String(128), nullable=False, server_default=""),  # to turn to, in order, comma-separated
     sa.Column("transaction_id", sa.String(128)),
     sa.Column("reason", sa.String(255)),
     sa.Column("given_up", sa.Boolean, nullable=False, server_default=sa.false()),  # only looked up from then on
@@ -35,6 +38,9 @@ payments = sa.Table(
     sa.UniqueConstraint("tenant", "key", name="uq_payments_tenant_key"),
     sa.CheckConstraint("refunded >= 0 AND refunded <= amount", name="ck_payments_refunded"),
     sa.Index("ix_payments_order", "tenant", "order_id"),
+    sa.Index("ix_payments_tenant", "tenant", "id"),
+    sa.Index("ix_payments_key", "key"),  # a provider's webhook knows no tenant
+    sa.Index("ix_payments_processed", "tenant", "processed_at"),
     sa.Index(
         "ix_payments_due",
         "next_check_at",
@@ -52,6 +58,7 @@ refunds = sa.Table(
     sa.Column("payment_id", sa.String(36), sa.ForeignKey("payments.id", name="fk_refunds_payment"), nullable=False),
     sa.Column("amount", sa.BigInteger, nullable=False),  # minor units
     sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("transaction_id", sa.String(128)),  # the provider's id of it
     sa.Column("reason", sa.String(255)),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("traceparent", sa.String(64), nullable=False),
@@ -63,6 +70,8 @@ refunds = sa.Table(
     sa.Column("claimed_until", Timestamp),
     sa.UniqueConstraint("tenant", "key", name="uq_refunds_tenant_key"),
     sa.Index("ix_refunds_payment", "payment_id"),
+    sa.Index("ix_refunds_key", "key"),
+    sa.Index("ix_refunds_processed", "tenant", "processed_at"),
     sa.Index(
         "ix_refunds_due",
         "next_check_at",
@@ -71,4 +80,42 @@ refunds = sa.Table(
     ),
 )
 
+# Every move of a payment or refund: who, when, why, and the provider's reference. Only ever added to.
+moves = sa.Table(
+    "moves",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("payment_id", sa.String(36), nullable=False),
+    sa.Column("refund_id", sa.String(36)),
+    sa.Column("from_status", sa.String(24), nullable=False),
+    sa.Column("to_status", sa.String(24), nullable=False),
+    sa.Column("actor", sa.String(255), nullable=False),
+    sa.Column("reason", sa.String(255)),
+    sa.Column("reference", sa.String(128)),
+    sa.Column("at", Timestamp, nullable=False),
+    sa.Index("ix_moves_payment", "tenant", "payment_id", "id"),
+)
+
+# What an Idempotency-Key of the refund API was answered: a refund, or the refusal that it got.
+refund_keys = sa.Table(
+    "refund_keys",
+    metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("key", sa.String(64), primary_key=True),  # hash of caller and key
+    sa.Column("body_hash", sa.String(64), nullable=False),
+    sa.Column("refund_id", sa.String(36)),
+    sa.Column("created_at", Timestamp, nullable=False),
+)
+
+webhooks = sa.Table(
+    "webhooks",
+    metadata,
+    sa.Column("provider", sa.String(16), primary_key=True),
+    sa.Column("id", sa.String(128), primary_key=True),
+    sa.Column("received_at", Timestamp, nullable=False),
+    sa.Index("ix_webhooks_received", "received_at"),
+)
+
 leases = leases_table(metadata)
+outbox = outbox_table(metadata)

@@ -48,10 +48,21 @@ def test_every_route_has_a_rule_and_every_rule_a_route(settings, sidecar):
     assert routes_of(create_app(settings(), sidecar=sidecar)) == set(Book(RULES).rules)
 
 
-def test_nothing_but_probes_and_the_description_is_open():
-    assert {route for route, access in Book(RULES).rules.items() if access is not Access.SIDECAR} == {
-        route for route in CHASSIS_RULES if route.startswith("GET ")
+def test_nothing_but_probes_the_description_and_what_is_signed_is_open():
+    open_to_all = {Access.PUBLIC, Access.PROBE, Access.SIGNED}
+    described = {route for route in CHASSIS_RULES if route.startswith("GET ")}
+    assert {route for route, access in Book(RULES).rules.items() if access in open_to_all} == {
+        *described,
+        "POST /api/v1/webhooks/{provider}",
     }
+
+
+def test_whatever_moves_money_or_stands_for_a_provider_is_an_administrators():
+    asked_of = {
+        route: access for route, access in RULES.items() if route.startswith("POST /api") and "webhooks" not in route
+    }
+
+    assert set(asked_of.values()) == {Access.ADMIN}
 
 
 @pytest.mark.parametrize("path", CALLS)

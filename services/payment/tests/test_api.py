@@ -140,7 +140,7 @@ async def test_the_card_token_is_in_no_answer_and_no_log(running, sidecar):
             sidecar.answers |= {CHARGE: Answer(status=500, data=None), LOOKUP: Answer(status=404, data=None)}
             unknown = await client.post("/process-payment", json=BODY)
             sidecar.answers[CHARGE] = Answer(status=400, data={"error": TOKEN})
-            again = await client.post("/process-payment", json=BODY)
+            again = await client.post("/process-payment", json=BODY | {"key": "o-2:charge"})
 
     assert again.json()["status"] == "failed"
     assert any(line["event"] == "charge.settled" for line in logs)

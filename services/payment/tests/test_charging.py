@@ -228,7 +228,7 @@ async def test_whatever_is_no_definite_answer_is_processing_and_later_settled(op
 
     absent = Answer(status=404, data={"error": "not_found"})
     sidecar.answers = {CHARGE: answer, LOOKUP: absent}
-    till = await opened(by_name=providers(sidecar))
+    till = await opened(by_name=providers(sidecar, {}))
 
     assert (await till.pay()).status == "processing"
     sidecar.answers = {LOOKUP: Answer(status=200, data={"status": "approved", "transactionId": "t-1"})}
@@ -242,7 +242,7 @@ async def test_whatever_is_no_definite_answer_is_processing_and_later_settled(op
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 410, 422])
 async def test_the_providers_own_refusal_is_failed(opened, sidecar, status):
     sidecar.answers = {CHARGE: Answer(status=status, data={"error": "invalid_card"})}
-    till = await opened(by_name=providers(sidecar))
+    till = await opened(by_name=providers(sidecar, {}))
 
     assert (await till.pay()).status == "failed"
     assert len(sidecar.invoked) == 1

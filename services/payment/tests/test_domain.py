@@ -31,6 +31,7 @@ def attempt(*, first: datetime | None = FIRST, until: datetime | None = FIRST):
         payment_id="p",
         amount=900,
         status=RefundStatus.PROCESSING,
+        transaction_id=None,
         reason=None,
         attempts=0,
         created_at=FIRST,
@@ -49,10 +50,11 @@ def test_a_key_is_posted_again_for_twelve_hours(after, allowed):
     assert may_post(attempt(), at=FIRST + after) is allowed
 
 
-def test_what_was_never_posted_may_be_posted_and_is_absent_for_sure():
+def test_what_was_never_posted_may_be_posted_for_as_long_and_is_absent_for_sure():
     never = attempt(first=None, until=None)
 
-    assert may_post(never, at=FIRST + timedelta(days=9))
+    assert may_post(never, at=FIRST + timedelta(hours=12) - SECOND)
+    assert not may_post(never, at=FIRST + timedelta(hours=12))
     assert proves_absence(never, at=FIRST + timedelta(days=9))
 
 

@@ -8,7 +8,7 @@ import pytest
 from chassis.schedule import recheck_delay
 from chassis.testing import eventually
 from payment.attempts import CLAIM
-from payment.domain import KeyMismatch, PaymentNotFound, RefundExceedsCaptured
+from payment.domain import KeyMismatch, PaymentOfOtherTenant, RefundExceedsCaptured
 
 
 @pytest.fixture
@@ -143,8 +143,8 @@ async def test_what_was_not_captured_cannot_be_given_back(till, provider):
         await till.give_back(declined.payment_id, "9.00")
 
 
-async def test_another_tenants_payment_is_not_found(till, paid):
-    with pytest.raises(PaymentNotFound):
+async def test_another_tenants_payment_is_not_ours_to_give_back(till, paid):
+    with pytest.raises(PaymentOfOtherTenant):
         await till.give_back(paid, "9.00", tenant="other")
 
 

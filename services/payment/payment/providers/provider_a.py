@@ -4,7 +4,7 @@ from typing import Any
 
 from chassis.sidecar import Sidecar
 from payment.currencies import in_major_units
-from payment.domain import Absent, Approved, Charge, Declined, Outcome, Refund, Unknown
+from payment.domain import Absent, Charge, Outcome, Refund, Unknown, provider_key
 from payment.providers import wire
 
 _ENDPOINT = "payment-a"
@@ -33,11 +33,20 @@ class ProviderA:
 
     async def refund(self, refund: Refund, of: Charge) -> Outcome:
         body = {"amount": in_major_units(refund.amount, of.currency)}
-        path = f"{_PATH}/{of.transaction_id}/refunds"
-        return await wire.post(self._sidecar, _ENDPOINT, path, body=body, headers=_keyed(refund.key), read=_read_refund)
+        path = wire.refunds_path(_PATH, of)
+        return await wire.post(
+            self._sidecar,
+            _ENDPOINT,
+            path,
+            body=body,
+            headers=_keyed(provider_key(refund.key, refund.id)),
+            read=_read_refund,
+        )
 
     async def look_up_refund(self, refund: Refund) -> Outcome | Absent:
-        return await wire.look_up(self._sidecar, _LOOKUP, f"{_PATH}/refunds", refund.key, _read_refund)
+        return await wire.look_up(
+            self._sidecar, _LOOKUP, f"{_PATH}/refunds", provider_key(refund.key, refund.id), _read_refund
+        )
 
 
 def _keyed(key: str) -> dict[str, str]:
@@ -47,9 +56,9 @@ def _keyed(key: str) -> dict[str, str]:
 def _read_charge(data: Any) -> Outcome:
     match data:
         case {"status": "approved", "transactionId": str(transaction_id)}:
-            return Approved(transaction_id=transaction_id)
+            return wire.approved(transaction_id)
         case {"status": "declined"}:
-            return Declined(reason=str(data.get("reason") or "declined"))
+            return wire.declined(str(data.get("reason") or ""))
         case _:
             return Unknown(reason="unreadable answer")
 
@@ -57,6 +66,6 @@ def _read_charge(data: Any) -> Outcome:
 def _read_refund(data: Any) -> Outcome:
     match data:
         case {"status": "succeeded", "refundId": str(refund_id)}:
-            return Approved(transaction_id=refund_id)
+            return wire.approved(refund_id)
         case _:
             return Unknown(reason="unreadable answer")

@@ -1,13 +1,36 @@
 """What every provider's answer through the sidecar means before its body is read."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from chassis.sidecar import Answer, Sidecar, SidecarDown
-from payment.domain import Absent, Outcome, Refused, Unknown
+from payment.domain import Absent, Approved, Charge, Declined, Outcome, Refused, Unknown
 
 _NOT_FINAL = {408, 409, 425, 429}
+_DAPRS_OWN = ("ERR_", "DAPR_")
+_REFERENCE = re.compile(r"[\x21-\x7e]{1,128}")  # as long as its column, and fit for a path
+
+
+def approved(reference: str) -> Outcome:
+    """By the provider's reference. One that can't be kept, or asked for again, is no answer."""
+    if _REFERENCE.fullmatch(reference) is None:
+        return Unknown(reason="unreadable answer")
+    return Approved(transaction_id=reference)
+
+
+def declined(reason: str) -> Declined:
+    return Declined(reason="".join(filter(str.isprintable, reason))[:255] or "declined")
+
+
+def refunds_path(path: str, of: Charge) -> str:
+    return f"{path}/{quote(of.transaction_id or '', safe='')}/refunds"
+
+
+def _of_the_sidecar(answer: Answer) -> bool:
+    """Provider B has an `errorCode` in its own errors too; every code of Dapr's begins as these do."""
+    return answer.from_sidecar and str(answer.data["errorCode"]).startswith(_DAPRS_OWN)
 
 
 async def post(
@@ -18,7 +41,7 @@ async def post(
         answer = await sidecar.invoke(endpoint, path, body, headers=headers)
     except SidecarDown:
         return Unknown(reason="no answer")
-    if answer.from_sidecar:
+    if _of_the_sidecar(answer):
         return Unknown(reason="the sidecar could not reach the provider")
     if 400 <= answer.status < 500 and answer.status not in _NOT_FINAL:
         return Refused(reason=f"refused by the provider ({answer.status})")
@@ -26,14 +49,22 @@ async def post(
 
 
 async def look_up(
-    sidecar: Sidecar, endpoint: str, path: str, key: str, read: Callable[[Any], Outcome]
+    sidecar: Sidecar,
+    endpoint: str,
+    path: str,
+    key: str,
+    read: Callable[[Any], Outcome],
+    *,
+    headers: Mapping[str, str] | None = None,
 ) -> Outcome | Absent:
     """Ask by key. Only the provider's own 404 is Absent."""
     try:
-        answer: Answer = await sidecar.invoke(endpoint, f"{path}?key={quote(key, safe='')}", verb="GET")
+        answer: Answer = await sidecar.invoke(
+            endpoint, f"{path}?key={quote(key, safe='')}", verb="GET", headers=headers
+        )
     except SidecarDown:
         return Unknown(reason="no answer")
-    if answer.from_sidecar:
+    if _of_the_sidecar(answer):
         return Unknown(reason="the sidecar could not reach the provider")
     if answer.status == 404:
         return Absent()

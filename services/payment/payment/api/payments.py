@@ -1,0 +1,184 @@
+"""Payments as finance sees them: look, follow every move, and settle what nobody could learn."""
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import AfterValidator, Field, StringConstraints
+
+from chassis.app import refused
+from chassis.auth import Caller, current_caller
+from chassis.events import Wire
+from chassis.ids import now
+from chassis.paging import decode_cursor, encode_cursor
+from chassis.problems import Invalid
+from chassis.schedule import GIVE_UP
+from payment.api.shapes import PRINTABLE, NoCards, PaymentView, RefundView
+from payment.charges import Charges
+from payment.domain import Approved, Declined, NotOverdue, PaymentNotFound, RefundNotFound, Refused, Status
+from payment.refunds import Refunds
+from payment.store import PaymentStore
+
+CallerNow = Annotated[Caller, Depends(current_caller)]
+_NO_PAYMENT = {403: "different-tenant", 404: "payment-not-found"}
+
+
+def _payment_id(text: str) -> str:
+    """What is no id of ours names no payment, and is not asked of a database."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise PaymentNotFound from None
+
+
+def _refund_id(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise RefundNotFound from None
+
+
+PaymentId = Annotated[str, AfterValidator(_payment_id)]
+RefundId = Annotated[str, AfterValidator(_refund_id)]
+Reason = Annotated[str, StringConstraints(max_length=200, pattern=PRINTABLE)]
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
+
+
+class PaymentPage(Wire):
+    """`next` is the `cursor` of the following page, null on the last one."""
+
+    items: list[PaymentView]
+    next: str | None
+
+
+class RefundList(Wire):
+    items: list[RefundView]
+
+
+class Move(Wire):
+    """One move of the payment, or of the refund that it names."""
+
+    refund_id: str | None
+    from_status: str
+    to_status: str
+    actor: str
+    reason: str | None
+    reference: str | None
+    at: datetime
+
+
+class MoveList(Wire):
+    items: list[Move]
+
+
+class SettledCharge(NoCards):
+    """What a person has found out at the provider. `transactionId` is the provider's, of a charge that succeeded."""
+
+    outcome: Literal["succeeded", "declined", "failed"]
+    transaction_id: Annotated[Reference | None, Field(examples=["txn_1"])] = None
+    reason: Reason
+
+    def known(self) -> Approved | Declined | Refused:
+        if self.outcome == "succeeded":
+            return _approved(self.transaction_id)
+        return Declined(reason=self.reason) if self.outcome == "declined" else Refused(reason=self.reason)
+
+
+class SettledRefund(NoCards):
+    outcome: Literal["succeeded", "failed"]
+    transaction_id: Reference | None = None
+    reason: Reason
+
+    def known(self) -> Approved | Refused:
+        return _approved(self.transaction_id) if self.outcome == "succeeded" else Refused(reason=self.reason)
+
+
+def _approved(transaction_id: str | None) -> Approved:
+    if transaction_id is None:
+        raise Invalid("/transactionId", "Money that moved has a reference at the provider.")
+    return Approved(transaction_id=transaction_id)
+
+
+def routes(*, charges: Charges, refunds: Refunds) -> APIRouter:
+    router = APIRouter(prefix="/api/v1", responses=refused({422: "invalid-request", 503: "database-unavailable"}))
+    _reads(router, charges)
+    _settlements_by_hand(router, charges, refunds)
+    return router
+
+
+def _reads(router: APIRouter, charges: Charges) -> None:
+    def store(caller: Caller) -> PaymentStore:
+        return PaymentStore(charges, caller.tenant)
+
+    @router.get("/payments", tags=["payments"])
+    async def list_payments(
+        caller: CallerNow,
+        status: Status | None = None,
+        order_id: Annotated[str | None, Query(alias="orderId", max_length=64, pattern=r"^[^\x00]+$")] = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        cursor: Annotated[str | None, Query(max_length=64)] = None,
+    ) -> PaymentPage:
+        """Newest first."""
+        before = decode_cursor(cursor) if cursor is not None else None
+        found = await store(caller).page(status=status, order_id=order_id, before=before, limit=limit + 1)
+        following = encode_cursor(found[limit - 1].id) if len(found) > limit else None
+        return PaymentPage(items=[PaymentView.of(one) for one in found[:limit]], next=following)
+
+    @router.get("/payments/{payment_id}", responses=refused(_NO_PAYMENT), tags=["payments"])
+    async def get_payment(caller: CallerNow, payment_id: PaymentId) -> PaymentView:
+        return PaymentView.of(await store(caller).get(payment_id))
+
+    @router.get("/payments/{payment_id}/refunds", responses=refused(_NO_PAYMENT), tags=["refunds"])
+    async def list_refunds(caller: CallerNow, payment_id: PaymentId) -> RefundList:
+        """Oldest first."""
+        charge = await store(caller).get(payment_id)
+        return RefundList(
+            items=[RefundView.of(one, charge.currency) for one in await store(caller).refunds_of(payment_id)]
+        )
+
+    @router.get("/payments/{payment_id}/moves", responses=refused(_NO_PAYMENT), tags=["payments"])
+    async def list_moves(caller: CallerNow, payment_id: PaymentId) -> MoveList:
+        """Who, when, why, and the provider's reference; oldest first."""
+        await store(caller).get(payment_id)
+        return MoveList(
+            items=[Move.model_validate(row, from_attributes=True) for row in await store(caller).moves_of(payment_id)]
+        )
+
+
+def _settlements_by_hand(router: APIRouter, charges: Charges, refunds: Refunds) -> None:
+    not_yet = {409: "not-overdue"}
+
+    @router.post("/payments/{payment_id}/settle", responses=refused(_NO_PAYMENT | not_yet), tags=["payments"])
+    async def settle_payment(caller: CallerNow, payment_id: PaymentId, body: SettledCharge) -> PaymentView:
+        """A person says what became of a charge that nobody could learn for 24 hours."""
+        charge = await PaymentStore(charges, caller.tenant).get(payment_id)
+        _require_overdue(charge)
+        settled = await charges.settle(charge, body.known(), actor=_person(caller), why=body.reason)
+        if settled is None:
+            raise NotOverdue
+        return PaymentView.of(settled)
+
+    @router.post(
+        "/refunds/{refund_id}/settle",
+        responses=refused({403: "different-tenant", 404: "refund-not-found"} | not_yet),
+        tags=["refunds"],
+    )
+    async def settle_refund(caller: CallerNow, refund_id: RefundId, body: SettledRefund) -> RefundView:
+        """The same for a refund."""
+        store = PaymentStore(charges, caller.tenant)
+        refund = await store.get_refund(refund_id)
+        _require_overdue(refund)
+        settled = await refunds.settle(refund, body.known(), actor=_person(caller), why=body.reason)
+        if settled is None:
+            raise NotOverdue
+        return RefundView.of(settled, (await store.get(settled.payment_id)).currency)
+
+
+def _require_overdue(attempt: Any) -> None:
+    if attempt.final or now() - (attempt.first_posted_at or attempt.created_at) < GIVE_UP:
+        raise NotOverdue
+
+
+def _person(caller: Caller) -> str:
+    return f"person {caller.subject}"

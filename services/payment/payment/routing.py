@@ -1,0 +1,57 @@
+"""Which provider a charge goes to, and which others it may turn to: rules that are data.
+
+The first rule that fits decides. Its weights share the charges out by the charge's key, so that a repetition comes to
+the same provider; the others, the heaviest first, are whom it may turn to. A weight of 0 is for that alone.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Rule(BaseModel):
+    """`currencies` empty is every currency; amounts in major units, `below` exclusive."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    currencies: frozenset[str] = frozenset()
+    at_least: Decimal = Decimal(0)
+    below: Decimal | None = None
+    weights: Mapping[str, int] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _somebody_is_chosen(self) -> "Rule":
+        if min(self.weights.values()) < 0 or not any(self.weights.values()):
+            raise ValueError("weights are 0 or more, and one is more")
+        return self
+
+    def fits(self, amount: Decimal, currency: str) -> bool:
+        in_range = amount >= self.at_least and (self.below is None or amount < self.below)
+        return in_range and (not self.currencies or currency in self.currencies)
+
+
+Rules = Sequence[Rule]
+
+# A provider of ours is chosen, the other stands in for it.
+DEFAULT: tuple[Rule, ...] = (Rule(weights={"a": 1, "b": 0}),)
+
+
+def route(rules: Rules, *, key: str, amount: Decimal, currency: str) -> list[str]:
+    """The provider to charge at, and after it those to turn to, in order; empty where no rule takes it."""
+    rule = next((one for one in rules if one.fits(amount, currency)), None)
+    if rule is None:
+        return []
+    chosen = _share(rule.weights, key)
+    others = sorted((name for name in rule.weights if name != chosen), key=lambda name: (-rule.weights[name], name))
+    return [chosen, *others]
+
+
+def _share(weights: Mapping[str, int], key: str) -> str:
+    place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) % sum(weights.values())
+    for name, weight in sorted(weights.items()):
+        if place < weight:
+            return name
+        place -= weight
+    raise AssertionError("the weights cover every place")

@@ -1,0 +1,23 @@
+"""The system scope: rows of any tenant. Named and kept apart, because what a request sees is never decided here."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from payment.tables import payments, refunds
+
+
+def tenant_of(conn: sa.Connection, table: sa.Table, key: str) -> str | None:
+    """Whose a payment or refund is that was missed: it alone tells "another tenant's" from "there is none"."""
+    return conn.execute(sa.select(table.c.tenant).where(table.c.id == key)).scalar_one_or_none()
+
+
+def charges_under(conn: sa.Connection, key: str) -> list[sa.RowMapping]:
+    """The charges that a provider knows by `key`: one, since the keys are made of our own orders' ids."""
+    return list(conn.execute(sa.select(payments).where(payments.c.key == key)).mappings())
+
+
+def refunds_under(conn: sa.Connection, key: str) -> list[sa.RowMapping]:
+    """The refunds that a provider knows by `key`, which for those of the API is their id."""
+    known_by: Any = sa.or_(refunds.c.key == key, refunds.c.id == key)
+    return list(conn.execute(sa.select(refunds).where(known_by)).mappings())
