@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 from collections import Counter
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -122,3 +123,56 @@ async def _settlement_equals(brew: Brewery, ledger: list[dict[str, Any]], run: s
         return sorted((*(entry[name] for name in names), Decimal(entry["amount"])) for entry in entries)
 
     assert told(lines) == told(ledger)
+
+
+async def test_replicas_given_one_key_at_the_same_moment_make_one_charge(brew: Brewery) -> None:
+    names, run = replicas(brew.stack, PAYMENT), new_id()
+    headers = {"X-Tenant-Id": "default", "dapr-api-token": brew.stack.app_token}
+
+    async def charge(client: httpx.AsyncClient, number: int) -> dict[str, Any]:
+        body = {"key": f"{run}-{number}:charge", "orderId": f"{run}-{number}", "amount": "9.00", "currency": "USD"}
+        answer = await client.post("/process-payment", json=body | {"paymentMethod": "card", "cardToken": "tok_ok"})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    clients = [client_of(brew.stack, name, headers) for name in names * 2]
+    for number in range(20):
+        answers = await asyncio.gather(*(charge(client, number) for client in clients))
+        assert len({(one["paymentId"], one["status"], one["transactionId"]) for one in answers}) == 1
+        assert await brew.ledger(f"{run}-{number}") == ["charge"]
+    for client in clients:
+        await client.aclose()
+
+
+async def test_partial_refunds_at_every_replica_never_give_back_more_than_was_captured(brew: Brewery) -> None:
+    order = (await brew.place()).json()
+    paid, total = order["payment"]["id"], Decimal(order["total"]["amount"])
+    admin = bearer(brew.stack, "admin")
+    async with AsyncExitStack() as opened:
+        clients = [
+            await opened.enter_async_context(client_of(brew.stack, name, admin))
+            for name in replicas(brew.stack, PAYMENT) * 3
+        ]
+
+        async def refund(client: httpx.AsyncClient, key: str) -> httpx.Response:
+            path, body = f"/api/v1/payments/{paid}/refunds", {"amount": "1.50"}
+            return await client.post(path, json=body, headers={"Idempotency-Key": key})
+
+        answers = await asyncio.gather(*(refund(client, new_id()) for client in clients))
+        refused = [one for one in answers if one.status_code == 409]
+        given = len(answers) - len(refused)
+        assert {one.json()["errorType"] for one in refused} <= {"refund-exceeds-captured"}
+        assert given == min(len(clients), int(total / Decimal("1.50")))
+
+        async def refunded() -> bool:
+            view = (await clients[0].get(f"/api/v1/payments/{paid}")).json()
+            assert Decimal(view["refunded"]["amount"]) == given * Decimal("1.50")
+            assert await brew.ledger(order["id"]) == ["charge"] + ["refund"] * given
+            return True
+
+        await eventually(refunded, within=40)
+        # One key at every replica at once is one refund, whoever is told to come again.
+        key = new_id()
+        told = await asyncio.gather(*(refund(client, key) for client in clients))
+        assert {one.status_code for one in told} <= {201, 202, 409}
+        assert len(await brew.ledger(order["id"])) <= 2 + given
