@@ -13,14 +13,25 @@ _AGAIN_SECONDS = 0.2
 _SAY_EVERY = 50  # tries
 
 
-async def read_secrets(sidecar: Sidecar, *, store: str, name: str) -> Mapping[str, str]:
-    """The values of the secret `name` by key. Waits for the sidecar: a service can't begin without them."""
+class SecretIncomplete(Exception):
+    """The secret is there, and a value that the service needs is not in it."""
+
+
+async def read_secrets(sidecar: Sidecar, *, store: str, name: str, needs: tuple[str, ...]) -> Mapping[str, str]:
+    """The values of the secret `name` by key. Waits for the sidecar: a service can't begin without them.
+
+    Raises SecretIncomplete when one of `needs` is missing.
+    """
     tries = 0
     while True:
         try:
-            return await sidecar.secret(store, name)
+            found = await sidecar.secret(store, name)
         except SidecarDown:
             tries += 1
             if tries % _SAY_EVERY == 1:
                 log.warning("secrets.waiting", store=store, secret=name)
             await asyncio.sleep(_AGAIN_SECONDS)
+        else:
+            if missing := [key for key in needs if not found.get(key)]:
+                raise SecretIncomplete(f"the secret {name} in the store {store} has no {', '.join(missing)}")
+            return found

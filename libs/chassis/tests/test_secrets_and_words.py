@@ -1,5 +1,6 @@
 """Nothing secret is logged or kept in the clear, and the chassis knows no business."""
 
+import asyncio
 import json
 import re
 import time
@@ -19,7 +20,9 @@ from opentelemetry import trace
 import chassis
 from chassis import telemetry
 from chassis.sealing import SealBroken, Sealer
+from chassis.secrets import SecretIncomplete, read_secrets
 from chassis.telemetry import continued, redact, trace_id, traceparent
+from chassis.testing.fake_sidecar import FakeSidecar
 
 # "in order", "in any order" and SQL's own words are sequence, and are allowed.
 SEQUENCE = re.compile(r"order_by|ORDER BY|\b(in|in its|in any|the same|so that .*? can) order\b|in order to")
@@ -348,3 +351,29 @@ def test_no_business_noun_is_in_the_chassis():
 @pytest.mark.parametrize("line", ["class OrderStore:", "def refund(x):", "payment_id = 1", "the customer's", "# money"])
 def test_the_search_for_business_nouns_finds_them(line: str):
     assert NOUNS.search(words(line))
+
+
+async def test_a_secret_that_lacks_what_a_service_needs_is_named_and_the_value_of_none_is_told():
+    sidecar = FakeSidecar()
+    sidecar.secrets = {"one": "its-value", "empty": ""}
+
+    with pytest.raises(SecretIncomplete) as refused:
+        await read_secrets(sidecar, store="secrets", name="a-service", needs=("one", "two", "empty"))
+
+    assert "a-service" in str(refused.value)
+    assert "two, empty" in str(refused.value)
+    assert "its-value" not in str(refused.value)
+
+
+async def test_secrets_are_waited_for_until_the_sidecar_is_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("chassis.secrets._AGAIN_SECONDS", 0)
+    sidecar = FakeSidecar()
+    sidecar.alive = False
+    reading = asyncio.create_task(read_secrets(sidecar, store="secrets", name="a-service", needs=("seal-keys",)))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not reading.done()
+
+    sidecar.alive = True
+
+    assert set(await reading) == {"seal-keys"}

@@ -158,7 +158,7 @@ async def _running(settings: Settings, parts: Parts) -> AsyncGenerator[None]:
     await parts.db.start()  # first of all: its lock tells two processes on one file apart
     await asyncio.to_thread(migrations.upgrade, settings.database_url, order, tables.metadata)
     await parts.sidecar.start()
-    secrets = await read_secrets(parts.sidecar, store=settings.secret_store, name=SERVICE)
+    secrets = await read_secrets(parts.sidecar, store=settings.secret_store, name=SERVICE, needs=("seal-keys",))
     parts.sealer.unlock(secrets["seal-keys"])
     relay = asyncio.create_task(parts.outbox.run(), name="outbox-relay")
     if parts.runtime is not None:

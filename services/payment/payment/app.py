@@ -50,6 +50,7 @@ from payment.webhooks import Webhooks
 
 SERVICE = "payment-service"
 _DRAIN_SECONDS = 8.0
+_SECRETS = ("seal-keys", "webhook-secrets", "payment-b-key")
 
 REFUSALS: dict[type[Exception], Problem] = {
     PaymentNotFound: Problem(status=404, error_type="payment-not-found", title="No such payment"),
@@ -205,7 +206,7 @@ async def _running(settings: Settings, parts: Parts) -> AsyncGenerator[None]:
         await parts.api.charges.attempts.release_claims()
         await parts.api.refunds.attempts.release_claims()
     await parts.sidecar.start()
-    secrets = await read_secrets(parts.sidecar, store=settings.secret_store, name=SERVICE)
+    secrets = await read_secrets(parts.sidecar, store=settings.secret_store, name=SERVICE, needs=_SECRETS)
     parts.sealer.unlock(secrets["seal-keys"])
     parts.webhooks.unlock(secrets["webhook-secrets"])
     parts.secrets.update(secrets)

@@ -146,7 +146,7 @@ class Stack:
 
     def app_env(self, name: str) -> dict[str, str]:
         """What the app is told: its ports as the dapr CLI tells them, the tokens, and what its spec adds, in which
-        `{payment-service}` is that app's URL."""
+        `{some-app}` is that app's URL."""
         spec, ports = self.apps[name], self._ports[name]
         told = {"APP_PORT": ports.app, "DAPR_HTTP_PORT": ports.http, "DAPR_GRPC_PORT": ports.grpc}
         numbers = {variable: str(port) for variable, port in told.items()}
