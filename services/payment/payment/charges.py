@@ -15,7 +15,7 @@ from chassis.sealing import Sealer
 from chassis.telemetry import traceparent
 from payment import events
 from payment.attempts import CLAIM, Attempts
-from payment.domain import CAPTURED, Approved, Charge, Declined, Final, KeyMismatch, Refused, Status, Value
+from payment.domain import CAPTURED, Approved, Charge, Declined, Final, KeyMismatch, Refused, Status, Value, moves_into
 from payment.moves import record_move
 from payment.tables import payments
 
@@ -24,12 +24,14 @@ log = structlog.get_logger()
 _FINAL_STATUS = {Approved: Status.SUCCEEDED, Declined: Status.DECLINED, Refused: Status.FAILED}
 
 
+(_OPEN,) = moves_into(*_FINAL_STATUS.values())  # what is final stays so
+
 # Built once: building a statement costs several times what running it does.
 _SETTLE = (
     sa.update(payments)
     .where(
         payments.c.id == sa.bindparam("of_id"),
-        payments.c.status == Status.PROCESSING,
+        payments.c.status == _OPEN,
         payments.c.provider == sa.bindparam("at_provider"),  # one that was left has no more say
     )
     .values(

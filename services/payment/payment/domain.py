@@ -46,6 +46,15 @@ REFUND_MOVES: dict[RefundStatus, frozenset[RefundStatus]] = {
 }
 
 
+def moves_into(*targets: Status) -> list[Status]:
+    """The statuses of a payment from which any of `targets` may be reached."""
+    return [status for status, reached in MOVES.items() if reached & set(targets)]
+
+
+def refund_moves_into(*targets: RefundStatus) -> list[RefundStatus]:
+    return [status for status, reached in REFUND_MOVES.items() if reached & set(targets)]
+
+
 class KeyMismatch(Exception):
     def __init__(self) -> None:
         super().__init__("This key was used for another charge or refund.")

@@ -16,7 +16,6 @@ from payment import events
 from payment.attempts import CLAIM, Attempts
 from payment.domain import (
     API_KEY,
-    CAPTURED,
     Approved,
     Charge,
     Final,
@@ -28,6 +27,8 @@ from payment.domain import (
     RefundStatus,
     Status,
     Value,
+    moves_into,
+    refund_moves_into,
 )
 from payment.moves import record_move
 from payment.tables import payments, refund_keys, refunds
@@ -35,6 +36,8 @@ from payment.tables import payments, refund_keys, refunds
 log = structlog.get_logger()
 
 _KEYS_LIVE = timedelta(hours=24)
+_REFUNDABLE = moves_into(Status.PARTIALLY_REFUNDED, Status.REFUNDED)
+(_OPEN,) = refund_moves_into(RefundStatus.SUCCEEDED, RefundStatus.FAILED)
 
 
 class WantedRefund(Value):
@@ -121,7 +124,7 @@ class Refunds:
                 "next_check_at": None,
                 "claimed_until": None,
             }
-            still_open = (refunds.c.id == refund.id, refunds.c.status == RefundStatus.PROCESSING)
+            still_open = (refunds.c.id == refund.id, refunds.c.status == _OPEN)
             update = sa.update(refunds).where(*still_open).values(values).returning(refunds)
             if (row := conn.execute(update).mappings().one_or_none()) is None:
                 return None
@@ -190,7 +193,7 @@ def _reserve(conn: sa.Connection, tenant: str, wanted: WantedRefund, *, sign: in
     """Add to (or with `sign=-1` take from) what the payment has given back; never more than it captured."""
     after = payments.c.refunded + sign * wanted.amount
     mine = (payments.c.tenant == tenant, payments.c.id == wanted.payment_id)
-    fits = (payments.c.status.in_(CAPTURED), after <= payments.c.amount)
+    fits = (payments.c.status.in_(_REFUNDABLE), after <= payments.c.amount)
     if conn.execute(sa.update(payments).where(*mine, *fits).values(refunded=after)).rowcount == 1:
         return
     if conn.execute(sa.select(payments.c.id).where(*mine)).one_or_none() is None:
@@ -200,7 +203,7 @@ def _reserve(conn: sa.Connection, tenant: str, wanted: WantedRefund, *, sign: in
 
 def _begin_again(conn: sa.Connection, failed: Refund) -> Refund | None:
     values = {"status": RefundStatus.PROCESSING, "processed_at": None, "reason": None, **_about_to_post()}
-    mine = (refunds.c.id == failed.id, refunds.c.status == RefundStatus.FAILED)
+    mine = (refunds.c.id == failed.id, refunds.c.status.in_(refund_moves_into(RefundStatus.PROCESSING)))
     row = conn.execute(sa.update(refunds).where(*mine).values(values).returning(refunds)).mappings().one_or_none()
     if row is None:
         return None
@@ -215,7 +218,7 @@ def _given_back(payment_id: str) -> Any:
     status = sa.case((given_back >= payments.c.amount, Status.REFUNDED.value), else_=Status.PARTIALLY_REFUNDED.value)
     return (
         sa.update(payments)
-        .where(payments.c.id == payment_id, payments.c.status.in_(CAPTURED))
+        .where(payments.c.id == payment_id, payments.c.status.in_(_REFUNDABLE))
         .values(status=status, version=payments.c.version + 1)
         .returning(payments)
     )
