@@ -29,6 +29,8 @@ _FRESH_SECONDS = 600.0
 _PAUSE_SECONDS = 10.0  # between two fetches that unknown key ids ask for
 _RETRY_SECONDS = 1.0  # while no keys are known at all
 _LEEWAY_SECONDS = 5
+_BELIEVED_SECONDS = 30.0  # how long a checked token is believed without another look; a withdrawn key counts by then
+_MANY = 1024  # tokens remembered
 
 Load = Callable[[], Awaitable[Any]]
 
@@ -134,6 +136,7 @@ class Tokens:
     def __init__(self, *, keys: Keys, settings: ServiceSettings) -> None:
         self._keys = keys
         self._settings = settings
+        self._believed_already: dict[str, tuple[Caller | None, float]] = {}
 
     async def caller(self, header: str | None) -> Caller:
         """Raises Problem: 401 for a token that can't be believed, 403 for one without a tenant."""
@@ -142,7 +145,19 @@ class Tokens:
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise unauthenticated("Authorization wants the scheme Bearer and a token.", error="invalid_request")
-        return self._believed(await self._verified(token.strip()))
+        return await self._caller_of(token.strip())
+
+    async def _caller_of(self, token: str) -> Caller:
+        """Checking a signature costs more than the rest of the edge, and callers use a token many times."""
+        caller, until = self._believed_already.get(token, (None, 0.0))
+        if caller is not None and time.time() < until:
+            return caller
+        claims = await self._verified(token)
+        caller = self._believed(claims)
+        if len(self._believed_already) >= _MANY:
+            self._believed_already.clear()
+        self._believed_already[token] = (caller, min(float(claims["exp"]), time.time() + _BELIEVED_SECONDS))
+        return caller
 
     async def _verified(self, token: str) -> Mapping[str, Any]:
         if len(token) > _LONGEST_TOKEN:

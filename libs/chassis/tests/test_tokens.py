@@ -703,3 +703,31 @@ async def test_a_file_that_holds_no_keys_is_like_an_issuer_that_is_down(
 
     async with calling(service(auth_jwks_file=file)) as client:
         assert (await client.get("/me", headers=issuer.bearer())).status_code == 503
+
+
+async def test_a_token_is_checked_once_in_a_while_and_never_believed_past_its_end(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+):
+    published, now = Published(), [time.time()]
+    published.document = issuer.jwks
+    checker = Tokens(keys=keys(published), settings=known())
+    checks: list[str] = []
+    verify = jwt.decode
+
+    def counting(token: str, *given: Any, **more: Any) -> Any:
+        checks.append(token)
+        return verify(token, *given, **more)
+
+    monkeypatch.setattr("chassis.tokens.jwt.decode", counting)
+    monkeypatch.setattr("chassis.tokens.time.time", lambda: now[0])
+    bearer = issuer.bearer("staff", exp=int(now[0]) + 20)["Authorization"]
+
+    first = await checker.caller(bearer)
+    assert [await checker.caller(bearer) for _ in range(5)] == [first] * 5
+    assert len(checks) == 1
+    with pytest.raises(Problem):
+        await checker.caller(bearer[:-2])  # another text is another token
+
+    now[0] += 21  # past its end: looked at again, and that is for the library to say
+    await checker.caller(bearer)
+    assert len(checks) == 3
