@@ -115,7 +115,7 @@ class Charges:
 
         settled = await self.db.write(work)
         if settled is None:
-            _report_late(charge, outcome, stands=await self.attempts.get(charge.id))
+            report_late(charge, outcome, stands=await self.attempts.get(charge.id))
         self._outbox.wake()
         return settled
 
@@ -211,7 +211,7 @@ class Charges:
         }
 
 
-def _report_late(charge: Charge, outcome: Final, *, stands: Charge) -> None:
+def report_late(charge: Charge, outcome: Final, *, stands: Charge) -> None:
     """An outcome that came too late is harmless where it says what stands there. Money that isn't booked is not."""
     if isinstance(outcome, Approved):
         told = (charge.provider, outcome.transaction_id)

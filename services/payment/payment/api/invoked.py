@@ -12,7 +12,7 @@ from chassis.app import refused
 from chassis.auth import TENANT
 from chassis.events import Wire
 from payment import routing
-from payment.api.shapes import PRINTABLE, NoCards
+from payment.api.shapes import PRINTABLE, Amount, NoCards
 from payment.charges import Charges, WantedCharge
 from payment.currencies import exponent_of
 from payment.domain import CAPTURED, Charge, Refund, Status, minor_units
@@ -20,7 +20,6 @@ from payment.driver import Driver
 from payment.refunds import Refunds, WantedRefund
 from payment.store import PaymentStore
 
-Amount = Annotated[str, Field(pattern=r"^[0-9]{1,14}(\.[0-9]{1,4})?$", examples=["9.00"])]
 Key = Annotated[str, Field(max_length=255, pattern=r"^[\x21-\x7e]+$")]  # it stands in a header
 # Believed because the edge lets nobody in but our own sidecar; shaped as the tenant in a token is.
 Tenant = Annotated[str, Header(alias="X-Tenant-Id", pattern=TENANT)]

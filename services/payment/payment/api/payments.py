@@ -14,7 +14,7 @@ from chassis.ids import now
 from chassis.paging import decode_cursor, encode_cursor
 from chassis.problems import Invalid
 from chassis.schedule import GIVE_UP
-from payment.api.shapes import PRINTABLE, NoCards, PaymentView, RefundView
+from payment.api.shapes import PRINTABLE, NoCards, PaymentView, Reference, RefundView
 from payment.charges import Charges
 from payment.domain import Approved, Declined, NotOverdue, PaymentNotFound, RefundNotFound, Refused, Status
 from payment.refunds import Refunds
@@ -42,7 +42,6 @@ def _refund_id(text: str) -> str:
 PaymentId = Annotated[str, AfterValidator(_payment_id)]
 RefundId = Annotated[str, AfterValidator(_refund_id)]
 Reason = Annotated[str, StringConstraints(max_length=200, pattern=PRINTABLE)]
-Reference = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
 
 
 class PaymentPage(Wire):

@@ -6,13 +6,12 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Request, Response
-from pydantic import Field
 
 from chassis.app import refused
 from chassis.auth import Caller, current_caller
 from chassis.problems import Problem
 from payment.api.payments import PaymentId
-from payment.api.shapes import Money, NoCards, RefundView
+from payment.api.shapes import Amount, Money, NoCards, RefundView
 from payment.charges import Charges
 from payment.currencies import exponent_of
 from payment.domain import AmountDoesNotFit, Charge, Refund, RefundStatus, minor_units
@@ -21,8 +20,6 @@ from payment.refunds import Refunds
 from payment.store import PaymentStore
 
 MAX_KEY = 255
-
-Amount = Annotated[str, Field(pattern=r"^[0-9]{1,14}(\.[0-9]{1,4})?$", examples=["4.50"])]
 
 _REFUSED = {
     400: "idempotency-key-missing",

@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from chassis.events import Wire
 from chassis.problems import Invalid
@@ -12,6 +12,10 @@ from payment.currencies import in_major_units
 from payment.domain import Charge, Refund
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
+# A decimal string in major units, digits 0 to 9 only.
+Amount = Annotated[str, Field(pattern=r"^[0-9]{1,14}(\.[0-9]{1,4})?$", examples=["9.00"])]
+# A provider's own id of a charge or refund.
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
 
 # 13 to 19 digits, perhaps in groups. Card numbers begin with 2 to 6 (ISO/IEC 7812); after a + it is a telephone's.
 _CARD = re.compile(r"(?<![\d+])[2-6](?:[ -]?\d){12,18}(?!\d)")
@@ -21,7 +25,7 @@ _UUID = re.compile(r"(?<![\da-f])[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}(?![\da
 class Money(Wire):
     """`amount` is a decimal string, never a float."""
 
-    amount: Annotated[str, Field(pattern=r"^[0-9]{1,14}(\.[0-9]{1,4})?$", examples=["9.00"])]
+    amount: Amount
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["USD"])]
 
 
