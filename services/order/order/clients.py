@@ -37,8 +37,12 @@ class Payments:
         match data:
             case {"status": "succeeded", "paymentId": str(payment_id), "transactionId": str(transaction_id)}:
                 return Approved(payment_id=payment_id, transaction_id=transaction_id)
-            case {"status": "declined" | "failed" as status, "paymentId": str(payment_id)}:
-                return Declined(status=status, payment_id=payment_id, reason=data.get("errorMessage") or status)
+            case {
+                "status": "declined" | "failed" as status,
+                "paymentId": str(payment_id),
+                "errorMessage": str() | None as reason,
+            }:
+                return Declined(status=status, payment_id=payment_id, reason=reason or status)
             case {"status": str(status)}:
                 return Unknown(reason=status)
             case _:
@@ -59,4 +63,5 @@ class Payments:
             answer = await self._sidecar.invoke(_PAYMENT, method, body, headers={"X-Tenant-Id": tenant})
         except SidecarDown:
             return None
+        # A 200 with no body, or a cut one, is the sidecar's when payment's own dies in the middle of an answer.
         return answer.data if answer.status == 200 else None
