@@ -1,9 +1,12 @@
 """An order from the request to the e-mail, and every way it can end."""
 
 import asyncio
+from decimal import Decimal
 
-from brewery import ORDER, PUBLIC, Brewery, order_body
+import pytest
+from brewery import ORDER, PAYMENT, PUBLIC, Brewery, bearer, client_of, order_body
 
+from chassis.ids import new_id
 from chassis.testing import eventually
 
 
@@ -117,6 +120,25 @@ async def test_a_cancelled_order_is_refunded_and_its_stock_returns(brew: Brewery
     assert await brew.ledger(order_id) == ["charge", "refund"]
     assert brew.stock("counted") == (before or 0) + 3
     await eventually(lambda: _has(brew, order_id, "cancelled"), within=15)
+
+
+@pytest.mark.parametrize(("part", "rest"), [("3.50", ["4.50"]), ("8.00", [])])
+async def test_what_an_admin_gave_back_before_a_cancellation_is_not_given_twice_nor_owed(
+    brew: Brewery, part: str, rest: list[str]
+) -> None:
+    order = (await brew.place(quantity=2)).json()
+    async with client_of(brew.stack, PAYMENT, bearer(brew.stack, "admin")) as admin:
+        path, key = f"/api/v1/payments/{order['payment']['id']}/refunds", {"Idempotency-Key": new_id()}
+        given = await admin.post(path, json={"amount": part}, headers=key)
+        assert (given.status_code, given.json()["status"]) == (201, "succeeded")
+    cancelled = await brew.api.post(f"{PUBLIC}/{order['id']}/cancel")
+    assert cancelled.status_code in {200, 202}
+    await brew.becomes(order["id"], status="cancelled", payment="refunded")
+    ledger = (await brew.sandbox.get("/sandbox/ledger", params={"orderId": order["id"]})).json()
+    amounts = {kind: [one["amount"] for one in ledger if one["kind"] == kind] for kind in ("charge", "refund")}
+    assert amounts == {"charge": ["8.00"], "refund": [part, *rest]}
+    assert sum(map(Decimal, amounts["refund"])) == Decimal("8.00")
+    assert brew.payment_status(order["id"]) == "refunded"
 
 
 async def test_once_preparation_has_begun_nothing_is_cancelled(brew: Brewery) -> None:

@@ -169,6 +169,7 @@ class Refund(Value):
     key: str
     payment_id: str
     amount: int
+    asked: int | None = None  # None where `amount` is just that
     status: RefundStatus
     transaction_id: str | None
     reason: str | None
@@ -183,6 +184,12 @@ class Refund(Value):
     @property
     def final(self) -> bool:
         return self.status is not RefundStatus.PROCESSING
+
+
+class Waits(Value):
+    """Less is left than was asked for, and another refund is under way: how much to give, its outcome will tell."""
+
+    behind: Refund
 
 
 def provider_key(key: str, refund_id: str) -> str:

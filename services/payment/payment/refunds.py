@@ -27,6 +27,7 @@ from payment.domain import (
     RefundStatus,
     Status,
     Value,
+    Waits,
     moves_into,
     refund_moves_into,
 )
@@ -55,25 +56,30 @@ class Refunds:
         self._parse_charge = parse_charge
         self.attempts: Attempts[Refund] = Attempts(db, refunds, _parse)
 
-    async def get_or_reserve(self, tenant: str, wanted: WantedRefund) -> tuple[Refund, bool]:
-        """The key's refund, and whether this call began it. One that failed is begun again: it is still owed."""
+    async def get_or_reserve(self, tenant: str, wanted: WantedRefund) -> tuple[Refund, bool] | Waits:
+        """The key's refund, and whether this call began it. One that failed is begun again: it is still owed.
 
-        def work(conn: sa.Connection) -> tuple[Refund, bool]:
-            _lock(conn, wanted.payment_id)
+        Of less where less is left, for then no more is owed; where nothing is left, it is the newest of those that gave
+        it back. Raises KeyMismatch, RefundExceedsCaptured.
+        """
+
+        def work(conn: sa.Connection) -> tuple[Refund, bool] | Waits:
+            captured, left = _lock(conn, tenant, wanted.payment_id)
             known = _find(conn, tenant, wanted.key)
-            if known is None:
-                _reserve(conn, tenant, wanted)
-                insert = upsert(conn, refunds).values(_new(tenant, wanted)).on_conflict_do_nothing().returning(refunds)
-                if (made := conn.execute(insert).mappings().one_or_none()) is not None:
-                    return _parse(made), True
-                _reserve(conn, tenant, wanted, sign=-1)  # another replica was first: give the reservation back
-                known = _parse(conn.execute(_by_key(tenant, wanted.key)).mappings().one())
-            if (known.payment_id, known.amount) != (wanted.payment_id, wanted.amount):
-                raise KeyMismatch
-            if known.status is RefundStatus.FAILED and (again := _begin_again(conn, known)) is not None:
-                _reserve(conn, tenant, wanted)
-                return again, True
-            return known, False
+            if known is not None:
+                if (known.payment_id, known.asked or known.amount) != (wanted.payment_id, wanted.amount):
+                    raise KeyMismatch
+                if known.status is not RefundStatus.FAILED:
+                    return known, False
+            amount = wanted.amount
+            if left < amount <= captured:
+                if (other := _latest(conn, wanted.payment_id, RefundStatus.PROCESSING)) is not None:
+                    return Waits(behind=other)
+                if not left and (last := _latest(conn, wanted.payment_id, RefundStatus.SUCCEEDED)) is not None:
+                    return last, False
+                amount = left
+            _reserve(conn, wanted.payment_id, amount)
+            return (_insert(conn, tenant, wanted, amount) if known is None else _begin_again(conn, known, amount)), True
 
         return await self.db.write(work)
 
@@ -91,18 +97,17 @@ class Refunds:
             row = {"tenant": tenant, "key": key, "body_hash": body_hash, "created_at": now()}
             if conn.execute(upsert(conn, refund_keys).values(row).on_conflict_do_nothing()).rowcount == 0:
                 return _known(conn, tenant, key, body_hash)
-            _lock(conn, payment_id)
-            wanted = WantedRefund(
-                key=f"{API_KEY}{new_id()}", payment_id=payment_id, amount=amount or _left(conn, tenant, payment_id)
-            )
+            _, left = _lock(conn, tenant, payment_id)
+            # 1 where nothing is left, which the reservation refuses
+            wanted = WantedRefund(key=f"{API_KEY}{new_id()}", payment_id=payment_id, amount=amount or left or 1)
             try:
-                _reserve(conn, tenant, wanted)
+                _reserve(conn, payment_id, wanted.amount)
             except RefundExceedsCaptured:
                 return None
-            made = conn.execute(sa.insert(refunds).values(_new(tenant, wanted)).returning(refunds)).mappings().one()
+            made = _insert(conn, tenant, wanted, wanted.amount)
             mine = (refund_keys.c.tenant == tenant, refund_keys.c.key == key)
-            conn.execute(sa.update(refund_keys).where(*mine).values(refund_id=made["id"]))
-            return _parse(made), True
+            conn.execute(sa.update(refund_keys).where(*mine).values(refund_id=made.id))
+            return made, True
 
         found = await self.db.write(work)
         if found is None:
@@ -112,7 +117,10 @@ class Refunds:
     async def settle(
         self, refund: Refund, outcome: Final, *, actor: str = "provider", why: str | None = None
     ) -> Refund | None:
-        """Record a final outcome once, and what it means for the payment, in one transaction."""
+        """Record a final outcome once, and what it means for the payment, in one transaction.
+
+        Only of the amount that it is about: begun again since, the row may be about less.
+        """
         done = isinstance(outcome, Approved)
 
         def work(conn: sa.Connection) -> Refund | None:
@@ -124,7 +132,7 @@ class Refunds:
                 "next_check_at": None,
                 "claimed_until": None,
             }
-            still_open = (refunds.c.id == refund.id, refunds.c.status == _OPEN)
+            still_open = (refunds.c.id == refund.id, refunds.c.status == _OPEN, refunds.c.amount == refund.amount)
             update = sa.update(refunds).where(*still_open).values(values).returning(refunds)
             if (row := conn.execute(update).mappings().one_or_none()) is None:
                 return None
@@ -133,7 +141,7 @@ class Refunds:
             if done:
                 self._tell_payment(conn, settled, actor)
             else:
-                _reserve(conn, refund.tenant, _wanted(refund), sign=-1)
+                _release(conn, settled)
             return settled
 
         settled = await self.db.write(work)
@@ -169,15 +177,18 @@ def _known(conn: sa.Connection, tenant: str, key: str, body_hash: str) -> tuple[
     return _parse(known), False
 
 
-def _left(conn: sa.Connection, tenant: str, payment_id: str) -> int:
-    """What has neither gone back nor is reserved to; 1 where nothing is left, which the reservation refuses."""
+def _lock(conn: sa.Connection, tenant: str, payment_id: str) -> tuple[int, int]:
+    """What was captured, and what of it has neither gone back nor is reserved to.
+
+    Until the transaction's end no other refund of the payment is begun or settled: on PostgreSQL, of two replicas with
+    one key the later would find no refund, and then nothing left to reserve.
+    """
     mine = (payments.c.tenant == tenant, payments.c.id == payment_id)
-    return conn.execute(sa.select(payments.c.amount - payments.c.refunded).where(*mine)).scalar_one_or_none() or 1
-
-
-def _lock(conn: sa.Connection, payment_id: str) -> None:
-    """On PostgreSQL, of two replicas with one key the later would find no refund, and then nothing left to reserve."""
-    conn.execute(sa.select(payments.c.id).where(payments.c.id == payment_id).with_for_update())
+    query = sa.select(payments.c.amount, payments.c.amount - payments.c.refunded).where(*mine).with_for_update()
+    if (row := conn.execute(query).one_or_none()) is None:
+        raise PaymentNotFound
+    captured, left = row
+    return captured, left
 
 
 def _find(conn: sa.Connection, tenant: str, key: str) -> Refund | None:
@@ -189,25 +200,40 @@ def _by_key(tenant: str, key: str) -> sa.Select[Any]:
     return sa.select(refunds).where(refunds.c.tenant == tenant, refunds.c.key == key)
 
 
-def _reserve(conn: sa.Connection, tenant: str, wanted: WantedRefund, *, sign: int = 1) -> None:
-    """Add to (or with `sign=-1` take from) what the payment has given back; never more than it captured."""
-    after = payments.c.refunded + sign * wanted.amount
-    mine = (payments.c.tenant == tenant, payments.c.id == wanted.payment_id)
-    fits = (payments.c.status.in_(_REFUNDABLE), after <= payments.c.amount)
-    if conn.execute(sa.update(payments).where(*mine, *fits).values(refunded=after)).rowcount == 1:
-        return
-    if conn.execute(sa.select(payments.c.id).where(*mine)).one_or_none() is None:
-        raise PaymentNotFound
-    raise RefundExceedsCaptured
+def _latest(conn: sa.Connection, payment_id: str, status: RefundStatus) -> Refund | None:
+    """The payment's newest refund of that status, whoever asked for it."""
+    mine = (refunds.c.payment_id == payment_id, refunds.c.status == status)
+    row = conn.execute(sa.select(refunds).where(*mine).order_by(refunds.c.id.desc()).limit(1)).mappings().one_or_none()
+    return _parse(row) if row is not None else None
 
 
-def _begin_again(conn: sa.Connection, failed: Refund) -> Refund | None:
-    values = {"status": RefundStatus.PROCESSING, "processed_at": None, "reason": None, **_about_to_post()}
+def _reserve(conn: sa.Connection, payment_id: str, amount: int) -> None:
+    """Add to what the payment has given back; never more than it captured."""
+    after = payments.c.refunded + amount
+    fits = (payments.c.id == payment_id, payments.c.status.in_(_REFUNDABLE), after <= payments.c.amount)
+    if conn.execute(sa.update(payments).where(*fits).values(refunded=after)).rowcount == 0:
+        raise RefundExceedsCaptured
+
+
+def _release(conn: sa.Connection, failed: Refund) -> None:
+    mine = payments.c.id == failed.payment_id
+    conn.execute(sa.update(payments).where(mine).values(refunded=payments.c.refunded - failed.amount))
+
+
+def _insert(conn: sa.Connection, tenant: str, wanted: WantedRefund, amount: int) -> Refund:
+    insert = upsert(conn, refunds).values(_new(tenant, wanted, amount)).on_conflict_do_nothing().returning(refunds)
+    if (made := conn.execute(insert).mappings().one_or_none()) is None:
+        raise KeyMismatch  # taken this moment, for a payment that isn't the locked one
+    return _parse(made)
+
+
+def _begin_again(conn: sa.Connection, failed: Refund, amount: int) -> Refund:
+    """Of less, where some has gone back in another way since: what failed is certainly not known to the provider."""
+    asked = failed.asked or failed.amount
+    values = {"status": RefundStatus.PROCESSING, "amount": amount, "asked": asked, "processed_at": None, "reason": None}
     mine = (refunds.c.id == failed.id, refunds.c.status.in_(refund_moves_into(RefundStatus.PROCESSING)))
-    row = conn.execute(sa.update(refunds).where(*mine).values(values).returning(refunds)).mappings().one_or_none()
-    if row is None:
-        return None
-    again = _parse(row)
+    update = sa.update(refunds).where(*mine).values(values | _about_to_post()).returning(refunds)
+    again = _parse(conn.execute(update).mappings().one())
     record_move(conn, again, before=failed.status, actor="order-service", reason="asked for again: it is still owed")
     return again
 
@@ -224,17 +250,14 @@ def _given_back(payment_id: str) -> Any:
     )
 
 
-def _wanted(refund: Refund) -> WantedRefund:
-    return WantedRefund(key=refund.key, payment_id=refund.payment_id, amount=refund.amount)
-
-
-def _new(tenant: str, wanted: WantedRefund) -> dict[str, Any]:
+def _new(tenant: str, wanted: WantedRefund, amount: int) -> dict[str, Any]:
     return {
         "id": new_id(),
         "tenant": tenant,
         "key": wanted.key,
         "payment_id": wanted.payment_id,
-        "amount": wanted.amount,
+        "amount": amount,
+        "asked": wanted.amount,
         "status": RefundStatus.PROCESSING,
         "traceparent": traceparent(),
         "created_at": now(),

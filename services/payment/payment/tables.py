@@ -57,6 +57,7 @@ refunds = sa.Table(
     sa.Column("key", sa.String(255), nullable=False),
     sa.Column("payment_id", sa.String(36), sa.ForeignKey("payments.id", name="fk_refunds_payment"), nullable=False),
     sa.Column("amount", sa.BigInteger, nullable=False),  # minor units
+    sa.Column("asked", sa.BigInteger),  # `amount` is less where less was left of it; null in rows older than this
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("transaction_id", sa.String(128)),  # the provider's id of it
     sa.Column("reason", sa.String(255)),

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from payment.domain import KeyMismatch, RefundExceedsCaptured, Status
+from payment.domain import CAPTURED, KeyMismatch, RefundExceedsCaptured, Status
 from payment.events import PaymentCaptured, PaymentDeclined, PaymentRefunded
 from payment.tables import payments
 
@@ -144,6 +144,8 @@ class Books(RuleBasedStateMachine):
         try:
             self.run(self.heal())
             self.run(self.audit())
+            self.run(self.cancel())
+            self.run(self.audit())
         finally:
             self.run(self.till.kill())
             self.runner.close()
@@ -158,6 +160,14 @@ class Books(RuleBasedStateMachine):
             await self.pass_time(timedelta(seconds=31))
             await self.till.make_due()
             await self.till.sweep()
+
+    async def cancel(self):
+        """Whatever went back before: an order that is cancelled now gets the rest, and no more."""
+        for order, amount in AMOUNTS.items():
+            charge = await self.till.parts.api.charges.find("default", f"{order}:charge")
+            if charge is not None and charge.status in CAPTURED:
+                assert (await self.till.give_back(charge.id, amount, f"{order}:cancelled")).status == "succeeded"
+                assert (await self.till.charge_row(f"{order}:charge")).status == "refunded"
 
     async def audit(self):
         rows = await self.till.parts.db.read(lambda conn: conn.execute(payments.select()).all())

@@ -15,7 +15,7 @@ from payment import routing
 from payment.api.shapes import PRINTABLE, Amount, NoCards
 from payment.charges import Charges, WantedCharge
 from payment.currencies import exponent_of
-from payment.domain import CAPTURED, Charge, Refund, Status, minor_units
+from payment.domain import CAPTURED, Charge, Refund, Status, Waits, minor_units
 from payment.driver import Driver
 from payment.refunds import Refunds, WantedRefund
 from payment.store import PaymentStore
@@ -94,11 +94,15 @@ class PaymentApi:
         return route
 
     async def refund(self, tenant: str, request: RefundPayment) -> RefundResult:
+        """Order is owed all of it, and asks again until it is through: what others have given back counts."""
         charge = await PaymentStore(self.charges, tenant).get(request.payment_id)
         amount = minor_units(Decimal(request.amount), exponent_of(charge.currency))
         wanted = WantedRefund(key=request.key, payment_id=request.payment_id, amount=amount)
-        refund, made = await self.refunds.get_or_reserve(tenant, wanted)
-        return _refund_result(await self.refund_driver.drive(refund, fresh=made))
+        match await self.refunds.get_or_reserve(tenant, wanted):
+            case Waits(behind=other):
+                return _refund_result(other)  # processing
+            case refund, made:
+                return _refund_result(await self.refund_driver.drive(refund, fresh=made))
 
 
 def routes(api: PaymentApi) -> APIRouter:
