@@ -221,8 +221,8 @@ async def test_where_an_admin_gave_back_everything_nothing_is_owed_and_nobody_is
         (None, Refused(reason="no"), 900),
     ],
 )
-async def test_while_an_admins_refund_is_unknown_order_waits_and_then_gets_the_rest(  # noqa: PLR0917
-    till, provider, paid, by_an_admin, part, becomes, left
+async def test_while_an_admins_refund_is_unknown_order_waits_and_then_gets_the_rest(
+    till, provider, paid, by_an_admin, *, part, becomes, left
 ):
     provider.next_posts.append("down")
     provider.blind = True
