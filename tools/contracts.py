@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 import notification.app
+import notification.events
 import notification.settings
 import order.app
 import order.events
@@ -26,7 +27,7 @@ from chassis.events import Event
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = ROOT / "contracts"
 
-EVENTS: tuple[type[Event], ...] = (*order.events.EVENTS, *payment.events.EVENTS)
+EVENTS: tuple[type[Event], ...] = (*order.events.EVENTS, *payment.events.EVENTS, *notification.events.EVENTS)
 
 
 def main(arguments: list[str] | None = None) -> int:

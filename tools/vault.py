@@ -17,7 +17,7 @@ from cryptography.fernet import Fernet
 from chassis.local import LocalError
 
 VAR = Path(__file__).resolve().parent.parent / "var"
-SEALERS = ("order-service", "payment-service")
+SEALERS = ("order-service", "payment-service", "notification-service")
 TOKENS = ("APP_API_TOKEN", "DAPR_API_TOKEN")
 
 Secrets = dict[str, dict[str, str]]
@@ -38,7 +38,9 @@ def fresh_secrets(var: Path, known: Secrets) -> Secrets:
     fresh = {app_id: {"seal-keys": old_key(var, app_id) or Fernet.generate_key().decode()} for app_id in SEALERS}
     payment, sandbox = shared_with_the_sandbox(known.get("payment-service", {}), known.get("sandbox", {}))
     fresh["payment-service"] |= payment
-    return {**fresh, "sandbox": sandbox, "redis": {"password": ""}}
+    notified = shared_with_the_outside(known.get("notification-service", {}), known.get("sandbox", {}))
+    fresh["notification-service"] |= {"unsubscribe-key": token_urlsafe(32), **notified}
+    return {**fresh, "sandbox": sandbox | notified, "redis": {"password": ""}}
 
 
 def shared_with_the_sandbox(payment: dict[str, str], sandbox: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -48,6 +50,22 @@ def shared_with_the_sandbox(payment: dict[str, str], sandbox: dict[str, str]) ->
     secrets = payment.get("webhook-secrets") or sandbox.get("webhook-secret") or fresh_webhook_secret()
     newest = secrets.partition(",")[0].strip()
     return {"payment-b-key": key, "webhook-secrets": secrets}, {"payment-b-key": key, "webhook-secret": newest}
+
+
+def shared_with_the_outside(notification: dict[str, str], sandbox: dict[str, str]) -> dict[str, str]:
+    """The keys of the SMS providers and what receipts are known by. What one of the two has is what the other gets."""
+    makers = {
+        "africas-talking-key": lambda: token_urlsafe(32),
+        "legacy-sms-key": lambda: token_urlsafe(32),
+        "receipt-secrets": fresh_receipt_secrets,
+    }
+    return {name: notification.get(name) or sandbox.get(name) or make() for name, make in makers.items()}
+
+
+def fresh_receipt_secrets() -> str:
+    """JSON by provider: Africa's Talking signs nothing and shows its secret in the URL, the others sign."""
+    signing = {provider: fresh_webhook_secret() for provider in ("legacy", "smtp")}
+    return json.dumps({"africas-talking": token_urlsafe(32), **signing})
 
 
 def fresh_webhook_secret() -> str:

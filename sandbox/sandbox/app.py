@@ -1,12 +1,13 @@
 """Puts the outside world together."""
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
 
-from sandbox import push
+from sandbox import push, sms_africas_talking, sms_legacy
 from sandbox.controls import Controls
 from sandbox.faults import Faults
 from sandbox.gate import FaultGate
@@ -16,14 +17,23 @@ from sandbox.ledger import Books
 from sandbox.mail import Inbox, MailServer
 from sandbox.oauth import TokenEndpoint
 from sandbox.payments import Dialect, Provider
+from sandbox.postmaster import Postmaster
 from sandbox.provider_a import DialectA
 from sandbox.provider_b import DialectB
+from sandbox.receipts import Receipts
 from sandbox.records import Journal
 from sandbox.settings import Settings
+from sandbox.sms import Texts
 from sandbox.webhooks import Webhooks
 
 # Which fault target stands behind which path; mail has no path.
-PATHS = {DialectA.path: "payment-a", DialectB.path: "payment-b", push.PATH: "push"}
+PATHS = {
+    DialectA.path: "payment-a",
+    DialectB.path: "payment-b",
+    push.PATH: "push",
+    sms_africas_talking.PATH: "sms",
+    sms_legacy.PATH: "sms-legacy",
+}
 TARGETS = {*PATHS.values(), "smtp"}
 
 
@@ -47,7 +57,24 @@ def create_app(settings: Settings, *, faults: Faults) -> FastAPI:
     ]
     inbox = Inbox(journal=journal("inbox"))
     pushes = push.PushProvider(journal=journal("push"), key_ttl=settings.key_ttl)
-    mail_server = MailServer(inbox=inbox, faults=faults, host=settings.host, port=settings.smtp_port)
+    receipts = Receipts(
+        base=settings.receipt_url,
+        secrets=json.loads(settings.secret("receipt-secrets") or "{}"),
+        pause=faults.pause,
+    )
+    texts = Texts(journal=journal("sms"), key_ttl=settings.key_ttl)
+    africas_talking = sms_africas_talking.AfricasTalking(
+        key=settings.secret("africas-talking-key"),
+        price=settings.sms_price,
+        texts=texts,
+        inbound=journal("sms-inbound"),
+        receipts=receipts,
+    )
+    legacy_sms = sms_legacy.LegacySms(key=settings.secret("legacy-sms-key"), texts=texts, receipts=receipts)
+    postmaster = Postmaster(receipts)
+    mail_server = MailServer(
+        inbox=inbox, postmaster=postmaster, faults=faults, host=settings.host, port=settings.smtp_port
+    )
     issuer = Issuer(name=settings.issuer, keys=KeyRing(settings.data_dir))
     tokens = TokenEndpoint(issuer=issuer, audience=settings.audience, lifetime=settings.token_lifetime)
     controls = Controls(
@@ -57,6 +84,10 @@ def create_app(settings: Settings, *, faults: Faults) -> FastAPI:
         webhooks=webhooks,
         inbox=inbox,
         push=pushes,
+        texts=texts,
+        africas_talking=africas_talking,
+        receipts=receipts,
+        postmaster=postmaster,
         issuer=issuer,
         smtp_port=settings.smtp_port,
     )
@@ -64,15 +95,17 @@ def create_app(settings: Settings, *, faults: Faults) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         with files:
+            for sender in (webhooks, receipts):
+                await sender.start()
             await mail_server.start()
-            await webhooks.start()
             yield
-            await webhooks.stop()
             mail_server.stop()
+            for sender in (webhooks, receipts):
+                await sender.stop()
 
     app = FastAPI(title="Brewline sandbox", openapi_url=None, strict_content_type=False, lifespan=lifespan)
     app.add_middleware(FaultGate, faults=faults, paths=PATHS)
     # The busiest paths come first: routes are tried in order.
-    for router in (*(provider.routes() for provider in providers), pushes.routes(), tokens.routes(), controls.routes()):
-        app.include_router(router)
+    for party in (*providers, pushes, africas_talking, legacy_sms, tokens, controls):
+        app.include_router(party.routes())
     return app

@@ -12,7 +12,11 @@ from sandbox.issuer import Issuer
 from sandbox.ledger import Books
 from sandbox.mail import Inbox
 from sandbox.payments import Provider
+from sandbox.postmaster import Postmaster
 from sandbox.push import PushProvider
+from sandbox.receipts import Receipts, Target, Url
+from sandbox.sms import Texts
+from sandbox.sms_africas_talking import AfricasTalking, InboundBody
 from sandbox.webhooks import Manner, Webhooks
 
 # A page with every mail of a benchmark in it would be of no use to anybody.
@@ -33,6 +37,10 @@ class Controls:
         webhooks: Webhooks,
         inbox: Inbox,
         push: PushProvider,
+        texts: Texts,
+        africas_talking: AfricasTalking,
+        receipts: Receipts,
+        postmaster: Postmaster,
         issuer: Issuer,
         smtp_port: int,
     ) -> None:
@@ -42,6 +50,10 @@ class Controls:
         self._webhooks = webhooks
         self._inbox = inbox
         self._push = push
+        self._texts = texts
+        self._africas_talking = africas_talking
+        self._receipts = receipts
+        self._postmaster = postmaster
         self._issuer = issuer
         self._smtp_port = smtp_port
 
@@ -54,11 +66,15 @@ class Controls:
         router.add_api_route("/sandbox/ledger", self.ledger, methods=["GET"])
         router.add_api_route("/sandbox/inbox", self.inbox, methods=["GET"])
         router.add_api_route("/sandbox/push", self.push, methods=["GET"])
+        router.add_api_route("/sandbox/sms", self.sms, methods=["GET"])
+        router.add_api_route("/sandbox/sms/inbound", self.text_in, methods=["POST"])
         router.add_api_route("/sandbox/faults", self.show_faults, methods=["GET"])
         router.add_api_route("/sandbox/faults", self.clear_faults, methods=["DELETE"])
         router.add_api_route("/sandbox/faults/{target}", self.set_fault, methods=["PUT"])
         router.add_api_route("/sandbox/webhooks", self.show_webhooks, methods=["GET"])
         router.add_api_route("/sandbox/webhooks", self.set_webhooks, methods=["PUT"])
+        router.add_api_route("/sandbox/receipts", self.show_receipts, methods=["GET"])
+        router.add_api_route("/sandbox/receipts", self.set_receipts, methods=["PUT"])
         router.add_api_route("/sandbox/issuer/rotate", self.rotate, methods=["POST"])
         router.add_api_route("/sandbox/data", self.forget, methods=["DELETE"])
         return router
@@ -70,11 +86,14 @@ class Controls:
     async def front(self, request: Request) -> Response:
         """The page that leads everywhere."""
         entries = {name: len(books) for name, books in self._books.items()}
+        told = [target for target, url in self._receipts.shown().items() if url]
         lists = {
             "inbox": str(len(self._inbox)),
+            "sms": str(len(self._texts)),
             "push": str(len(self._push)),
             "ledger": ", ".join(f"{count} at provider {name}" for name, count in entries.items()),
             "webhooks": f"{self._webhooks.manner.mode}, to {self._webhooks.url or 'nowhere'}",
+            "receipts": f"of {', '.join(told) or 'nothing'}",
         }
         here = str(request.base_url).rstrip("/")
         return pages.front(lists=lists, faults=self._faults.shown(), smtp_port=self._smtp_port, here=here)
@@ -102,6 +121,17 @@ class Controls:
         if _for_people(request):
             return pages.listing("Push", self._push.newest(_PAGE if limit is None else limit), total=len(self._push))
         return JSONResponse(self._push.newest(limit))
+
+    async def sms(self, request: Request, to: str | None = None, limit: int | None = Limit) -> Response:
+        """The texts that either provider accepted, newest first."""
+        if _for_people(request):
+            newest = self._texts.newest(to=to, limit=_PAGE if limit is None else limit)
+            return pages.listing("SMS", newest, total=len(self._texts))
+        return JSONResponse(self._texts.newest(to=to, limit=limit))
+
+    async def text_in(self, body: InboundBody) -> Response:
+        """Somebody writes to us, by way of Africa's Talking."""
+        return JSONResponse(self._africas_talking.come_in(body).shown(), status_code=202)
 
     async def show_faults(self) -> Response:
         """Every target's present fault."""
@@ -134,6 +164,18 @@ class Controls:
         self._webhooks.manner = manner
         return JSONResponse(manner.model_dump(mode="json"))
 
+    async def show_receipts(self, request: Request) -> Response:
+        """Where reports of texts and mails go (empty: none do), and what became of the last, newest first."""
+        newest = self._receipts.newest()
+        if _for_people(request):
+            return pages.listing("Receipts", newest[:_PAGE], total=len(newest))
+        return JSONResponse({"urls": self._receipts.shown(), "deliveries": newest})
+
+    async def set_receipts(self, urls: Annotated[dict[Target, Url], Body()]) -> Response:
+        """Where they go from now on; those of a target that isn't named go nowhere."""
+        self._receipts.direct(urls)
+        return JSONResponse(self._receipts.shown())
+
     # No coroutine: making a key takes a while.
     def rotate(self) -> Response:
         """A new signing key; tokens of the former one stay good until the next time."""
@@ -141,7 +183,16 @@ class Controls:
 
     async def forget(self) -> Response:
         """Everything recorded forgotten; faults and the issuer's keys stay."""
-        for party in (*self._providers, self._webhooks, self._inbox, self._push):
+        sms = (self._texts, self._africas_talking)
+        for party in (
+            *self._providers,
+            self._webhooks,
+            self._receipts,
+            self._inbox,
+            self._postmaster,
+            self._push,
+            *sms,
+        ):
             party.forget()
         return Response(status_code=204)
 

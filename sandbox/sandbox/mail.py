@@ -16,6 +16,7 @@ from aiosmtpd.smtp import DATA_SIZE_DEFAULT, SMTP, Envelope, Session
 
 from sandbox.connection import arm_reset
 from sandbox.faults import Faults
+from sandbox.postmaster import Postmaster
 from sandbox.records import Journal, Span, stamp, utc_now
 
 _PARSER = BytesParser(_class=EmailMessage, policy=policy.default)
@@ -70,8 +71,8 @@ class Inbox:
 class MailServer:
     """Receives by SMTP into the inbox, on the loop that also serves HTTP."""
 
-    def __init__(self, *, inbox: Inbox, faults: Faults, host: str, port: int) -> None:
-        self._desk = _Desk(inbox, faults)
+    def __init__(self, *, inbox: Inbox, postmaster: Postmaster, faults: Faults, host: str, port: int) -> None:
+        self._desk = _Desk(inbox, postmaster, faults)
         self._host = host
         self._port = port
         self._server: asyncio.Server | None = None
@@ -134,11 +135,22 @@ class _SmtpSession(SMTP):
 
 
 class _Desk:
-    """Where a message, once it is complete, is accepted or meets the fault of the hour."""
+    """Where a recipient is let in, and a message, once it is complete, is accepted or meets the fault of the hour."""
 
-    def __init__(self, inbox: Inbox, faults: Faults) -> None:
+    def __init__(self, inbox: Inbox, postmaster: Postmaster, faults: Faults) -> None:
         self._inbox = inbox
+        self._postmaster = postmaster
         self._faults = faults
+
+    async def handle_RCPT(  # noqa: N802  # aiosmtpd calls it by this name
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """The reply to a recipient."""
+        refused = self._postmaster.refusal(address)
+        if refused is None:
+            envelope.rcpt_tos.append(address)
+            envelope.rcpt_options.extend(options)
+        return refused or "250 OK"
 
     async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802  # the same
         """The reply to a message."""
@@ -165,6 +177,7 @@ class _Desk:
     def _store(self, envelope: Envelope) -> str:
         content = envelope.original_content or b""
         self._inbox.store(sender=envelope.mail_from or "", recipients=envelope.rcpt_tos, content=content)
+        self._postmaster.report(envelope.rcpt_tos, content)
         return "250 OK"
 
 

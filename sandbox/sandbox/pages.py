@@ -126,9 +126,11 @@ def _page(title: str, body: str, *, script: str = "'none'") -> Response:
         for name, path in (
             ("Sandbox", "/"),
             ("Inbox", "/sandbox/inbox"),
+            ("SMS", "/sandbox/sms"),
             ("Push", "/sandbox/push"),
             ("Ledger", "/sandbox/ledger"),
             ("Webhooks", "/sandbox/webhooks"),
+            ("Receipts", "/sandbox/receipts"),
         )
     )
     content = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>

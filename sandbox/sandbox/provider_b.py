@@ -3,7 +3,6 @@
 import logging
 from decimal import Decimal
 from functools import cache
-from hmac import compare_digest
 from typing import Annotated
 
 from fastapi import Request, Response
@@ -13,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sandbox.ledger import Charge, Refund
 from sandbox.payments import Asked
 from sandbox.records import stamp
-from sandbox.vendor import answer, fingerprint, read
+from sandbox.vendor import answer, fingerprint, knows_key, read
 
 log = logging.getLogger(__name__)
 
@@ -61,16 +60,14 @@ class DialectB:
     path = "/api/payments"
 
     def __init__(self, *, key: str) -> None:
-        self._key = key.encode()
+        self._key = key
         if not key:
             log.warning("payment-b.any-key", extra={"keys": {"set": "SANDBOX_PAYMENT_B_KEY"}})
 
     def turn_away(self, request: Request) -> Response | None:
         """Whoever shows no key, or another one."""
         scheme, _, shown = request.headers.get("authorization", "").partition(" ")
-        # Header bytes come as Latin-1.
-        key = shown.strip().encode("latin-1")
-        if scheme.lower() == "bearer" and key and compare_digest(key, self._key or key):
+        if scheme.lower() == "bearer" and knows_key(shown.strip(), self._key):
             return None
         refused = self.refuse(401, "unauthorized", "A valid key is required.")
         refused.headers["www-authenticate"] = "Bearer"

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+SecretName = Literal["payment-b-key", "webhook-secret", "africas-talking-key", "legacy-sms-key", "receipt-secrets"]
+
 
 class Settings(BaseSettings):
     """Where the sandbox listens and keeps its records. All but the HTTP port are read from `SANDBOX_<NAME>`."""
@@ -25,6 +27,15 @@ class Settings(BaseSettings):
     # Below it: `/a` and `/b`. Empty: no webhooks.
     webhook_url: str = ""
     webhook_secret: str = Field(default="", repr=False)
+    africas_talking_key: str = Field(default="", repr=False)
+    legacy_sms_key: str = Field(default="", repr=False)
+    # Of one text at Africa's Talking, in the currency of the account.
+    sms_price: str = Field(default="KES 0.8000", pattern=r"^[A-Z]{3} \d{1,6}\.\d{4}$")
+    # Below it: `/africas-talking`, `/africas-talking-inbound`, `/legacy` and `/smtp`. Empty: no receipts, unless
+    # `PUT /sandbox/receipts` asks for them.
+    receipt_url: str = ""
+    # JSON: what `africas-talking` puts into its URLs, and the `whsec_` secrets of `legacy` and `smtp`.
+    receipt_secrets: str = Field(default="", repr=False)
     # The contract: keys live 24 h.
     key_ttl: timedelta = timedelta(hours=24)
     # A name that services and tokens agree on, not an address: it stays when the port is moved.
@@ -34,9 +45,9 @@ class Settings(BaseSettings):
     # For people at a command line, who would not like to ask for another every hour.
     dev_token_lifetime: timedelta = Field(default=timedelta(hours=8), gt=timedelta(0))
 
-    def secret(self, name: Literal["payment-b-key", "webhook-secret"]) -> str:
+    def secret(self, name: SecretName) -> str:
         """By the environment, else by the secrets file; empty when it is in neither. Raises ValueError on torn JSON."""
-        named = self.payment_b_key if name == "payment-b-key" else self.webhook_secret
+        named: str = getattr(self, name.replace("-", "_"))
         if named or not self.secrets_file.exists():
             return named
         filed: dict[str, Any] = json.loads(self.secrets_file.read_text())

@@ -4,7 +4,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from decimal import Decimal
+from hmac import compare_digest
 from typing import NoReturn, Protocol, TypeVar
+from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
@@ -42,6 +44,21 @@ async def read(request: Request, model: type[T], refuse: Refuse = refusal) -> T 
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or None
         return refuse(422, "invalid_request", first["msg"], param=where)
+
+
+async def read_form(request: Request) -> dict[str, str] | None:
+    """The fields of a form, the last of several with one name; None when the body is no form."""
+    body = await request.body()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        return None
+    return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
+
+
+def knows_key(shown: str, key: str) -> bool:
+    """Whether the header's value is the key: any is, where there is none."""
+    # Header bytes come as Latin-1.
+    return bool(shown) and compare_digest(shown.encode("latin-1"), key.encode() or shown.encode("latin-1"))
 
 
 def read_key(request: Request, refuse: Refuse = refusal) -> str | Response | None:

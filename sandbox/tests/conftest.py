@@ -1,6 +1,7 @@
 """A whole sandbox, really listening, for every test; its records and faults are cleared in between."""
 
 import contextlib
+import json
 import logging
 import smtplib
 import socket
@@ -26,6 +27,13 @@ from sandbox.settings import Settings  # the same
 
 OK_CARD = "tok_ok"
 B_KEY = "the-key-of-b"
+AT_KEY = "the-key-of-africas-talking"
+LEGACY_KEY = "the-key-of-the-legacy-provider"
+RECEIPT_SECRETS = {
+    "africas-talking": "in the url?",
+    "legacy": "whsec_bGVnYWN5IGxlZ2FjeSBsZWdhY3k=",
+    "smtp": "whsec_c210cCBzbXRwIHNtdHAgc210cA==",
+}
 
 
 def free_port() -> int:
@@ -58,6 +66,24 @@ class Outside:
         body = {"type": "order_status", "orderId": "o-1", "status": "prepared", "customerEmail": "ada@example.com"}
         return self.http.post("/api/v1/notification", json=body | fields, headers=_keyed(key))
 
+    def text(self, *to: str, key: str = AT_KEY, **fields: str) -> httpx.Response:
+        """A text by Africa's Talking."""
+        form = {"username": "brewline", "to": ",".join(to or ("+254711000111",)), "message": "It is ready."}
+        return self.http.post("/version1/messaging", data=form | fields, headers={"apiKey": key})
+
+    def legacy_text(self, to: str = "+254711000111", *, key: str | None = None, **fields: str) -> httpx.Response:
+        body = {"PhoneNumber": to, "MessageText": "It is ready.", "Sender": "Brewline"}
+        return self.http.post("/legacy/sms/send", json=body | fields, headers={"X-Api-Key": LEGACY_KEY} | _keyed(key))
+
+    def texts(self, **params: str | int) -> list[dict[str, Any]]:
+        return self.http.get("/sandbox/sms", params=params).json()
+
+    def direct(self, **urls: str) -> dict[str, str]:
+        """Sends receipts there; hyphens are written as underscores."""
+        answer = self.http.put("/sandbox/receipts", json={name.replace("_", "-"): url for name, url in urls.items()})
+        assert answer.status_code == 200
+        return answer.json()
+
     def set_fault(self, target: str, mode: str, **fields: Any) -> httpx.Response:
         return self.http.put(f"/sandbox/faults/{target}", json={"mode": mode, **fields})
 
@@ -86,6 +112,7 @@ class Outside:
     def reset(self) -> None:
         assert self.http.delete("/sandbox/faults").status_code == 204
         assert self.http.delete("/sandbox/data").status_code == 204
+        self.direct()
 
 
 @dataclass(frozen=True)
@@ -258,7 +285,14 @@ def running(settings: Settings) -> Generator[Outside]:
 
 def settings_in(data_dir: Path, **others: str) -> Settings:
     """Nothing of this machine's own secrets."""
-    known: dict[str, Any] = {"payment_b_key": B_KEY, "secrets_file": data_dir / "secrets.json"} | others
+    known: dict[str, Any] = {
+        "payment_b_key": B_KEY,
+        "africas_talking_key": AT_KEY,
+        "legacy_sms_key": LEGACY_KEY,
+        "receipt_secrets": json.dumps(RECEIPT_SECRETS),
+        "secrets_file": data_dir / "secrets.json",
+    }
+    known |= others
     return Settings(app_port=free_port(), smtp_port=free_port(), data_dir=data_dir, **known)
 
 

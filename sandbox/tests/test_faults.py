@@ -262,6 +262,8 @@ def test_faults_are_shown_and_cleared(outside: Outside):
         "payment-a": well,
         "payment-b": well,
         "push": well,
+        "sms": well,
+        "sms-legacy": well,
         "smtp": wanted,
     }
 
@@ -277,10 +279,10 @@ def test_forgetting_the_data_leaves_the_faults(outside: Outside):
 
 
 def test_a_target_this_sandbox_does_not_have_is_not_found(outside: Outside):
-    answer = outside.set_fault("sms", "error")
+    answer = outside.set_fault("fax", "error")
 
     assert answer.status_code == 404
-    assert "payment-a, payment-b, push, smtp" in answer.json()["error"]
+    assert "payment-a, payment-b, push, sms, sms-legacy, smtp" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,16 @@ def test_the_front_page_leads_everywhere_and_shows_the_faults(outside: Outside):
 
     front = page(outside, "/")
 
-    for path in ("/sandbox/inbox", "/sandbox/push", "/sandbox/ledger", "/sandbox/webhooks"):
+    for name in ("inbox", "sms", "push", "ledger", "webhooks", "receipts"):
+        path = f"/sandbox/{name}"
         assert f'href="{path}"' in front
     assert "<td>smtp</td><td>lost-reply</td><td></td><td></td><td>1.0</td><td>4</td>" in front
     assert ">ledger</a> (1 at provider a, 1 at provider b)" in front
     assert "<option>payment-a</option><option>payment-b</option>" in front
     assert ">webhooks</a> (on, to nowhere)" in front
+    assert ">receipts</a> (of nothing)" in front
+    outside.direct(legacy="http://127.0.0.1:9/hooks", smtp="http://127.0.0.1:9/hooks")
+    assert ">receipts</a> (of legacy, smtp)" in page(outside, "/")
 
 
 def test_the_inbox_shows_a_mail_in_a_frame_without_rights(outside: Outside):
@@ -42,10 +46,11 @@ def test_the_inbox_shows_a_mail_in_a_frame_without_rights(outside: Outside):
     assert "&lt;h1&gt;Ready&lt;/h1&gt;" in shown
 
 
-@pytest.mark.parametrize("path", ["/sandbox/inbox", "/sandbox/push", "/sandbox/ledger"])
+@pytest.mark.parametrize("path", ["/sandbox/inbox", "/sandbox/push", "/sandbox/ledger", "/sandbox/sms"])
 def test_no_list_runs_a_script(outside: Outside, path: str):
     outside.charge(orderId=EVIL)
     outside.push(orderId=EVIL)
+    outside.text(message=EVIL)
     answer = outside.http.get(path, headers=BROWSER)
 
     assert "<script" not in answer.text
@@ -55,13 +60,15 @@ def test_no_list_runs_a_script(outside: Outside, path: str):
 def test_the_lists_show_what_was_recorded(outside: Outside):
     outside.charge(orderId="o-42")
     outside.push(orderId="o-43")
+    outside.text(message="Come and get it.")
 
     assert "<td>o-42</td>" in page(outside, "/sandbox/ledger")
     assert "<td>o-43</td>" in page(outside, "/sandbox/push")
+    assert "<td>Come and get it.</td>" in page(outside, "/sandbox/sms")
 
 
 def test_a_program_gets_json(outside: Outside):
-    for path in ("/sandbox/inbox", "/sandbox/push", "/sandbox/ledger"):
+    for path in ("/sandbox/inbox", "/sandbox/push", "/sandbox/ledger", "/sandbox/sms"):
         for headers in ({}, {"accept": "application/json"}):
             assert outside.http.get(path, headers=headers).json() == []
 

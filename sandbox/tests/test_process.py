@@ -10,13 +10,14 @@ import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from sandbox.settings import Settings
 
-from .conftest import MerchantAtB, Outside, running, settings_in
+from .conftest import AT_KEY, MerchantAtB, Outside, running, settings_in
 
 
 @contextlib.contextmanager
@@ -27,6 +28,8 @@ def process(settings: Settings) -> Generator[tuple[subprocess.Popen[str], Outsid
         "SANDBOX_SMTP_PORT": str(settings.smtp_port),
         "SANDBOX_DATA_DIR": str(settings.data_dir),
         "SANDBOX_PAYMENT_B_KEY": settings.payment_b_key,
+        "SANDBOX_AFRICAS_TALKING_KEY": settings.africas_talking_key,
+        "SANDBOX_LEGACY_SMS_KEY": settings.legacy_sms_key,
     }
     command = [sys.executable, "-m", "sandbox.main"]
     started = subprocess.Popen(  # noqa: S603  # our own module
@@ -46,6 +49,12 @@ def process(settings: Settings) -> Generator[tuple[subprocess.Popen[str], Outsid
             started.kill()
 
 
+def fetch(outside: Outside) -> list[Any]:
+    params = {"username": "brewline"}
+    answer = outside.http.get("/version1/messaging", params=params, headers={"apiKey": AT_KEY})
+    return answer.json()["SMSMessageData"]["Messages"]
+
+
 def test_nothing_that_was_answered_is_lost_in_a_kill(tmp_path: Path):
     settings = settings_in(tmp_path)
     with process(settings) as (sandbox, outside):
@@ -54,8 +63,11 @@ def test_nothing_that_was_answered_is_lost_in_a_kill(tmp_path: Path):
         refund = outside.refund(charged["transactionId"], "9.00", key="r").json()
         at_b = MerchantAtB(outside).charge(key="c").json()
         pushed = outside.push(key="p").json()
+        outside.text("+254711000111", "+254711000403")
+        legacy = outside.legacy_text(key="l").json()
+        outside.http.post("/sandbox/sms/inbound", json={"from": "+254711000111", "text": "STOP"})
         outside.send_mail(subject="kept")
-        ledger, inbox = outside.ledger(), outside.inbox()
+        ledger, inbox, texts, fetched = outside.ledger(), outside.inbox(), outside.texts(), fetch(outside)
         sandbox.send_signal(signal.SIGKILL)
         sandbox.wait()
 
@@ -68,6 +80,10 @@ def test_nothing_that_was_answered_is_lost_in_a_kill(tmp_path: Path):
         assert outside.refund(charged["transactionId"], "0.01").status_code == 422
         assert MerchantAtB(outside).charge(key="c").json() == at_b
         assert outside.push(key="p").json() == pushed
+        assert (outside.texts(), fetch(outside)) == (texts, fetched)
+        assert (len(texts), len(fetched)) == (2, 1)
+        assert outside.legacy_text(key="l").json() == legacy
+        assert len(outside.texts()) == 2
         assert len(outside.ledger()) == 3
         assert "tok_" not in (tmp_path / "payment-a.jsonl").read_text()
 
@@ -106,8 +122,12 @@ def test_what_is_forgotten_stays_forgotten(tmp_path: Path):
         MerchantAtB(outside).charge(key="b")
         outside.push(key="p")
         outside.send_mail()
+        outside.text()
+        outside.legacy_text(key="l")
+        outside.http.post("/sandbox/sms/inbound", json={"from": "+254711000111", "text": "STOP"})
         outside.reset()
 
+        assert outside.texts() == fetch(outside) == []
         assert outside.ledger() == outside.inbox() == outside.http.get("/sandbox/push").json() == []
         assert outside.find_charge("c").status_code == 404
         assert MerchantAtB(outside).find_charge("b").status_code == 404
@@ -115,6 +135,7 @@ def test_what_is_forgotten_stays_forgotten(tmp_path: Path):
         outside.reset()
 
     with running(settings) as outside:
+        assert outside.texts() == fetch(outside) == []
         assert outside.ledger() == outside.inbox() == outside.http.get("/sandbox/push").json() == []
 
 
@@ -130,8 +151,15 @@ def test_the_environment_moves_everything(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SANDBOX_SECRETS_FILE", "/nowhere.json")
     monkeypatch.setenv("SANDBOX_PAYMENT_B_KEY", "hush")
     monkeypatch.setenv("SANDBOX_WEBHOOK_SECRET", "whsec_aHVzaA==")
+    monkeypatch.setenv("SANDBOX_AFRICAS_TALKING_KEY", "hush at")
+    monkeypatch.setenv("SANDBOX_LEGACY_SMS_KEY", "hush legacy")
+    monkeypatch.setenv("SANDBOX_RECEIPT_SECRETS", '{"legacy": "hush"}')
+    monkeypatch.setenv("SANDBOX_RECEIPT_URL", "http://localhost:8003/api/v1/receipts")
 
     moved = Settings()
     assert (moved.app_port, moved.smtp_port, moved.data_dir) == (9009, 9025, Path("/elsewhere"))
     assert (moved.secret("payment-b-key"), moved.secret("webhook-secret")) == ("hush", "whsec_aHVzaA==")
+    assert (moved.secret("africas-talking-key"), moved.secret("legacy-sms-key")) == ("hush at", "hush legacy")
+    assert moved.secret("receipt-secrets") == '{"legacy": "hush"}'
+    assert (standard.receipt_url, moved.receipt_url) == ("", "http://localhost:8003/api/v1/receipts")
     assert "hush" not in repr(moved)

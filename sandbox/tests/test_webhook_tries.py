@@ -9,8 +9,9 @@ from decimal import Decimal
 
 import pytest
 
+from sandbox.courier import signature
 from sandbox.ledger import Charge
-from sandbox.webhooks import Manner, Webhooks, signature
+from sandbox.webhooks import Manner, Webhooks
 
 from .receiver import SECRET, receiving
 

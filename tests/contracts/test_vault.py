@@ -1,7 +1,7 @@
 """This machine's secrets and tokens: made once, for their owner alone, and never changed."""
 
 import json
-from base64 import b64decode
+from base64 import b64decode, urlsafe_b64decode
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,9 +19,11 @@ def secrets(var: Path) -> vault.Secrets:
 def test_each_service_that_seals_has_a_key_of_its_own_and_redis_an_empty_password(tmp_path: Path):
     made = secrets(tmp_path)
 
-    assert set(made) == {"order-service", "payment-service", "sandbox", "redis"}
-    keys = {made[app_id]["seal-keys"] for app_id in ("order-service", "payment-service")}
-    assert len({Fernet(key) for key in keys}) == 2
+    sealers = {"order-service", "payment-service", "notification-service"}
+    assert set(made) == sealers | {"sandbox", "redis"}
+    keys = {made[app_id]["seal-keys"] for app_id in sealers}
+    assert len(keys) == 3
+    assert all(Fernet(key) for key in keys)
     assert made["redis"] == {"password": ""}
 
 
@@ -49,12 +51,49 @@ def test_payment_and_the_sandbox_know_the_same_key_and_secret(tmp_path: Path):
 
     payment, sandbox = made["payment-service"], made["sandbox"]
     assert set(payment) == {"seal-keys", "payment-b-key", "webhook-secrets"}
-    assert set(sandbox) == {"payment-b-key", "webhook-secret"}
+    assert set(sandbox) >= {"payment-b-key", "webhook-secret"}
     assert payment["payment-b-key"] == sandbox["payment-b-key"]
     assert len(payment["payment-b-key"]) >= 32
     assert payment["webhook-secrets"] == sandbox["webhook-secret"]
     prefix, _, encoded = sandbox["webhook-secret"].partition("_")
     assert (prefix, len(b64decode(encoded, validate=True))) == ("whsec", 32)
+
+
+SMS = {"africas-talking-key", "legacy-sms-key", "receipt-secrets"}
+
+
+def test_notification_and_the_sandbox_know_the_same_keys_and_secrets(tmp_path: Path):
+    made = secrets(tmp_path)
+
+    notification, sandbox = made["notification-service"], made["sandbox"]
+    assert set(notification) == {"seal-keys", "unsubscribe-key"} | SMS
+    assert set(sandbox) == {"payment-b-key", "webhook-secret"} | SMS
+    assert {name: notification[name] for name in SMS} == {name: sandbox[name] for name in SMS}
+    keys = {notification[name] for name in ("unsubscribe-key", "africas-talking-key", "legacy-sms-key")}
+    assert len(keys) == 3
+    assert {len(urlsafe_b64decode(key + "=")) for key in keys} == {32}
+
+
+def test_each_source_of_receipts_has_a_secret_of_its_own(tmp_path: Path):
+    receipts = json.loads(secrets(tmp_path)["notification-service"]["receipt-secrets"])
+
+    assert set(receipts) == {"africas-talking", "legacy", "smtp"}
+    assert len(set(receipts.values())) == 3
+    assert len(urlsafe_b64decode(receipts["africas-talking"] + "=")) == 32
+    for name in ("legacy", "smtp"):
+        prefix, _, encoded = receipts[name].partition("_")
+        assert (prefix, len(b64decode(encoded, validate=True))) == ("whsec", 32)
+
+
+@pytest.mark.parametrize(("has", "gets"), [("notification-service", "sandbox"), ("sandbox", "notification-service")])
+def test_what_one_of_notification_and_the_sandbox_has_is_given_to_the_other(tmp_path: Path, has: str, gets: str):
+    theirs = {has: {"africas-talking-key": "at", "legacy-sms-key": "old", "receipt-secrets": "{}"}}
+    (tmp_path / "secrets.json").write_text(json.dumps(theirs))
+
+    made = secrets(tmp_path)
+
+    assert made[has].items() >= theirs[has].items()
+    assert made[gets].items() >= theirs[has].items()
 
 
 @pytest.mark.parametrize(
@@ -78,11 +117,20 @@ def test_what_one_of_the_two_has_is_given_to_the_other(tmp_path: Path, theirs: v
 def test_secrets_that_both_have_stay_even_if_they_differ(tmp_path: Path):
     theirs = {
         "payment-service": {"seal-keys": "s", "payment-b-key": "p", "webhook-secrets": "whsec_p"},
-        "sandbox": {"payment-b-key": "b", "webhook-secret": "whsec_b"},
+        "notification-service": {"africas-talking-key": "n", "legacy-sms-key": "n", "receipt-secrets": "n"},
+        "sandbox": {
+            "payment-b-key": "b",
+            "webhook-secret": "whsec_b",
+            "africas-talking-key": "s",
+            "legacy-sms-key": "s",
+            "receipt-secrets": "s",
+        },
     }
     (tmp_path / "secrets.json").write_text(json.dumps(theirs))
 
-    assert secrets(tmp_path).items() >= theirs.items()
+    made = secrets(tmp_path)
+
+    assert all(made[app_id].items() >= values.items() for app_id, values in theirs.items())
 
 
 def test_secrets_that_cannot_be_read_are_not_made_anew(tmp_path: Path):

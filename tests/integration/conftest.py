@@ -26,6 +26,10 @@ PERSONAL = ("ada@example.com", "+12025550123", '"Ada"', "tok_", "eyJ")
 ROUTES = [{"currencies": ["EUR"], "weights": {"a": 1, "b": 1}}, {"weights": {"a": 1, "b": 0}}]
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"the secret of the integration tests").decode()
 PAYMENT_B_KEY = "key-of-the-integration-tests"
+AFRICAS_TALKING_KEY, LEGACY_SMS_KEY = "at-key-of-the-integration-tests", "legacy-key-of-the-integration-tests"
+RECEIPT_SECRETS = json.dumps(
+    {"africas-talking": "receipts-of-the-integration-tests", "legacy": WEBHOOK_SECRET, "smtp": WEBHOOK_SECRET}
+)
 
 
 def seal_keys() -> dict[str, str]:
@@ -48,6 +52,10 @@ def specs(folder: Path, database_of: Callable[[str], str] | None = None) -> list
                 "SANDBOX_WEBHOOK_URL": "{payment-service}/api/v1/webhooks",
                 "SANDBOX_WEBHOOK_SECRET": WEBHOOK_SECRET,
                 "SANDBOX_PAYMENT_B_KEY": PAYMENT_B_KEY,
+                "SANDBOX_RECEIPT_URL": "{notification-service}/api/v1/receipts",
+                "SANDBOX_RECEIPT_SECRETS": RECEIPT_SECRETS,
+                "SANDBOX_AFRICAS_TALKING_KEY": AFRICAS_TALKING_KEY,
+                "SANDBOX_LEGACY_SMS_KEY": LEGACY_SMS_KEY,
             },
         ),
         AppSpec(
@@ -65,6 +73,12 @@ def specs(folder: Path, database_of: Callable[[str], str] | None = None) -> list
             env={
                 "NOTIFICATION_DATABASE_URL": database_of("notification"),
                 "NOTIFICATION_SMTP_PORT": smtp,
+            },
+            secrets={
+                "unsubscribe-key": "a-key-of-the-integration-tests-only",
+                "receipt-secrets": RECEIPT_SECRETS,
+                "africas-talking-key": AFRICAS_TALKING_KEY,
+                "legacy-sms-key": LEGACY_SMS_KEY,
             },
         ),
         AppSpec(

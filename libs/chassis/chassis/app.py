@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -35,6 +36,8 @@ log = structlog.get_logger()
 # How long a thread may keep the interpreter while another waits for it. With Python's own 5 ms the loop and the SQLite
 # writer make each other wait longer than a whole transaction takes.
 _SWITCH_SECONDS = 0.0005
+
+_NOT_STARTED = 3  # as uvicorn exits by itself
 
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -77,6 +80,8 @@ def create_app(
         generate_unique_id_function=_operation_id,
         telemetry=_TELEMETRY,
     )
+    # Called when the process is told to stop, before it waits for requests under way.
+    app.state.leaving = []
     app.include_router(health_routes(checks))
     problems.install(app, refusals)
     _add_edge(app, book, sidecar, settings)
@@ -264,7 +269,7 @@ def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:
     """Run `app` until SIGTERM or SIGINT; requests under way are answered first."""
     telemetry.setup(service, level=settings.log_level)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.app_port,
@@ -279,6 +284,23 @@ def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:
         timeout_keep_alive=75,
         server_header=False,
     )
+    server = _Server(config, leaving=app.state.leaving)
+    server.run()
+    if not server.started:
+        sys.exit(_NOT_STARTED)
+
+
+class _Server(uvicorn.Server):
+    """Tells streams, which would keep it for its whole grace, that the process is to stop."""
+
+    def __init__(self, config: uvicorn.Config, *, leaving: list[Callable[[], None]]) -> None:
+        super().__init__(config)
+        self._leaving = leaving
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for tell in self._leaving:
+            tell()
+        await super().shutdown(sockets)
 
 
 def database_check(db: Database) -> Check:

@@ -4,7 +4,7 @@ A producer's `events.py` subclasses `Event`. A consumer declares only the fields
 commits `first_time` together with its effect.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar
@@ -81,23 +81,21 @@ def _insert_once(dialect: str, table: sa.Table) -> Any:
     return upsert_in(dialect, table).on_conflict_do_nothing()
 
 
-Handler = Callable[[CloudEvent], Awaitable[None]]
+Handler = Callable[[str, CloudEvent], Awaitable[None]]
 
 _SUCCESS, _RETRY, _DROP = {"status": "SUCCESS"}, {"status": "RETRY"}, {"status": "DROP"}
 
 
-async def consume(body: Any, handlers: Mapping[str, Handler]) -> dict[str, str]:
-    """Dapr's answer for one delivery. A type without a handler is not for us and is acknowledged.
+async def consume(topic: str, body: Any, handle: Handler) -> dict[str, str]:
+    """Dapr's answer for one delivery. A type that isn't for us is the handler's to pass over.
 
     Infrastructure that is down answers RETRY (the subscription's policy repeats without end). An invalid event, or
     one that breaks its handler, is dropped to the dead letters, where it is kept and can be replayed.
     """
     try:
         event = CloudEvent.model_validate(body)
-        if (handler := handlers.get(event.type)) is None:
-            return _SUCCESS
         with told_of(tenant=event.tenantid, event_id=event.id):
-            await handler(event)
+            await handle(topic, event)
     except (*DATABASE_DOWN, Unavailable, OSError) as down:
         log.warning("event.retry", error=type(down).__name__)
         return _RETRY
@@ -110,8 +108,11 @@ async def consume(body: Any, handlers: Mapping[str, Handler]) -> dict[str, str]:
     return _SUCCESS
 
 
-def subscribe(app: FastAPI, path: str, handlers: Mapping[str, Handler]) -> None:
-    """The route that the sidecar delivers to; the subscription itself is declared in components/."""
+def subscribe(app: FastAPI, path: str, handle: Handler) -> None:
+    """The route that the sidecar delivers to; the subscriptions themselves are declared in components/.
+
+    `path` names its topic: `/events/{topic}`.
+    """
 
     async def deliver(request: Request) -> Response:
         # Read here, not by FastAPI: its 422 for what is no event would make Dapr deliver it for ever.
@@ -119,7 +120,8 @@ def subscribe(app: FastAPI, path: str, handlers: Mapping[str, Handler]) -> None:
             body = orjson.loads(await request.body())
         except orjson.JSONDecodeError:
             body = None
-        return Response(orjson.dumps(await consume(body, handlers)), media_type="application/json")
+        answer = await consume(request.path_params["topic"], body, handle)
+        return Response(orjson.dumps(answer), media_type="application/json")
 
     app.add_route(path, deliver, methods=["POST"], include_in_schema=False)
 

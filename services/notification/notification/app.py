@@ -3,91 +3,274 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 
+import sqlalchemy as sa
+from dapr.ext.workflow import WorkflowRuntime
 from fastapi import FastAPI
 
 import chassis.app
 import notification
 from chassis import migrations
 from chassis.app import database_check
+from chassis.cache import Cache
+from chassis.changes import Changes
 from chassis.db import Database
 from chassis.events import subscribe
 from chassis.health import Check
+from chassis.ids import now
+from chassis.jobs import Job, Jobs
+from chassis.leases import Leases
+from chassis.outbox import Outbox
 from chassis.problems import Problem
+from chassis.saga import Saga
+from chassis.secrets import read_secrets
 from chassis.sidecar import Sidecar
+from chassis.tasks import Tasks
+from notification import tables
 from notification.access import RULES
-from notification.api import routes
-from notification.channels import Channels, open_channels
+from notification.announcements import Announcements
+from notification.api import bulk as bulk_api
+from notification.api import events as event_api
+from notification.api import letters, notifications, recipients, stream
+from notification.api import receipts as receipt_api
+from notification.api import resets as reset_api
+from notification.api import templates as template_api
+from notification.api import unsubscribe as unsubscribe_api
+from notification.bulk import Bulks
+from notification.channels import Channels, Open, open_channels
 from notification.channels.email import greets
 from notification.domain import (
-    DeadLetterOfOtherTenant,
-    NotificationOfOtherTenant,
+    ConcurrencyConflict,
+    IdempotencyMismatch,
     NotReplayable,
-    NotYourNotification,
+    NotYours,
+    OtherTenant,
+    ResetGone,
+    UnknownBulk,
     UnknownDeadLetter,
     UnknownNotification,
+    UnknownRecipient,
+    UnknownSaga,
+    UnknownTemplate,
 )
+from notification.receipts import Receipts, Trust
+from notification.resets import LINK, Resets
+from notification.routing import RouteTable
+from notification.saga import TellRef, tell_in_turn
+from notification.sagas import WORKFLOW, Steps
 from notification.sender import Sender
 from notification.settings import Settings
-from notification.subscriptions import keep_dead_letters, order_handlers
-from notification.tables import metadata
+from notification.subscriptions import Intake, keep_dead_letters
+from notification.templates import Catalog
+from notification.unsubscribe import Unsubscribing
+from notification.wording import Wording
+from notification.work import Units
 
-_REFUSALS: Mapping[type[Exception], Problem] = {
-    UnknownNotification: Problem(status=404, error_type="notification-not-found", title="Notification not found"),
-    NotificationOfOtherTenant: Problem(
-        status=403, error_type="different-tenant", title="Notification belongs to different tenant"
-    ),
-    NotYourNotification: Problem(status=403, error_type="not-owner", title="Not your notification"),
-    UnknownDeadLetter: Problem(status=404, error_type="dead-letter-not-found", title="Dead letter not found"),
-    DeadLetterOfOtherTenant: Problem(
-        status=403, error_type="different-tenant", title="Dead letter belongs to different tenant"
-    ),
+SERVICE = "notification-service"
+
+_SECRETS = ("unsubscribe-key", "receipt-secrets", "africas-talking-key", "legacy-sms-key")
+_KEYS_KEPT = timedelta(hours=24)
+_DRAIN_SECONDS = 5.0
+
+REFUSALS: Mapping[type[Exception], Problem] = {
+    **{
+        kind: Problem(status=404, error_type=f"{kind.noun}-not-found", title=f"{kind.noun.capitalize()} not found")
+        for kind in (
+            UnknownNotification,
+            UnknownDeadLetter,
+            UnknownTemplate,
+            UnknownRecipient,
+            UnknownSaga,
+            UnknownBulk,
+        )
+    },
+    OtherTenant: Problem(status=403, error_type="different-tenant", title="Belongs to different tenant"),
+    NotYours: Problem(status=403, error_type="not-owner", title="Not yours"),
     NotReplayable: Problem(status=409, error_type="not-replayable", title="This dead letter can't be replayed"),
+    ConcurrencyConflict: Problem(status=409, error_type="concurrency-conflict", title="Changed by somebody else"),
+    IdempotencyMismatch: Problem(status=422, error_type="idempotency-mismatch", title="Key used for another body"),
+    ResetGone: Problem(status=410, error_type="reset-gone", title="This link is gone"),
 }
 
 
-def create_app(settings: Settings, *, sidecar: Sidecar | None = None, channels: Channels | None = None) -> FastAPI:
-    sidecar = sidecar or Sidecar(
-        port=settings.dapr_http_port, source="notification-service", api_token=settings.dapr_api_token
-    )
-    db = Database(settings.database_url)
-    sender = Sender(db=db, channels=channels or open_channels(settings, sidecar))
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Everything that runs, made once and handed to whoever needs it."""
 
-    @asynccontextmanager
-    async def lifespan() -> AsyncGenerator[None]:
-        await db.start()  # first of all: its lock tells two processes on one file apart
-        await asyncio.to_thread(migrations.upgrade, settings.database_url, notification, metadata)
-        await sidecar.start()
-        sender.start()
-        yield
-        await sender.stop()
-        await sidecar.stop()
-        await db.stop()
+    db: Database
+    sidecar: Sidecar
+    opened: Open | None  # None where a test brings channels of its own
+    unsubscribing: Unsubscribing
+    trust: Trust
+    outbox: Outbox
+    changes: Changes
+    cache: Cache
+    units: Units
+    catalog: Catalog
+    sender: Sender
+    resets: Resets
+    receipts: Receipts
+    bulks: Bulks
+    intake: Intake
+    jobs: Jobs
+    tasks: Tasks
+    saga: Saga[TellRef]
+    runtime: WorkflowRuntime | None
 
+
+def create_app(
+    settings: Settings,
+    *,
+    sidecar: Sidecar | None = None,
+    channels: Channels | None = None,
+    runtime: WorkflowRuntime | None = None,
+) -> FastAPI:
+    """The service. `runtime` is the workflow worker that `main` makes; without one nothing durable runs here."""
+    sidecar = sidecar or Sidecar(port=settings.dapr_http_port, source=SERVICE, api_token=settings.dapr_api_token)
+    parts = _assemble(settings, sidecar, channels, runtime)
     app = chassis.app.create_app(
         title="Brewline notifications",
         settings=settings,
         sidecar=sidecar,
         rules=RULES,
-        lifespan=lifespan,
-        checks=_checks(settings, db, sidecar),
-        refusals=_REFUSALS,
+        lifespan=lambda: _running(settings, parts),
+        checks=_checks(settings, parts),
+        refusals=REFUSALS,
     )
-    app.include_router(routes(db=db, sidecar=sidecar, pubsub=settings.pubsub))
-    subscribe(app, "/events/orders", order_handlers(db, sender))
-    keep_dead_letters(app, "/events/dead", db)
+    units = parts.units
+    app.include_router(bulk_api.routes(units=units, catalog=parts.catalog, bulks=parts.bulks))
+    app.include_router(notifications.routes(units=units, catalog=parts.catalog, sender=parts.sender))
+    app.include_router(stream.routes(changes=parts.changes))
+    app.include_router(template_api.routes(units=units, catalog=parts.catalog))
+    app.include_router(recipients.routes(units=units))
+    app.include_router(unsubscribe_api.routes(units=units, unsubscribing=parts.unsubscribing))
+    app.include_router(receipt_api.routes(receipts=parts.receipts, trust=parts.trust))
+    app.include_router(event_api.routes(units=units, cache=parts.cache))
+    app.include_router(reset_api.routes(units=units, resets=parts.resets, sender=parts.sender))
+    app.include_router(letters.routes(units=units, sidecar=sidecar, pubsub=settings.pubsub))
+    keep_dead_letters(app, "/events/dead", parts.db)
+    subscribe(app, "/events/{topic}", parts.intake.take)
+    parts.jobs.mount(app)
+    app.state.leaving.append(parts.changes.end_readers)
     return app
 
 
-def _checks(settings: Settings, db: Database, sidecar: Sidecar) -> dict[str, Check]:
+def _assemble(
+    settings: Settings, sidecar: Sidecar, channels: Channels | None, runtime: WorkflowRuntime | None
+) -> Parts:
+    db = Database(settings.database_url)
+    tasks = Tasks()
+    leases = Leases(db, tables.leases)
+    outbox = Outbox(db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub=settings.pubsub)
+    changes = Changes(db=db, table=tables.changes, leases=leases)
+    cache = Cache(sidecar=sidecar, store=settings.cache_store, changes=changes, name="notification")
+    announcements = Announcements(outbox=outbox, changes=changes)
+    catalog = Catalog(db, cache)
+    unsubscribing = Unsubscribing(settings.public_url)
+    resets = Resets(db=db, reset_url=settings.reset_url)
+    opened = open_channels(settings, sidecar) if channels is None else None
+    sender = Sender(
+        db=db,
+        channels=opened.channels if opened else channels or {},
+        wording=Wording(db=db, catalog=catalog, unsubscribing=unsubscribing, links={LINK: resets.link}),
+        announcements=announcements,
+    )
+    steps = Steps(db=db, sidecar=sidecar, sender=sender)
+    receipts = Receipts(db=db, told=announcements.add_rows, wake=announcements.wake)
+    return Parts(
+        db=db,
+        sidecar=sidecar,
+        opened=opened,
+        unsubscribing=unsubscribing,
+        trust=Trust(),
+        outbox=outbox,
+        changes=changes,
+        cache=cache,
+        units=Units(db, announcements),
+        catalog=catalog,
+        sender=sender,
+        resets=resets,
+        receipts=receipts,
+        bulks=Bulks(db=db, rates=settings.bulk_rates),
+        intake=Intake(db=db, routes=RouteTable(db=db, cache=cache), sender=sender, steps=steps, tasks=tasks),
+        jobs=Jobs(sidecar=sidecar, leases=leases, jobs=(steps.job(), _upkeep(db, receipts))),
+        tasks=tasks,
+        saga=_saga(steps, tasks),
+        runtime=runtime,
+    )
+
+
+def _saga(steps: Steps, tasks: Tasks) -> Saga[TellRef]:
+    return Saga(
+        name=WORKFLOW,
+        story=tell_in_turn,
+        reference=TellRef,
+        performers=steps.performers(),
+        flush=steps.flush,
+        hand_over=steps.hand_over,
+        waiting=steps.waiting,
+        tasks=tasks,
+    )
+
+
+def _upkeep(db: Database, receipts: Receipts) -> Job:
+    async def work() -> None:
+        await receipts.sweep()
+        old = tables.keys.c.created_at < now() - _KEYS_KEPT
+        await db.write(lambda conn: conn.execute(sa.delete(tables.keys).where(old)))
+
+    return Job(name="NotificationUpkeep", every=timedelta(minutes=1), work=work)
+
+
+@asynccontextmanager
+async def _running(settings: Settings, parts: Parts) -> AsyncGenerator[None]:
+    await parts.db.start()  # first of all: its lock tells two processes on one file apart
+    await asyncio.to_thread(migrations.upgrade, settings.database_url, notification, tables.metadata)
+    await parts.sidecar.start()
+    secrets = await read_secrets(parts.sidecar, store=settings.secret_store, name=SERVICE, needs=_SECRETS)
+    parts.unsubscribing.unlock(secrets["unsubscribe-key"])
+    parts.trust.unlock(secrets["receipt-secrets"])
+    if parts.opened is not None:
+        parts.opened.unlock(secrets)
+    loops = [
+        asyncio.create_task(loop, name=name)
+        for name, loop in (
+            ("outbox-relay", parts.outbox.run()),
+            ("changes", parts.changes.run()),
+            ("bulks", parts.bulks.run()),
+        )
+    ]
+    parts.sender.start()
+    if parts.runtime is not None:
+        parts.saga.register(parts.runtime, asyncio.get_running_loop())
+        await asyncio.to_thread(parts.runtime.start)
+    parts.jobs.start()
+    try:
+        yield
+    finally:
+        await parts.jobs.stop()
+        await parts.tasks.drain(within=_DRAIN_SECONDS)
+        if parts.runtime is not None:
+            await asyncio.to_thread(parts.runtime.shutdown)
+        await parts.sender.stop()
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await parts.sidecar.stop()
+        await parts.db.stop()
+
+
+def _checks(settings: Settings, parts: Parts) -> dict[str, Check]:
     async def sidecar_alive() -> None:
-        sidecar.require()
+        parts.sidecar.require()
 
     async def smtp_greets() -> None:
-        await greets(settings.smtp_host, settings.smtp_port)
+        await greets(settings.smtp_host, settings.smtp_port, tls=settings.smtp_tls, ca_file=settings.smtp_ca_file)
 
     return {
-        "database": database_check(db),
+        "database": database_check(parts.db),
         # Without them nothing is lost: rows wait.
         "sidecar": Check(probe=sidecar_alive, required=False),
         "smtp": Check(probe=smtp_greets, required=False),

@@ -1,7 +1,7 @@
 """A notification: what it is, how it moves, and when it is tried again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -16,29 +16,52 @@ LEASE = timedelta(seconds=30)
 SEND_WITHIN = timedelta(seconds=20)
 
 
-class UnknownNotification(Exception):
-    def __init__(self, notification_id: str) -> None:
-        super().__init__(f"No notification {notification_id}")
+# --- refusals ---
 
 
-class NotificationOfOtherTenant(Exception):
-    def __init__(self) -> None:
-        super().__init__("Notification belongs to different tenant")
+class NotFound(Exception):
+    """`noun` names what there is none of; the problem's type is `<noun>-not-found`."""
+
+    noun = "thing"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"No {self.noun.replace('-', ' ')} {key}")
 
 
-class NotYourNotification(Exception):
-    def __init__(self) -> None:
-        super().__init__("It tells of somebody else's order; the role staff is missing.")
+class UnknownNotification(NotFound):
+    noun = "notification"
 
 
-class UnknownDeadLetter(Exception):
-    def __init__(self, letter_id: str) -> None:
-        super().__init__(f"No dead letter {letter_id}")
+class UnknownDeadLetter(NotFound):
+    noun = "dead-letter"
 
 
-class DeadLetterOfOtherTenant(Exception):
-    def __init__(self) -> None:
-        super().__init__("Dead letter belongs to different tenant")
+class UnknownTemplate(NotFound):
+    noun = "template"
+
+
+class UnknownRecipient(NotFound):
+    noun = "recipient"
+
+
+class UnknownSaga(NotFound):
+    noun = "saga"
+
+
+class UnknownBulk(NotFound):
+    noun = "bulk"
+
+
+class OtherTenant(Exception):
+    """`noun` belongs to different tenant: seed 002's words."""
+
+    def __init__(self, noun: str) -> None:
+        super().__init__(f"{noun} belongs to different tenant")
+
+
+class NotYours(Exception):
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; the role staff is missing.")
 
 
 class NotReplayable(Exception):
@@ -48,34 +71,66 @@ class NotReplayable(Exception):
         super().__init__(f"Dead letter {letter_id} is no event that could be published")
 
 
+class ResetGone(Exception):
+    def __init__(self) -> None:
+        super().__init__("The link is used up, revoked or too old. Ask for a new one.")
+
+
+class NoAddress(Exception):
+    """Nothing could ever be sent: the recipient has no address for the channel."""
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(f"The recipient has no address for {channel}.")
+
+
+class IdempotencyMismatch(Exception):
+    def __init__(self) -> None:
+        super().__init__("The key was used for another body.")
+
+
+class ConcurrencyConflict(Exception):
+    """Somebody else has changed it since `version` was read; `current` is the version now."""
+
+    def __init__(self, current: int) -> None:
+        super().__init__(f"It has changed meanwhile: its version is {current} now.")
+        self.members = {"currentVersion": current}  # of the problem document
+
+
+# --- the life cycle ---
+
+
 class ChannelName(StrEnum):
     EMAIL = "email"
+    SMS = "sms"
     PUSH = "push"
-
-
-# A push shows the order's present status: one that waited while the order moved on would take it back. An e-mail
-# tells what happened then, and stays true.
-LATEST_ONLY = frozenset({ChannelName.PUSH})
+    LIVE = "live"
 
 
 class Status(StrEnum):
-    """`queued` waits for its time, `sending` is leased by a process; the rest are final."""
+    """`queued` waits for its time, `sending` is leased by a process, `sent` was taken by a provider; the rest are
+    final. `delivered` and `bounced` are a receipt's word."""
 
     QUEUED = "queued"
     SENDING = "sending"
     SENT = "sent"
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
     FAILED = "failed"
-    SUPERSEDED = "superseded"
+    SUPPRESSED = "suppressed"
 
 
 MOVES: Mapping[Status, frozenset[Status]] = {
     # To `sent` too: the attempt of a process whose lease ran out may succeed after another one has put it back.
-    Status.QUEUED: frozenset({Status.SENDING, Status.SENT, Status.SUPERSEDED}),
-    Status.SENDING: frozenset({Status.QUEUED, Status.SENT, Status.FAILED, Status.SUPERSEDED}),
-    Status.SENT: frozenset(),
+    Status.QUEUED: frozenset({Status.SENDING, Status.SENT, Status.SUPPRESSED}),
+    Status.SENDING: frozenset({Status.QUEUED, Status.SENT, Status.BOUNCED, Status.FAILED, Status.SUPPRESSED}),
+    Status.SENT: frozenset({Status.DELIVERED, Status.BOUNCED, Status.FAILED}),
+    Status.DELIVERED: frozenset(),
+    Status.BOUNCED: frozenset(),
     Status.FAILED: frozenset(),
-    Status.SUPERSEDED: frozenset(),
+    Status.SUPPRESSED: frozenset(),
 }
+
+FINAL = frozenset(status for status, targets in MOVES.items() if not targets)
 
 
 def before(target: Status) -> list[Status]:
@@ -83,42 +138,100 @@ def before(target: Status) -> list[Status]:
     return [status for status, targets in MOVES.items() if target in targets]
 
 
+# --- what is to be sent ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """A message in words; empty where its template has none for a channel."""
+
+    subject: str = ""
+    text: str = ""
+    html: str = ""
+    sms: str = ""
+    push: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """One message to one recipient by one channel. `version` is the order's when the event was told.
+    """One message to one recipient, by one channel at a time.
 
-    `owner` is the subject who may see it, besides staff. `lease_until` is None while nobody is sending it.
+    `effect` is its business key within the tenant: a second one with the same key is the same one. `owner` is the
+    subject who may see it, besides staff. `subject_id` and `version` say which version of what it tells of ("" and 0:
+    of nothing that changes); with `latest_only` a newer version makes it pointless. `chain` are the channels that take
+    over where `channel` can't. `link` names what is made at the moment of sending and never stored. `not_before` paces
+    a bulk. `lease_until` is None while nobody is sending it.
     """
 
     id: str
     tenant: str
+    effect: str
     owner: str
     event_id: str
-    order_id: str
-    version: int
     recipient_id: str
-    address: str
     channel: ChannelName
+    address: str
+    category: str
     template: str
+    locale: str
     context: Mapping[str, Any]
     traceparent: str
     created_at: datetime
+    topic: str = ""
+    subject_id: str = ""
+    version: int = 0
+    latest_only: bool = False
+    critical: bool = False
+    chain: tuple[ChannelName, ...] = ()
+    link: str = ""
+    group_id: str = ""
     attempts: int = 0
+    digest_of: str | None = None
+    not_before: datetime | None = None
     lease_until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What a channel is given, ready to go. `id` is the Message-ID and the provider's idempotency key; `subject_id`
+    what it is about; `first` says that no attempt was made before; `headers` are e-mail headers, ASCII and ours."""
+
+    id: str
+    tenant: str
+    address: str
+    rendered: Rendered
+    context: Mapping[str, Any]
+    template: str
+    subject_id: str
+    critical: bool
+    first: bool
+    traceparent: str
+    recipient_id: str = ""
+    category: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+# --- how an attempt ends ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """The provider took it. `subject` as it was sent, None where a channel has none."""
+    """The provider took it. `message_id` is the provider's own name for it, by which receipts are matched."""
 
     subject: str | None = None
+    provider: str = ""
+    message_id: str = ""
+    segments: int = 0
+    cost: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """This message to this recipient will never be taken. `error` is short and free of personal data."""
+    """This message to this address will never be taken. `error` is short and free of personal data."""
 
     error: str
+    bounced: bool = False
+    provider: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +239,25 @@ class Postponed:
     """Not taken, or nobody knows; to be tried again. `error` as in Refused."""
 
     error: str
+    provider: str = ""
 
 
-Outcome = Delivered | Refused | Postponed
+@dataclass(frozen=True, slots=True)
+class Down:
+    """Nobody is there, and it is known that nothing was taken: the next channel of the chain at once, or later."""
+
+    error: str
+    provider: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """Not to be sent at all."""
+
+    reason: str
+
+
+Outcome = Delivered | Refused | Postponed | Down | Suppressed
 
 
 def retry_at(*, attempts: int, created_at: datetime, at: datetime) -> datetime | None:
@@ -142,7 +271,11 @@ def status_after(outcome: Outcome, *, retry: datetime | None) -> Status:
     match outcome:
         case Delivered():
             return Status.SENT
-        case Postponed() if retry is not None:
+        case Suppressed():
+            return Status.SUPPRESSED
+        case Postponed() | Down() if retry is not None:
             return Status.QUEUED
-        case Postponed() | Refused():
+        case Refused(bounced=True):
+            return Status.BOUNCED
+        case Postponed() | Down() | Refused():
             return Status.FAILED

@@ -1,9 +1,17 @@
-"""The process: `python -m notification.main`."""
+"""The notification service's process."""
+
+from dapr.ext.workflow import WorkflowRuntime
 
 from chassis.app import serve
-from notification.app import create_app
+from notification.app import SERVICE, create_app
 from notification.settings import Settings
 
-if __name__ == "__main__":
+
+def main() -> None:
     settings = Settings()
-    serve(create_app(settings), settings, service="notification-service")
+    runtime = WorkflowRuntime(port=str(settings.dapr_grpc_port))
+    serve(create_app(settings, runtime=runtime), settings, service=SERVICE)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,18 +9,32 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 
+import sqlalchemy as sa
 import structlog
 from opentelemetry.trace import SpanKind
 
 from chassis.db import Database
 from chassis.ids import now
-from chassis.problems import DATABASE_DOWN
+from chassis.problems import DATABASE_DOWN, Unavailable
 from chassis.tasks import Tasks
 from chassis.telemetry import continued, meter, told_of, tracer
 from notification import system
+from notification.announcements import Announcements
 from notification.channels import Channel, Channels
-from notification.domain import LEASE, SEND_WITHIN, ChannelName, Delivered, Notification, Outcome, Postponed
+from notification.domain import (
+    LEASE,
+    SEND_WITHIN,
+    ChannelName,
+    Delivered,
+    Down,
+    Message,
+    Notification,
+    Outcome,
+    Postponed,
+    Refused,
+)
 from notification.system import Settled
+from notification.wording import Wording
 
 log = structlog.get_logger()
 
@@ -36,9 +50,11 @@ Queue = asyncio.Queue[Notification | None]
 
 
 class Sender:
-    def __init__(self, *, db: Database, channels: Channels) -> None:
+    def __init__(self, *, db: Database, channels: Channels, wording: Wording, announcements: Announcements) -> None:
         self._db = db
         self._channels = channels
+        self._wording = wording
+        self._announcements = announcements
         self._queues: dict[ChannelName, Queue] = {name: asyncio.Queue() for name in channels}
         self._leases: dict[str, datetime] = {}  # of what is in hand: queued here, being sent, or not yet written down
         self._settled: list[Settled] = []
@@ -58,6 +74,10 @@ class Sender:
             self._poll_now.set()
             return None
         return now() + LEASE
+
+    def wake(self) -> None:
+        """Rows that may be due at once have been committed without a lease."""
+        self._poll_now.set()
 
     def hand_over(self, leased: Iterable[Notification]) -> None:
         """Rows that are committed, with a lease of this process."""
@@ -118,7 +138,7 @@ class Sender:
             ):
                 outcome = await self._attempt(channel, notification)
                 keys = {"channel": notification.channel.value, "status": type(outcome).__name__.lower()}
-                span.set_attributes({**keys, "notification.id": notification.id, "order.id": notification.order_id})
+                span.set_attributes({**keys, "notification.id": notification.id, "subject.id": notification.subject_id})
                 _tell(notification, outcome)
             at = now()
             _delay.record((at - notification.created_at).total_seconds(), keys)
@@ -128,9 +148,12 @@ class Sender:
     async def _attempt(self, channel: Channel, notification: Notification) -> Outcome:
         try:
             async with asyncio.timeout(SEND_WITHIN.total_seconds()):
-                return await channel.send(notification)
+                message = await self._wording.message(notification)
+                return await channel.send(message) if isinstance(message, Message) else message
         except TimeoutError:
             return Postponed("timed out")
+        except (*DATABASE_DOWN, Unavailable) as down:
+            return Postponed(f"not worded: {type(down).__name__}")
         except Exception as error:  # noqa: BLE001  a loop must not die of one message
             # Without its text, which may hold the address.
             log.error(  # noqa: TRY400
@@ -148,7 +171,7 @@ class Sender:
             batch, self._settled = self._settled, []
             try:
                 if batch:
-                    await self._db.write(lambda conn, batch=batch: system.settle(conn, batch))
+                    await self._settle(batch)
             except DATABASE_DOWN as down:
                 log.warning("sender.waiting", error=type(down).__name__)
                 self._settled = batch + self._settled
@@ -159,6 +182,16 @@ class Sender:
                 log.exception("sender.results_lost", count=len(batch))
             for one in batch:
                 self._leases.pop(one.notification.id, None)
+
+    async def _settle(self, batch: list[Settled]) -> None:
+        def work(conn: sa.Connection) -> None:
+            self._announcements.add(conn, system.settle(conn, batch))
+            self._announcements.add_rows(conn, system.early(conn, batch))
+
+        await self._db.write(work)
+        self._announcements.wake()
+        if any(isinstance(one.outcome, Refused | Down) and one.notification.chain for one in batch):
+            self._poll_now.set()  # the next channel's turn
 
     # --- taking up ---
 
@@ -196,11 +229,11 @@ class Sender:
 def _tell(notification: Notification, outcome: Outcome) -> None:
     log.info(
         "notification.sent" if isinstance(outcome, Delivered) else "notification.not_sent",
-        order_id=notification.order_id,
+        subject_id=notification.subject_id,
         notification_id=notification.id,
         channel=notification.channel.value,
         template=notification.template,
         status=type(outcome).__name__.lower(),
         attempt=notification.attempts + 1,
-        **({} if isinstance(outcome, Delivered) else {"error": outcome.error}),
+        **({} if isinstance(outcome, Delivered) else {"error": getattr(outcome, "error", "suppressed")}),
     )

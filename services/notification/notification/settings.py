@@ -1,8 +1,13 @@
 """Everything that can be set, and the only reader of the environment."""
 
+from pathlib import Path
+from typing import Annotated, Literal
+
 from pydantic import Field
 
-from chassis.settings import ServiceSettings
+from chassis.settings import ServiceSettings, Words
+
+Rate = Annotated[float, Field(gt=0, le=10_000)]
 
 
 class Settings(ServiceSettings):
@@ -14,9 +19,33 @@ class Settings(ServiceSettings):
         default="sqlite:///var/data/notification.db", validation_alias="NOTIFICATION_DATABASE_URL"
     )
     pubsub: str = Field(default="pubsub", validation_alias="NOTIFICATION_PUBSUB")
+    cache_store: str = Field(default="statestore", validation_alias="NOTIFICATION_CACHE_STORE")
+    # What links in messages begin with: where recipients reach this service, and the page that redeems a reset.
+    public_url: str = Field(
+        default="http://localhost:8003",
+        pattern=r"^https?://[^\s?#]+[^/\s?#]$",
+        validation_alias="NOTIFICATION_PUBLIC_URL",
+    )
+    reset_url: str = Field(
+        default="http://localhost:8001/reset-password",
+        pattern=r"^https?://[^\s#]+$",
+        validation_alias="NOTIFICATION_RESET_URL",
+    )
+    # A bulk's messages per second, by channel.
+    bulk_rates: dict[str, Rate] = Field(
+        default={"email": 100, "sms": 50, "push": 100, "live": 500}, validation_alias="NOTIFICATION_BULK_RATES"
+    )
+
     push_endpoint: str = Field(default="push", validation_alias="NOTIFICATION_PUSH_ENDPOINT")
+    # In the order in which they are tried.
+    sms_providers: Words = Field(default=("africas-talking", "legacy"), validation_alias="NOTIFICATION_SMS_PROVIDERS")
+    sms_sender: str = Field(default="Brewline", max_length=11, validation_alias="NOTIFICATION_SMS_SENDER")
+    africas_talking_username: str = Field(default="sandbox", validation_alias="NOTIFICATION_AFRICAS_TALKING_USERNAME")
     smtp_host: str = Field(default="127.0.0.1", validation_alias="NOTIFICATION_SMTP_HOST")
     smtp_port: int = Field(default=8025, ge=1, le=65535, validation_alias="NOTIFICATION_SMTP_PORT")
+    smtp_tls: Literal["off", "starttls", "implicit"] = Field(default="off", validation_alias="NOTIFICATION_SMTP_TLS")
+    smtp_ca_file: Path | None = Field(default=None, validation_alias="NOTIFICATION_SMTP_CA_FILE")
+    smtp_username: str = Field(default="", validation_alias="NOTIFICATION_SMTP_USERNAME")
     smtp_connections: int = Field(default=4, ge=1, le=100, validation_alias="NOTIFICATION_SMTP_CONNECTIONS")
     smtp_from: str = Field(
         default="Brewline <orders@brewline.example>",

@@ -1,48 +1,103 @@
-"""Persistence. Units of work for events, whose rows carry their tenant; `Store` and `Letters` for requests.
+"""Persistence. Functions over a connection serve events, whose rows carry their tenant; the classes serve requests and
+are bound to one tenant, `Notifications` also to a user's own, so that no query can forget it."""
 
-Each of those is made for one tenant, `Store` also for a user's own notifications, so that no query can forget it.
-"""
-
-import operator
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import orjson
 import sqlalchemy as sa
 
-from chassis.db import Database, upsert, upsert_in
-from chassis.events import first_time
+from chassis.db import upsert, upsert_in
 from chassis.ids import new_id, now
+from notification import tables
+from notification.admission import Admitted, admit
 from notification.domain import (
     ChannelName,
-    DeadLetterOfOtherTenant,
+    IdempotencyMismatch,
     Notification,
-    NotificationOfOtherTenant,
-    NotYourNotification,
+    NotYours,
+    OtherTenant,
     Status,
     UnknownDeadLetter,
     UnknownNotification,
 )
+from notification.policy import Hold, Send
 from notification.system import tenant_of
-from notification.tables import dead_letters, event_processing, notifications, orders
+from notification.tables import attempts, dead_letters, notifications
 
-_INSERT = sa.insert(notifications)
-_CONSUMER = "notification.orders"
 NO_ID = "sha256:"  # begins the `event_id` of a dead letter without an id of its own
+_FIELDS = [field.name for field in fields(Notification) if field.name not in {"chain", "not_before"}]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class News:
-    """What an event says of its order."""
+def effect_of(*parts: str) -> str:
+    """The business key of a message, as long as its column whatever went into it."""
+    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 
-    tenant: str
-    event_id: str
-    order_id: str
-    version: int
-    status: str
+
+# --- messages in ---
+
+
+def enqueue(
+    conn: sa.Connection, drafts: Sequence[Notification], *, at: datetime, superseded: bool = False
+) -> list[Notification]:
+    """Write messages down, each effect once: to be sent, to wait for their time, or closed from the start.
+
+    Answers those that hold a lease now, for `Sender.hand_over` after the commit.
+    """
+    reachable = [draft for draft in drafts if draft.address and not superseded]
+    admitted = {one.message.id: one for one in admit(conn, reachable, at)}
+    rows = [_row(draft, admitted.get(draft.id), at, superseded=superseded) for draft in drafts]
+    written = _written(conn, rows)
+    leased = {row["id"] for row in rows if row["status"] is Status.SENDING and row["id"] in written}
+    return [admitted[draft.id].message for draft in drafts if draft.id in leased]
+
+
+def _written(conn: sa.Connection, rows: list[dict[str, Any]]) -> set[str]:
+    """The ids of those that were not there yet."""
+    if not rows:
+        return set()
+    if len(rows) == 1:  # the hot path: its row count says it
+        done = conn.execute(_insert(conn.dialect.name), rows[0]).rowcount == 1
+        return {rows[0]["id"]} if done else set()
+    conn.execute(_insert(conn.dialect.name), rows)
+    ids = [row["id"] for row in rows]
+    return set(conn.execute(sa.select(notifications.c.id).where(notifications.c.id.in_(ids))).scalars())
+
+
+@cache
+def _insert(dialect: str) -> Any:
+    """Built once: building a statement costs several times what running it does."""
+    return upsert_in(dialect, notifications).on_conflict_do_nothing(
+        index_elements=[notifications.c.tenant, notifications.c.effect]
+    )
+
+
+def _row(draft: Notification, admitted: Admitted | None, at: datetime, *, superseded: bool) -> dict[str, Any]:
+    message = admitted.message if admitted else draft
+    row: dict[str, Any] = {name: getattr(message, name) for name in _FIELDS}
+    row |= {"chain": ",".join(message.chain), "context": orjson.dumps(message.context).decode()}
+    row |= {"error": None, "next_attempt_at": None, "lease_until": None}
+    if superseded:
+        return row | {"status": Status.SUPPRESSED, "error": "superseded"}
+    if admitted is None:
+        return row | {"status": Status.FAILED, "error": "no address"}
+    match admitted.decision:
+        case Send() if message.lease_until is not None:
+            return row | {"status": Status.SENDING, "lease_until": message.lease_until}
+        case Send():
+            return row | {"status": Status.QUEUED, "next_attempt_at": max(at, message.not_before or at)}
+        case Hold(until=until, reason=reason):
+            held = {"status": Status.QUEUED, "next_attempt_at": until, "error": reason}
+            return row | held | {"digest_of": "" if admitted.digest else None}
+        case refused:
+            return row | {"status": Status.SUPPRESSED, "error": refused.reason}
+
+
+# --- dead letters in ---
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,53 +109,6 @@ class DeadLetter:
     event_id: str
     type: str
     body: str
-
-
-# --- events in ---
-
-
-def take(conn: sa.Connection, news: News, messages: Sequence[Notification]) -> bool:
-    """The whole effect of one event, once: true when its messages are to be sent.
-
-    Those of an event that comes after a newer one of its order are kept as `superseded`.
-    """
-    if not first_time(conn, event_processing, tenant=news.tenant, consumer=_CONSUMER, event_id=news.event_id):
-        return False
-    newest = _is_newest(conn, news)
-    if messages:
-        conn.execute(_INSERT, [_row(message, superseded=not newest) for message in messages])
-    return newest
-
-
-def _is_newest(conn: sa.Connection, news: News) -> bool:
-    told = {"tenant": news.tenant, "order_id": news.order_id, "version": news.version, "status": news.status}
-    return conn.execute(_advance(conn.dialect.name), told).rowcount == 1
-
-
-@cache
-def _advance(dialect: str) -> Any:
-    """Built once: building a statement costs several times what running it does."""
-    insert = upsert_in(dialect, orders)
-    return insert.on_conflict_do_update(
-        index_elements=[orders.c.tenant, orders.c.order_id],
-        set_={"version": insert.excluded.version, "status": insert.excluded.status},
-        where=orders.c.version < insert.excluded.version,
-    )
-
-
-def _row(message: Notification, *, superseded: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {field.name: getattr(message, field.name) for field in fields(message)}
-    leased = message.lease_until is not None
-    status = Status.SUPERSEDED if superseded else Status.SENDING if leased else Status.QUEUED
-    return row | {
-        "context": orjson.dumps(message.context).decode(),
-        "status": status,
-        "lease_until": message.lease_until if status is Status.SENDING else None,
-        "next_attempt_at": message.created_at if status is Status.QUEUED else None,
-    }
-
-
-# --- dead letters in ---
 
 
 def keep_dead(conn: sa.Connection, letter: DeadLetter) -> None:
@@ -127,7 +135,7 @@ class Filter:
 
     recipient_id: str | None = None
     channel: ChannelName | None = None
-    order_id: str | None = None
+    subject_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -141,46 +149,56 @@ class Page:
     cursor: str | None = None
 
 
-class Store:
+Rows = tuple[list[sa.Row[Any]], str | None]
+
+
+class Notifications:
     """A tenant's notifications; those of one `owner`, None for everybody's."""
 
-    def __init__(self, db: Database, tenant: str, owner: str | None) -> None:
-        self._db = db
+    def __init__(self, conn: sa.Connection, tenant: str, owner: str | None = None) -> None:
+        self._conn = conn
         self._tenant = tenant
         self._owner = owner
 
-    async def history(self, wanted: Filter, page: Page) -> tuple[list[sa.Row[Any]], str | None]:
-        """Rows of `notifications`, and the cursor of the next page if there is one."""
+    def history(self, wanted: Filter, page: Page) -> Rows:
+        """Rows of `notifications`, newest first, and the cursor of the next page if there is one."""
         table = notifications
-        told: tuple[tuple[Any, Any, Any], ...] = (
-            (operator.eq, table.c.recipient_id, wanted.recipient_id),
-            (operator.eq, table.c.channel, wanted.channel),
-            (operator.eq, table.c.order_id, wanted.order_id),
-            (operator.ge, table.c.created_at, wanted.since),
-            (operator.lt, table.c.created_at, wanted.until),
-        )
-        conditions = [compare(column, value) for compare, column, value in told if value is not None]
-        return await _page(self._db, table, self._mine().where(*conditions), page)
+        equal = {
+            table.c.recipient_id: wanted.recipient_id,
+            table.c.channel: wanted.channel,
+            table.c.subject_id: wanted.subject_id,
+        }
+        query = self._mine().where(*(column == value for column, value in equal.items() if value is not None))
+        # Ids are UUIDv7, whose first 48 bits are the time they were made: a range of them is a range of the index.
+        if wanted.since is not None:
+            query = query.where(table.c.id >= _first_id(wanted.since), table.c.created_at >= wanted.since)
+        if wanted.until is not None:
+            query = query.where(table.c.id < _first_id(wanted.until, after=True), table.c.created_at < wanted.until)
+        return paged(self._conn, table, query, page)
 
-    async def notification(self, notification_id: str) -> sa.Row[Any]:
-        """Raises UnknownNotification, NotificationOfOtherTenant or NotYourNotification."""
+    def get(self, notification_id: str) -> sa.Row[Any]:
+        """Raises UnknownNotification, OtherTenant or NotYours."""
+        row = self._conn.execute(self._mine().where(notifications.c.id == notification_id)).one_or_none()
+        if row is not None:
+            return row
+        match tenant_of(self._conn, notifications, notification_id):
+            case None:
+                raise UnknownNotification(notification_id)
+            case self._tenant:
+                raise NotYours("It tells of somebody else's business")
+            case _:
+                raise OtherTenant("Notification")
 
-        def work(conn: sa.Connection) -> sa.Row[Any]:
-            row = conn.execute(self._mine().where(notifications.c.id == notification_id)).one_or_none()
-            if row is not None:
-                return row
-            match tenant_of(conn, notifications, notification_id):
-                case None:
-                    raise UnknownNotification(notification_id)
-                case self._tenant:
-                    raise NotYourNotification
-                case _:
-                    raise NotificationOfOtherTenant
+    def attempts(self, notification_id: str) -> list[sa.Row[Any]]:
+        """Of a notification that `get` has given."""
+        query = sa.select(attempts).where(attempts.c.notification_id == notification_id).order_by(attempts.c.id)
+        return list(self._conn.execute(query))
 
-        return await self._db.read(work)
+    def by_effect(self, effect: str) -> sa.Row[Any] | None:
+        return self._conn.execute(self._mine().where(notifications.c.effect == effect)).one_or_none()
 
     def _mine(self) -> sa.Select[Any]:
-        """What every read of this store begins with."""
+        """What every read here begins with."""
         query = sa.select(notifications).where(notifications.c.tenant == self._tenant)
         return query if self._owner is None else query.where(notifications.c.owner == self._owner)
 
@@ -188,51 +206,70 @@ class Store:
 class Letters:
     """A tenant's dead letters."""
 
-    def __init__(self, db: Database, tenant: str) -> None:
-        self._db = db
+    def __init__(self, conn: sa.Connection, tenant: str) -> None:
+        self._conn = conn
         self._tenant = tenant
 
-    async def page(self, page: Page) -> tuple[list[sa.Row[Any]], str | None]:
-        """Rows of `dead_letters`, and the cursor of the next page if there is one."""
-        return await _page(self._db, dead_letters, sa.select(dead_letters).where(self._mine), page)
+    def page(self, page: Page) -> Rows:
+        return paged(self._conn, dead_letters, sa.select(dead_letters).where(self._mine), page)
 
-    async def letter(self, letter_id: str) -> sa.Row[Any]:
-        """Raises UnknownDeadLetter or DeadLetterOfOtherTenant."""
-        return await self._db.read(lambda conn: self._letter(conn, letter_id))
-
-    async def replayed(self, letter_id: str) -> sa.Row[Any]:
+    def replayed(self, letter_id: str) -> sa.Row[Any]:
         """The letter, now marked as published again."""
+        done = sa.update(dead_letters).where(self._mine, dead_letters.c.id == letter_id)
+        self._conn.execute(done.values(replayed_at=now()))
+        return self.get(letter_id)
 
-        def work(conn: sa.Connection) -> sa.Row[Any]:
-            done = sa.update(dead_letters).where(self._mine, dead_letters.c.id == letter_id)
-            conn.execute(done.values(replayed_at=now()))
-            return self._letter(conn, letter_id)
-
-        return await self._db.write(work)
-
-    def _letter(self, conn: sa.Connection, letter_id: str) -> sa.Row[Any]:
+    def get(self, letter_id: str) -> sa.Row[Any]:
+        """Raises UnknownDeadLetter or OtherTenant."""
         query = sa.select(dead_letters).where(self._mine, dead_letters.c.id == letter_id)
-        if (row := conn.execute(query).one_or_none()) is not None:
+        if (row := self._conn.execute(query).one_or_none()) is not None:
             return row
-        if tenant_of(conn, dead_letters, letter_id) is None:
+        if tenant_of(self._conn, dead_letters, letter_id) is None:
             raise UnknownDeadLetter(letter_id)
-        raise DeadLetterOfOtherTenant
+        raise OtherTenant("Dead letter")
 
     @property
     def _mine(self) -> sa.ColumnElement[bool]:
-        """What every statement of this store is bound to."""
+        """What every statement here is bound to."""
         return dead_letters.c.tenant == self._tenant
 
 
-async def _page(
-    db: Database, table: sa.Table, query: sa.Select[Any], page: Page
-) -> tuple[list[sa.Row[Any]], str | None]:
+class Keys:
+    """What a tenant's callers' Idempotency-Keys stand for."""
+
+    def __init__(self, conn: sa.Connection, tenant: str) -> None:
+        self._conn = conn
+        self._tenant = tenant
+
+    def take(self, key: str, body_hash: str, made: str) -> str | Literal[True]:
+        """True when `key` now stands for `made`; else what it stood for before. Raises IdempotencyMismatch."""
+        table = tables.keys
+        row = {"tenant": self._tenant, "key": key, "body_hash": body_hash, "made": made, "created_at": now()}
+        if self._conn.execute(upsert(self._conn, table).values(row).on_conflict_do_nothing()).rowcount == 1:
+            return True
+        known = self._conn.execute(sa.select(table).where(table.c.tenant == self._tenant, table.c.key == key)).one()
+        if known.body_hash != body_hash:
+            raise IdempotencyMismatch
+        return cast("str", known.made)
+
+
+def paged(conn: sa.Connection, table: sa.Table, query: sa.Select[Any], page: Page) -> Rows:
     """Ids are UUIDv7: their order is that of time, and one of them is a position."""
     query = query.order_by(table.c.id.desc()).limit(page.size + 1)
     if page.cursor is None:
         query = query.offset((page.number - 1) * page.size)
     else:
         query = query.where(table.c.id < page.cursor)
-    rows = await db.read(lambda conn: list(conn.execute(query)))
+    rows = list(conn.execute(query))
     following = cast("str", rows[page.size - 1].id) if len(rows) > page.size else None
     return rows[: page.size], following
+
+
+_SKEW_MS = 2000  # an id is made a moment before or after its row's `created_at`
+
+
+def _first_id(moment: datetime, *, after: bool = False) -> str:
+    """The first UUIDv7 that could be made at `moment`, give or take the skew."""
+    milliseconds = max(0, int(moment.timestamp() * 1000) + (_SKEW_MS if after else -_SKEW_MS))
+    digits = f"{min(milliseconds, 2**48 - 1):012x}"
+    return f"{digits[:8]}-{digits[8:]}-0000-0000-000000000000"

@@ -1,118 +1,49 @@
-"""Events in: what happened to orders, and the dead letters. Handlers commit, wake the sender, and do nothing else."""
+"""Events in: whatever the routing table knows, and the dead letters. Handlers commit, wake who goes on, and do nothing
+else."""
 
 import hashlib
-from collections.abc import Mapping
-from functools import partial
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import orjson
 import structlog
 from fastapi import FastAPI, Request
-from pydantic import Field, StringConstraints
 
 from chassis.db import Database
-from chassis.events import CloudEvent, Handler, Wire
-from chassis.ids import new_id, now
+from chassis.events import CloudEvent
 from chassis.problems import DATABASE_DOWN
+from chassis.tasks import Tasks
 from chassis.telemetry import told_of
 from notification import store
-from notification.domain import DEFAULT_TENANT, Notification
-from notification.routing import Route, at_path, routes_for
+from notification.domain import DEFAULT_TENANT
+from notification.intake import take
+from notification.routing import RouteTable, read
+from notification.sagas import Steps
 from notification.sender import Sender
-from notification.store import NO_ID, DeadLetter, News
+from notification.store import NO_ID, DeadLetter
 
 log = structlog.get_logger()
 
-# As wide as their columns; ids also stand in headers.
-Id = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,64}$")]
-Text = Annotated[str, StringConstraints(max_length=1000)]
 
+class Intake:
+    def __init__(self, *, db: Database, routes: RouteTable, sender: Sender, steps: Steps, tasks: Tasks) -> None:
+        self._db = db
+        self._routes = routes
+        self._sender = sender
+        self._steps = steps
+        self._tasks = tasks
 
-class Customer(Wire):
-    id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
-    name: Text
-    email: Annotated[str, StringConstraints(max_length=320)]
-
-
-class Item(Wire):
-    name: Text
-    variation: Text | None = None
-    quantity: int
-
-
-class Money(Wire):
-    amount: str
-    currency: str
-
-
-class OrderNews(Wire):
-    order_id: Id
-    owner_id: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None  # older events have none
-    version: int = Field(ge=1, lt=2**31)
-    status: Annotated[str, StringConstraints(max_length=32)]
-    customer: Customer
-    items: list[Item]
-    total: Money
-
-
-class PaymentFailed(OrderNews):
-    reason: Text
-
-
-class Shipped(OrderNews):
-    tracking_number: Annotated[str, StringConstraints(min_length=1, max_length=64)]
-
-
-# Every type on the topic that is told to somebody, by the shape of its data; others are acknowledged.
-SHAPES: Mapping[str, type[OrderNews]] = {
-    "order.confirmed.v1": OrderNews,
-    "order.payment-failed.v1": PaymentFailed,
-    "order.cancelled.v1": OrderNews,
-    "order.status-changed.v1": OrderNews,
-    "order.shipped.v1": Shipped,
-}
-
-
-def order_handlers(db: Database, sender: Sender) -> dict[str, Handler]:
-    return dict.fromkeys(SHAPES, partial(tell_customer, db, sender))
-
-
-async def tell_customer(db: Database, sender: Sender, event: CloudEvent) -> None:
-    """Write down whom to tell what, once, and hand it to the sender."""
-    data = SHAPES[event.type].model_validate(event.data)
-    news = News(
-        tenant=event.tenantid,
-        event_id=event.id,
-        order_id=data.order_id,
-        version=data.version,
-        status=data.status,
-    )
-    context = data.model_dump(mode="json", exclude={"owner_id"})  # nobody is told of it
-    messages = [_message(event, data, context, route, sender) for route in routes_for(event.type, data.status)]
-    if await db.write(lambda conn: store.take(conn, news, messages)):
-        sender.hand_over(messages)
-
-
-def _message(
-    event: CloudEvent, data: OrderNews, context: Mapping[str, Any], route: Route, sender: Sender
-) -> Notification:
-    recipient = at_path(context, route.recipient)
-    return Notification(
-        id=new_id(),
-        tenant=event.tenantid,
-        owner=data.owner_id or recipient,
-        event_id=event.id,
-        order_id=data.order_id,
-        version=data.version,
-        recipient_id=recipient,
-        address=at_path(context, route.address),
-        channel=route.channel,
-        template=route.template,
-        context={**context, "status": route.told_as} if route.told_as else context,
-        traceparent=event.traceparent[:64],
-        created_at=now(),
-        lease_until=sender.lease(),
-    )
+    async def take(self, topic: str, event: CloudEvent) -> None:
+        """The event's whole effect, once; with `chassis.events.subscribe` for `/events/{topic}`, so that a new topic
+        needs a Subscription and rows in the routing table. An event that no route knows is for somebody else."""
+        route = await self._routes.find(event.tenantid, topic, event.type)
+        if route is None:
+            return
+        news = read(event, route)
+        lease = self._sender.lease()
+        taken = await self._db.write(lambda conn: take(conn, news, lease_until=lease))
+        self._sender.hand_over(taken.leased)
+        if taken.saga is not None:  # not awaited: the sidecar waits for this answer
+            self._tasks.spawn(self._steps.hand_over(taken.saga, "begun"), name="saga.begin")
 
 
 # --- dead letters ---

@@ -24,7 +24,6 @@ from chassis.testing.fake_sidecar import FakeSidecar
 from chassis.testing.issuer import Issuer
 from notification.app import create_app
 from notification.channels.email import Email
-from notification.rendering import Templates
 from notification.settings import Settings
 from notification.tables import metadata
 
@@ -105,19 +104,13 @@ def inbox(mail_server: MailServer) -> Inbox:
     return mail_server.inbox
 
 
-@pytest.fixture(scope="session")
-def templates() -> Templates:
-    return Templates()
-
-
 @pytest.fixture
-async def email(mail_server: MailServer, templates: Templates) -> AsyncIterator[Email]:
+async def email(mail_server: MailServer) -> AsyncIterator[Email]:
     channel = Email(
         host="127.0.0.1",
         port=mail_server.port,
         sender="Brewline <orders@brewline.example>",
         connections=2,
-        templates=templates,
     )
     yield channel
     await channel.close()
@@ -148,7 +141,14 @@ async def db(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def sidecar() -> FakeSidecar:
-    return FakeSidecar({"push/api/v1/notification": Answer(status=202, data={"id": "push_1"})})
+    fake = FakeSidecar({"push/api/v1/notification": Answer(status=202, data={"id": "push_1"})})
+    fake.secrets |= {
+        "unsubscribe-key": "u" * 43,
+        "receipt-secrets": '{"africas-talking": "at-secret", "legacy": "whsec_bGVnYWN5", "smtp": "whsec_c210cA=="}',
+        "africas-talking-key": "at-key",
+        "legacy-sms-key": "legacy-key",
+    }
+    return fake
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,45 @@ from notification.app import create_app
 LIST, ONE = "/api/v1/notifications", "/api/v1/notifications/{notification_id}"
 LETTERS, REPLAY = "/api/v1/dead-letters", "/api/v1/dead-letters/{letter_id}/replay"
 ROLES = ("user", "staff", "admin")
+EVERYBODY, STAFF, ADMIN, SIDECAR = {"user", "staff", "admin"}, {"staff", "admin"}, {"admin"}, {"sidecar"}
+ANYBODY = {"nobody", "sidecar", *EVERYBODY}
+TEMPLATE, RECIPIENT = "/api/v1/templates/{category}/{name}", "/api/v1/recipients/{recipient_id}"
 MAY = {
-    f"GET {LIST}": {"user", "staff", "admin"},
-    f"GET {ONE}": {"user", "staff", "admin"},
-    f"GET {LETTERS}": {"admin"},
-    f"POST {REPLAY}": {"admin"},
-    "POST /events/orders": {"sidecar"},
-    "POST /events/dead": {"sidecar"},
+    f"POST {LIST}": STAFF,
+    f"GET {LIST}": EVERYBODY,
+    f"GET {ONE}": EVERYBODY,
+    f"POST {LIST}/bulk": ADMIN,
+    f"GET {LIST}/bulk": ADMIN,
+    f"GET {LIST}/bulk/{{bulk_id}}": ADMIN,
+    f"GET {LIST}/bulk/{{bulk_id}}/recipients": ADMIN,
+    "GET /api/v1/stream": EVERYBODY,
+    "GET /api/v1/templates": STAFF,
+    "POST /api/v1/templates": ADMIN,
+    "POST /api/v1/templates/preview": STAFF,
+    f"GET {TEMPLATE}": STAFF,
+    f"PUT {TEMPLATE}": ADMIN,
+    f"GET {TEMPLATE}/versions": STAFF,
+    f"POST {TEMPLATE}/publish": ADMIN,
+    f"POST {TEMPLATE}/preview": STAFF,
+    "GET /api/v1/recipients": STAFF,
+    f"GET {RECIPIENT}": STAFF,
+    f"PUT {RECIPIENT}": STAFF,
+    f"GET {RECIPIENT}/preferences": EVERYBODY,
+    f"PUT {RECIPIENT}/preferences": EVERYBODY,
+    "GET /api/v1/unsubscribe": ANYBODY,
+    "POST /api/v1/unsubscribe": ANYBODY,
+    "POST /api/v1/receipts/{provider}": ANYBODY,
+    "GET /api/v1/routes": STAFF,
+    "PUT /api/v1/routes": ADMIN,
+    "DELETE /api/v1/routes": ADMIN,
+    "GET /api/v1/sagas/{correlation_id}": EVERYBODY,
+    "POST /api/v1/password-resets": ANYBODY,
+    "POST /api/v1/password-resets/redeem": ANYBODY,
+    f"GET {LETTERS}": ADMIN,
+    f"POST {REPLAY}": ADMIN,
+    "POST /events/dead": SIDECAR,
+    "POST /events/{topic}": SIDECAR,
+    "POST /job/{name}": SIDECAR,
 }
 
 
@@ -64,7 +96,7 @@ def orders_of(ask):
     """Of which orders the list tells, newest first."""
 
     async def listed(role="user", query="", **claims):
-        return [item["orderId"] for item in (await ask(f"{LIST}{query}", role, **claims)).json()["items"]]
+        return [item["subjectId"] for item in (await ask(f"{LIST}{query}", role, **claims)).json()["items"]]
 
     return listed
 
@@ -77,9 +109,7 @@ def assert_problem(answer, status, error_type):
 
 
 def test_every_route_has_a_rule_and_every_rule_a_route(settings, sidecar):
-    routes, rules = routes_of(create_app(settings, sidecar=sidecar)), set(Book(RULES).rules)
-    assert routes <= rules
-    assert rules - routes == {"POST /job/{name}"}  # it has no jobs
+    assert routes_of(create_app(settings, sidecar=sidecar)) == set(Book(RULES).rules)
 
 
 def test_every_rule_is_tried_below():
@@ -90,10 +120,11 @@ def test_every_rule_is_tried_below():
 @pytest.mark.parametrize("route", RULES)
 async def test_a_route_lets_in_whom_its_rule_names(service, proof, route, who):
     method, path = route.split(" ")
-    answer = await service.request(method, path.format(notification_id="n", letter_id="d"), headers=proof(who), json={})
+    here = re.sub(r"{\w+}", "x", path)
+    answer = await service.request(method, here, headers=proof(who), json={})
     if who in MAY[route]:
-        assert answer.status_code in {200, 404}
-        assert answer.status_code == 200 or answer.json()["errorType"] != "not-found"
+        assert answer.status_code in {200, 404, 422}
+        assert answer.status_code != 404 or answer.json()["errorType"] != "not-found"
     elif who in ROLES and "sidecar" not in MAY[route]:
         assert_problem(answer, 403, "role-missing")
     else:
@@ -111,10 +142,11 @@ def test_only_the_sender_and_the_search_for_a_missed_row_look_beyond_a_tenant():
     files = Path(notification.__file__).parent.rglob("*.py")
     imports = re.compile(r"^from notification(?: import system|\.system import (.+))$", re.MULTILINE)
     taken = {file.name: found for file in files if (found := imports.findall(file.read_text()))}
-    assert taken == {"sender.py": ["", "Settled"], "store.py": ["tenant_of"]}
+    beside = {"bulk.py": ["tenant_of"], "wording.py": ["DIGEST, carried_by"]}  # a missed bulk; a digest's own rows
+    assert taken == {"sender.py": ["", "Settled"], "store.py": ["tenant_of"], **beside}
     own = [name for name, one in inspect.getmembers(system, inspect.isfunction) if one.__module__ == system.__name__]
     public = {name for name in own if not name.startswith("_")}
-    assert public == {"tenant_of", "any_due", "claim", "settle", "give_back"}
+    assert public == {"tenant_of", "any_due", "claim", "settle", "give_back", "notification_of", "carried_by", "early"}
 
 
 # --- notifications ---
@@ -129,7 +161,7 @@ async def three(tell, event):
 
 
 async def id_of(ask, order, **claims):
-    (item,) = (await ask(f"{LIST}?orderId={order}", "staff", **claims)).json()["items"]
+    (item,) = (await ask(f"{LIST}?subjectId={order}", "staff", **claims)).json()["items"]
     return item["id"]
 
 
@@ -138,11 +170,11 @@ async def test_a_user_sees_only_the_own(orders_of, ask):
     assert await orders_of(sub="u-1") == ["o-1"]
     assert await orders_of(sub="u-2") == ["o-2"]
     assert await orders_of(sub="u-3") == []
-    assert (await ask(f"{LIST}/{await id_of(ask, 'o-1')}", sub="u-1")).json()["orderId"] == "o-1"
+    assert (await ask(f"{LIST}/{await id_of(ask, 'o-1')}", sub="u-1")).json()["subjectId"] == "o-1"
 
 
 @pytest.mark.usefixtures("three")
-@pytest.mark.parametrize("query", ["?orderId=o-2", "?recipientId=c-1&orderId=o-2", "?channel=email&orderId=o-2"])
+@pytest.mark.parametrize("query", ["?subjectId=o-2", "?recipientId=c-1&subjectId=o-2", "?channel=email&subjectId=o-2"])
 async def test_no_filter_widens_what_a_user_sees(orders_of, query):
     assert await orders_of(query=query, sub="u-1") == []
 
@@ -159,7 +191,7 @@ async def test_staff_sees_the_whole_tenant_and_no_more(orders_of, ask, role):
 async def test_somebody_elses_notification_is_refused_as_such(ask):
     answer = await ask(f"{LIST}/{await id_of(ask, 'o-2')}", sub="u-1")
     assert_problem(answer, 403, "not-owner")
-    assert answer.json()["detail"] == "It tells of somebody else's order; the role staff is missing."
+    assert answer.json()["detail"] == "It tells of somebody else's business; the role staff is missing."
 
 
 @pytest.mark.usefixtures("three")
@@ -168,7 +200,7 @@ async def test_another_tenants_notification_is_refused_as_such(ask, role):
     theirs = await id_of(ask, "o-1", tenant="other")
     answer = await ask(f"{LIST}/{theirs}", role, sub="u-1")
     assert_problem(answer, 403, "different-tenant")
-    assert answer.json()["title"] == answer.json()["detail"] == "Notification belongs to different tenant"
+    assert answer.json()["detail"] == "Notification belongs to different tenant"
 
 
 async def test_what_is_nobodys_is_not_found(ask):
@@ -183,7 +215,7 @@ def die(tell, ask, event):
     """Puts an event among the dead letters of `kept_by`, and gives that letter."""
 
     async def put(kept_by, **envelope):
-        await tell(event(version=0) | envelope, to="/events/dead")
+        await tell(event(version=-1) | envelope, to="/events/dead")
         return (await ask(LETTERS, "admin", tenant=kept_by)).json()["items"][0]
 
     return put
@@ -200,7 +232,7 @@ async def test_another_tenants_dead_letter_is_neither_listed_nor_replayed(die, a
     assert (await ask(LETTERS, "admin")).json()["items"] == []
     answer = await replay(letter)
     assert_problem(answer, 403, "different-tenant")
-    assert answer.json()["title"] == answer.json()["detail"] == "Dead letter belongs to different tenant"
+    assert answer.json()["detail"] == "Dead letter belongs to different tenant"
     assert sidecar.published == []
     assert (await ask(LETTERS, "admin", tenant="other")).json()["items"] == [letter]
 
@@ -225,8 +257,8 @@ async def test_the_description_names_the_refusals(service):
     paths = (await service.get("/openapi.json")).json()["paths"]
 
     def told(path, status):
-        (operation,) = paths[path].values()
-        return operation["responses"][status]["description"]
+        method = "post" if path == REPLAY else "get"
+        return paths[path][method]["responses"][status]["description"]
 
     assert "different-tenant, not-owner" in told(ONE, "403")
     assert "role-missing (user)" in told(ONE, "403")

@@ -1,20 +1,47 @@
 from datetime import UTC, datetime, timedelta
 
-from notification.domain import MOVES, Delivered, Postponed, Refused, Status, before, retry_at, status_after
+import pytest
+
+from notification.domain import (
+    FINAL,
+    MOVES,
+    Delivered,
+    Down,
+    Postponed,
+    Refused,
+    Status,
+    Suppressed,
+    before,
+    retry_at,
+    status_after,
+)
 
 BEGAN = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def test_final_statuses_stay():
-    assert {status for status, targets in MOVES.items() if not targets} == {
-        Status.SENT,
-        Status.FAILED,
-        Status.SUPERSEDED,
-    }
+    assert {status for status, targets in MOVES.items() if not targets} == FINAL
+    assert {Status.DELIVERED, Status.BOUNCED, Status.FAILED, Status.SUPPRESSED} == FINAL
 
 
-def test_only_an_attempt_can_fail():
-    assert before(Status.FAILED) == [Status.SENDING]
+def test_every_status_knows_where_it_may_go():
+    assert set(MOVES) == set(Status)
+
+
+def test_only_an_attempt_or_a_receipt_fails_a_message():
+    assert before(Status.FAILED) == before(Status.BOUNCED) == [Status.SENDING, Status.SENT]
+
+
+def test_only_a_receipt_says_that_it_was_delivered():
+    assert before(Status.DELIVERED) == [Status.SENT]
+
+
+def test_what_was_sent_is_not_sent_again():
+    assert not MOVES[Status.SENT] & {Status.QUEUED, Status.SENDING, Status.SUPPRESSED}
+
+
+def test_an_attempt_that_ends_after_its_lease_may_still_have_sent():
+    assert before(Status.SENT) == [Status.QUEUED, Status.SENDING]
 
 
 def test_retries_begin_soon_and_end_after_a_day():
@@ -23,8 +50,18 @@ def test_retries_begin_soon_and_end_after_a_day():
     assert retry_at(attempts=300, created_at=BEGAN, at=BEGAN + timedelta(hours=24)) is None
 
 
-def test_an_attempt_ends_in_one_of_three_ways():
-    assert status_after(Delivered(), retry=None) is Status.SENT
-    assert status_after(Refused("smtp 550"), retry=BEGAN) is Status.FAILED
-    assert status_after(Postponed("smtp 451"), retry=BEGAN) is Status.QUEUED
-    assert status_after(Postponed("smtp 451"), retry=None) is Status.FAILED
+@pytest.mark.parametrize(
+    ("outcome", "retry", "status"),
+    [
+        (Delivered(), None, Status.SENT),
+        (Refused("smtp 550"), BEGAN, Status.FAILED),
+        (Refused("smtp 550 5.1.1", bounced=True), BEGAN, Status.BOUNCED),
+        (Postponed("smtp 451"), BEGAN, Status.QUEUED),
+        (Postponed("smtp 451"), None, Status.FAILED),
+        (Down("nobody there"), BEGAN, Status.QUEUED),
+        (Down("nobody there"), None, Status.FAILED),
+        (Suppressed("used up"), BEGAN, Status.SUPPRESSED),
+    ],
+)
+def test_how_an_attempt_ended_says_what_becomes_of_the_message(outcome, retry, status):
+    assert status_after(outcome, retry=retry) is status

@@ -1,3 +1,6 @@
+import json
+
+import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -33,22 +36,57 @@ def test_the_migrations_build_the_tables(migrated):
     assert differences == []
 
 
-def test_what_was_there_before_owners_is_the_recipients(tmp_path):
+@pytest.fixture
+def old(tmp_path):
+    """A database as 0001 left it, with one row, and what brings it up to date."""
     url = f"sqlite:///{tmp_path / 'old.db'}"
     command.upgrade(migrations.config(url, notification, metadata), "0001")
     engine = sa.create_engine(url)
     table = sa.table("notifications", *map(sa.column, OLD_ROW))
-    with engine.begin() as connection:
-        connection.execute(sa.insert(table).values(OLD_ROW))
 
-    migrations.upgrade(url, notification, metadata)
+    def upgraded(**changed):
+        with engine.begin() as connection:
+            connection.execute(sa.insert(table).values(OLD_ROW | changed))
+            connection.execute(
+                sa.text("INSERT INTO orders (tenant, order_id, version, status) VALUES ('t','o-1',2,'ready')")
+            )
+        migrations.upgrade(url, notification, metadata)
+        with engine.connect() as connection:
+            return dict(connection.execute(sa.text("SELECT * FROM notifications")).mappings().one())
 
-    with engine.connect() as connection:
-        found = connection.execute(sa.select(table, sa.column("owner"))).mappings().one()
-    assert dict(found) == OLD_ROW | {"owner": "c-1"}
+    yield url, engine, upgraded
+    engine.dispose()
+
+
+def test_what_was_there_before_owners_is_the_recipients(old):
+    url, engine, upgraded = old
+    row = upgraded()
+
+    kept = {name: value for name, value in OLD_ROW.items() if name != "order_id"}
+    assert kept.items() <= row.items()
+    assert (row["owner"], row["subject_id"], row["topic"]) == ("c-1", "o-1", "orders")
+    assert (row["effect"], row["category"], row["chain"], row["critical"]) == ("n-1", "OrderUpdates", "", 0)
     command.downgrade(migrations.config(url, notification, metadata), "base")
     assert sa.inspect(engine).get_table_names() == ["alembic_version"]
-    engine.dispose()
+
+
+def test_what_was_heard_of_orders_is_kept_as_what_was_heard_of_subjects(old):
+    _, engine, upgraded = old
+    upgraded()
+    with engine.connect() as connection:
+        found = connection.execute(sa.text("SELECT tenant, topic, subject_id, version FROM subjects")).all()
+    assert [tuple(row) for row in found] == [("t", "orders", "o-1", 2)]
+
+
+def test_what_was_superseded_is_suppressed(old):
+    row = old[2](channel="push", status="superseded")
+    assert (row["status"], row["error"], row["latest_only"]) == ("suppressed", "superseded", 1)
+
+
+def test_what_was_queued_is_sent_in_the_words_of_today(old):
+    row = old[2](status="queued", context='{"order_id": "o-1", "items": [{"unit_price": "1"}]}')
+    assert row["template"] == "order-confirmed"
+    assert json.loads(row["context"]) == {"orderId": "o-1", "items": [{"unitPrice": "1"}]}
 
 
 def _plan(migrated, query):

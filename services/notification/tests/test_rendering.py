@@ -1,85 +1,404 @@
-from pathlib import Path
+"""The language of templates: what it can say, what it needs, and what it cannot be made to do."""
+
+import time
+import tracemalloc
+from decimal import Decimal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from notification.domain import ChannelName
-from notification.rendering import NotRenderable, Templates
-from notification.routing import ROUTES, routes_for
-from notification.subscriptions import SHAPES
+from notification import rendering
+from notification.rendering import BadTemplate, NotRenderable, Source, check, compile_template, render, variables
 
-EMAILS = [route for route in ROUTES if route.channel is ChannelName.EMAIL]
-EXTRA = {"reason": "declined", "trackingNumber": "1Z999"}
-
-
-def context(event, kind="order.confirmed.v1", **data):
-    return SHAPES[kind].model_validate(event(kind, **EXTRA, **data)["data"]).model_dump(mode="json")
+MANY = list(range(1000))
+LONG = "x" * 60_000
 
 
-@pytest.mark.parametrize("route", EMAILS, ids=lambda route: route.template)
-def test_every_routed_event_renders(route, event, templates):
-    rendered = templates.render(route.template, context(event, route.type, status=route.status or "confirmed"))
-    assert rendered.subject
-    assert "Ada" in rendered.text
-    assert "o-1" in rendered.text
-    assert "Ada" in rendered.html
-    assert "o-1" in rendered.html
-    assert "{" not in rendered.text
+def text(source, context=None, **more):
+    return render(Source(text=source), context or {}, **{"locale": "en", "name": "C/n"} | more).text
 
 
-def test_every_template_is_routed_to(templates):
-    assert templates.names == {route.template for route in EMAILS}
+def html(source, context=None):
+    return render(Source(html=source), context or {}, locale="en").html
 
 
-def test_every_routed_type_has_a_shape():
-    assert set(SHAPES) == {route.type for route in ROUTES}
+def refused(source):
+    with pytest.raises(BadTemplate) as bad:
+        compile_template(Source(html=source))
+    assert all(error.pointer == "/html" for error in bad.value.errors)
+    return " ".join(error.detail for error in bad.value.errors)
 
 
-def test_a_confirmation_lists_what_was_ordered(event, templates):
-    items = [{"name": "Latte", "variation": "vanilla", "quantity": 2}, {"name": "Scone", "quantity": 1}]
-    rendered = templates.render("order_confirmed", context(event, items=items))
-    assert "  2 x Latte (vanilla)\n  1 x Scone\n  Total 9.00 USD\n" in rendered.text
-    assert "2 &times; Latte (vanilla)" in rendered.html
-    assert "1 &times; Scone<" in rendered.html
+# --- what it renders ---
 
 
-def test_a_hostile_name_is_escaped_in_html_only(event, templates):
-    customer = {"id": "c-1", "name": "<script>alert('x')</script>", "email": "ada@example.com"}
-    rendered = templates.render("order_confirmed", context(event, customer=customer))
-    assert "<script>" not in rendered.html
-    assert "&lt;script&gt;" in rendered.html
-    assert "<script>" in rendered.text
+def test_only_the_parts_that_are_asked_for_are_rendered():
+    source = Source(subject="s", text="t", html="h", sms="m", push="{{ missing }}")
+    rendered = render(source, {}, locale="en", parts=["subject", "sms"])
+    assert (rendered.subject, rendered.text, rendered.html, rendered.sms, rendered.push) == ("s", "", "", "m", "")
 
 
-def test_a_name_is_never_taken_for_a_template(event, templates):
-    customer = {"id": "c-1", "name": "{{ 7 * 7 }}", "email": "ada@example.com"}
-    assert "{{ 7 * 7 }}" in templates.render("order_confirmed", context(event, customer=customer)).text
+def test_a_compiled_template_renders_as_its_source_does():
+    source = Source(text="{{ a }}")
+    assert render(compile_template(source), {"a": 1}, locale="en") == render(source, {"a": 1}, locale="en")
+    assert compile_template(Source(text="{{ a }}")) is compile_template(source)
 
 
-def test_a_subject_is_one_line(event, templates):
-    customer = {"id": "c-1", "name": "Ada\r\nBcc: everyone@example.com\x00", "email": "ada@example.com"}
-    subject = templates.render("order_confirmed", context(event, customer=customer)).subject
-    assert subject == "Thank you, Ada Bcc: everyone@example.com : your order is confirmed"
+def test_what_it_can_say():
+    context = {"items": [{"name": "Latte", "n": 2}, {"name": "Scone", "n": 1}], "who": " ada ", "by": {"items": "k"}}
+    assert text("{% for i in items if i.n > 1 %}{{ loop.index }}{{ i.name }}{% endfor %}", context) == "1Latte"
+    assert text("{% for i in items %}{{ i.name }}{{ ', ' if not loop.last }}{% endfor %}", context) == "Latte, Scone"
+    assert text("{% for i in [] %}{% else %}none{% endfor %}", context) == "none"
+    assert text("{{ items|join(' + ', 'name') }}{{ items|length }}", context) == "Latte + Scone2"
+    assert text("{{ (items|first).name ~ items[1].name }}", context) == "LatteScone"
+    assert text("{% set n = 2 %}{{ (n + 3) * 2 / 4 }}{{ -7 % 3 }}{{ 'a' + 'b' }}", context) == "2.52ab"
+    assert text("{{ who|trim|title }}{{ 'x' in who }}{{ who[1:3] }}", context) == "AdaFalsead"
+    assert text("{{ by.items }}", context) == "k"
+    assert text("{% if who is defined and items[0].n is even %}y{% endif %}", context) == "y"
+    assert text("{{ 'abc def ghi'|truncate(9) }}|{{ 'a&b'|urlencode }}|{{ 'aXa'|replace('a', 'b') }}") == (
+        "abc...|a%26b|bXb"
+    )
+    assert text("{% block a %}b{% endblock %}") == "b"
 
 
-def test_a_missing_variable_is_refused_and_not_left_blank(templates):
-    with pytest.raises(NotRenderable, match="template order_confirmed: UndefinedError"):
-        templates.render("order_confirmed", {"order_id": "o-1"})
+def test_null_is_nothing():
+    assert text("<{{ a }}{{ a ~ 'b' }}{{ a|upper }}>", {"a": None}) == "<b>"
 
 
-def test_an_unknown_template_is_refused(templates):
-    with pytest.raises(NotRenderable, match="no template nothing"):
-        templates.render("nothing", {})
+def test_amounts_and_times_are_written_in_the_locale():
+    context = {"total": {"amount": "1234.50", "currency": "EUR"}, "at": "2026-01-31T23:30:00Z", "n": Decimal("1.5")}
+    source = "{{ total|money }} {{ 5|money('USD') }} {{ at|date }} {{ at|datetime('Africa/Nairobi') }} {{ n|number }}"
+    assert text(source, context) == "€1,234.50 $5.00 Jan 31, 2026 Feb 1, 2026, 2:30:00\u202fAM 1.5"
+    assert text(source, context, locale="de_DE") == ("1.234,50\u00a0€ 5,00\u00a0$ 31.01.2026 01.02.2026, 02:30:00 1,5")
+    assert text("{{ locale }}", {"locale": "xx"}, locale="pt_BR") == "pt-BR"
 
 
-def test_a_template_can_reach_nothing_but_its_context(tmp_path: Path):
-    (tmp_path / "evil").mkdir()
-    for part in ("subject.txt", "body.txt", "body.html"):
-        (tmp_path / "evil" / part).write_text("{{ name.__class__.__mro__ }}")
-    with pytest.raises(NotRenderable, match="SecurityError"):
-        Templates(tmp_path).render("evil", {"name": "Ada"})
+def test_a_text_message_has_no_space_that_costs_half_its_room():
+    source = Source(sms=" {{ 5|money('USD') }} {{ '2026-01-31'|datetime }}\n")
+    assert render(source, {}, locale="de").sms == "5,00 $ 31.01.2026, 00:00:00"
+    assert "\u202f" not in render(source, {}, locale="en").sms
 
 
-def test_a_status_chooses_its_routes():
-    told = [(route.channel.value, route.told_as) for route in routes_for("order.status-changed.v1", "ready")]
-    assert told == [("email", ""), ("push", "prepared")]
-    assert routes_for("order.created.v1", "pending_payment") == []
+def test_a_subject_is_one_line():
+    name = "Ada\r\nBcc: everyone@example.com\x00"
+    assert render(Source(subject="Hi {{ n }}: hi"), {"n": name}, locale="en").subject == (
+        "Hi Ada Bcc: everyone@example.com : hi"
+    )
+    assert len(render(Source(subject="{{ n }}"), {"n": LONG}, locale="en").subject) == 255
+
+
+def test_html_is_escaped_and_nothing_else_is():
+    assert html("{{ n }}", {"n": "<b>'\"&"}) == "&lt;b&gt;&#39;&#34;&amp;"
+    assert text("{{ n }}", {"n": "<b>'\"&"}) == "<b>'\"&"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ '<b>' ~ n }}",
+        "{{ '<b>' + n }}",
+        "{{ n|replace('x', '<b>') }}",
+        "{{ [1, 2]|join(n) }}",
+        "{{ n|default('<b>') }}",
+        "{{ nothing|default(n) }}",
+        "{{ n|upper }}",
+        "{% set x = '<b>' ~ n %}{{ x }}",
+        "{{ '<b>' }}",
+        "{{ '<i>'|lower ~ n|trim }}",
+        "{{ n|truncate(4) }}",
+        "{{ n|first }}{{ n[0:2] }}",
+    ],
+)
+def test_nothing_a_template_does_to_a_text_lets_markup_through(source):
+    made = html(source, {"n": "<b>x"})
+    assert "<" not in made
+    assert "&lt;" in made
+
+
+def test_a_name_is_never_taken_for_a_template():
+    assert text("{{ n }}", {"n": "{{ 7 * 7 }}"}) == "{{ 7 * 7 }}"
+
+
+# --- what it refuses when it is written ---
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("a\n{{ b", "line 2: "),
+        ("{% if %}", "line 1: "),
+        ("{% for a in b %}", "line 1: Unexpected end of template"),
+        ("{{ b|safe }}", "line 1: no filter safe; there are "),
+        ("{% if a %}{{ b|nothing }}{% endif %}", "no filter nothing"),
+        ("{% autoescape false %}{{ b }}{% endautoescape %}", "autoescape is not allowed"),
+        ("{% set x %}{{ b }}{% endset %}{{ x }}", "set with a block is not allowed"),
+        ("{% filter upper %}x{% endfilter %}", "a filter block is not allowed"),
+        ("{{ 'x'.ljust(10) }}", "a call is not allowed"),
+        ("{% for i in range(1000000000) %}{% endfor %}", "a call is not allowed"),
+        ("{{ lipsum() }}{{ cycler() }}", "a call is not allowed"),
+        ("{{ b.format(c) }}", "a call is not allowed"),
+        ("{% macro m() %}{% endmacro %}", "Macro is not allowed"),
+        ("{{ '%1000000000d'|format(1) }}", "no filter format"),
+        ("{{ b|center(1000000000) }}", "no filter center"),
+        ("{{ b is divisibleby 3 }}", "no test divisibleby"),
+        ("{{ 10 ** 10 ** 10 }}", "** is not allowed"),
+        ("{{ [b, b] }}", "a list is written of constants only"),
+        ("{{ {'a': b} }}", "Dict is not allowed"),
+        ("{% set a.b = 1 %}", "set has one name"),
+        ("{% for a, b in c %}{% endfor %}", "a loop has one name"),
+        ("{% for a in c recursive %}{% endfor %}", "not recursive"),
+        ("{{ b|join(*c) }}", "no filter join"),
+        ("{% include '../../settings.py' %}", "no partial but items.html, layout.html"),
+        ("{% include b %}", "no partial but"),
+        ("{% include 'items.txt' %}", "no partial but"),
+        ("{% extends '/etc/passwd' %}", "no partial but"),
+        ("{% import 'items.html' as x %}", "Import is not allowed"),
+        ("{% include 'items.html' without context %}", "with its context"),
+        ("{% block a %}{% endblock %}{% block a %}{% endblock %}", "line 1: "),
+        ("{{ " + "9" * 5000 + " }}", "no template"),
+        ("{{ " + "(" * 2000 + "1" + ")" * 2000 + " }}", "no template"),
+        ("{{ " + "1+" * 200 + "1 }}", "nested too deeply"),
+        ("{% if b %}" * 150 + "{% endif %}" * 150, "nested too deeply"),
+        ("{% for a in b %}" * 25 + "{% endfor %}" * 25, "no template"),
+        ("{{ b }}" * 4000, "too long"),
+        ("{{ [" + "1," * 9000 + "] }}", "too long"),
+        ("x" * 100_001, "too long"),
+    ],
+)
+def test_what_is_no_template_is_refused_with_its_line(source, why):
+    assert why in refused(source)
+
+
+def test_every_part_that_is_wrong_is_told():
+    with pytest.raises(BadTemplate) as bad:
+        compile_template(Source(subject="{{", text="fine", sms="{{ a|safe }}{{ b() }}"))
+    assert [error.pointer for error in bad.value.errors] == ["/subject", "/sms", "/sms"]
+
+
+# --- what it refuses when it is rendered ---
+
+
+def test_a_missing_variable_is_refused_and_not_left_blank():
+    with pytest.raises(NotRenderable, match=r"^template C/n/text: UndefinedError$") as error:
+        text("{{ customer.name }}", {"customer": {"id": "Ada's secret"}})
+    assert error.value.detail == "'dict object' has no attribute 'name'"
+
+
+@pytest.mark.parametrize(
+    "path", ["n.__class__", "n['__class__']", "d.keys", "l.append", "n.upper", "d._x", "loop.index"]
+)
+def test_a_template_can_reach_nothing_but_its_context(path):
+    with pytest.raises(NotRenderable, match="UndefinedError"):
+        text("{{ " + path + " }}", {"n": "Ada", "d": {"a": 1}, "l": [1]})
+
+
+@pytest.mark.parametrize("value", ["d", "l", "self", "loop"])
+def test_what_is_no_text_is_not_printed(value):
+    with pytest.raises(NotRenderable, match="TypeError"):
+        text("{% for x in l %}{{ " + value + " }}{% endfor %}", {"d": {"a": 1}, "l": [1]})
+
+
+def test_the_error_of_a_template_says_nothing_of_its_context():
+    for source in ("{{ n|number }}", "{{ n|date }}", "{{ d[n] }}", "{{ n * 2 }}"):
+        with pytest.raises(NotRenderable) as error:
+            text(source, {"n": "Ada Lovelace", "d": {}})
+        assert "Ada" not in str(error.value)
+        assert error.value.__cause__ is None
+
+
+NESTED = "{% for a in many %}{% for b in many %}{% for c in many %}%s{% endfor %}{% endfor %}{% endfor %}"
+ENDLESS = {
+    "nothing": NESTED.replace("%s", ""),
+    "an if": NESTED.replace("%s", "{% if a == b %}{% endif %}"),
+    "a slow search": NESTED.replace("%s", "{% if needle in hay %}{% endif %}"),
+    "a slow filter": NESTED.replace("%s", "{% set x = long|replace('x', 'y') %}"),
+    "a slow sum": NESTED.replace("%s", "{% set x = long + 'y' %}"),
+    "a condition": "{% for a in many if a in many %}{% for b in many if a in many %}{% endfor %}{% endfor %}",
+    "a partial": "{% for a in many %}{% for b in many %}{% include 'items.txt' %}{% endfor %}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("source", ENDLESS.values(), ids=ENDLESS)
+def test_a_template_that_does_not_end_is_stopped(source):
+    items = [{"name": "", "quantity": 1}] * 100
+    context = {"many": MANY, "long": LONG, "hay": LONG, "needle": "x" * 30_000 + "y" + "x" * 29_000}
+    compile_template(Source(text=source))
+    began = time.thread_time()
+    with pytest.raises(NotRenderable, match=r"^template C/n/text: (time|size) limit$"):
+        text(source, context | {"items": items, "total": {"amount": "1", "currency": "USD"}})
+    assert time.thread_time() - began < 2 * rendering.SECONDS
+
+
+HUGE = {
+    "a loop": "{% for a in many %}{% for b in many %}{{ long }}{% endfor %}{% endfor %}",
+    "doubling": "{% set a = long %}" + "{% set a = a ~ a %}" * 40,
+    "adding": "{% set a = long %}" + "{% set a = a + a %}" * 40,
+    "a separator": "{{ many|join(long) }}",
+    "replacement": "{{ long|replace('', long) }}",
+    "a product": "{% set a = 99999999 %}" + "{% set a = a * a %}" * 40,
+    "repetition": "{{ 'a' * 1000000000 }}",
+    "repeated list": "{{ [1] * 1000000000 }}",
+    "a width": "{{ '%1000000000d' % 1 }}",
+    "a number": "{{ '1e999999999'|number }}",
+    "a small number": "{{ '1e-999999999'|money('USD') }}",
+    "a date": "{{ '2026-01-31'|date(long) }}",
+}
+
+
+@pytest.mark.parametrize("source", HUGE.values(), ids=HUGE)
+def test_a_template_cannot_fill_the_memory(source):
+    context = {"many": MANY, "long": LONG}
+    compile_template(Source(html=source))
+    tracemalloc.start()
+    try:
+        with pytest.raises(NotRenderable):
+            html(source, context)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_remainder_that_would_be_a_format_is_no_number():
+    assert text("{{ '%1000000000d' is even }}{{ 3 is odd }}{{ 4 is even }}") == "FalseTrueTrue"
+
+
+def test_an_email_may_be_longer_than_a_text():
+    context = {"long": "x" * 50_000}
+    assert len(html("{{ long }}" * 10, context)) == 500_000
+    with pytest.raises(NotRenderable, match="size limit"):
+        html("{{ long }}" * 10 + ".", context)
+    with pytest.raises(NotRenderable, match="size limit"):
+        text("{{ long }}" * 2, context)
+
+
+PIECES = (
+    "{{ }} {% %} if else endif for in endfor set = a b c . [ ] ( ) | ~ + - * / % ** , 'x' 1 999999 upper join default "
+    "replace date money is defined not and or block endblock include extends 'items.html' 'layout.html' loop self "
+    "range __class__ safe {# #} raw endraw"
+)
+WHOLE = [
+    "{{ a",
+    "}}",
+    "{% if a %}",
+    "{% endif %}",
+    "{% for i in b %}",
+    "{% endfor %}",
+    "{{ c.a.b ~ 'x' }}",
+    "{% set b =",
+]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from([*PIECES.split(" "), *WHOLE]), max_size=30))
+def test_whatever_is_written_is_refused_or_rendered_and_lets_no_markup_through(pieces):
+    source = Source(html=" ".join(pieces))
+    context = {"a": "<b>", "b": [{"c": "<b>"}] * 50, "c": {"a": {"b": "<b>"}}}
+    check(source, context)
+    try:
+        variables(source)
+        assert "<b>" not in render(source, context, locale="de").html
+    except (BadTemplate, NotRenderable):
+        pass
+
+
+# --- what it needs ---
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("{{ customer.name }} {{ orderId }}", {"customer.name", "orderId"}),
+        ("{{ a['b'].c }} {{ d[0].e }}", {"a.b.c", "d[0].e"}),
+        ("{{ a[b] }}", {"a", "b"}),
+        (
+            "{% for i in items %}{{ i.name }}{{ loop.index }}{% else %}{{ i }}{% endfor %}",
+            {"items", "items[].name", "i"},
+        ),
+        ("{% for i in a.b %}{% for j in i.c %}{{ j.d }}{% endfor %}{% endfor %}", {"a.b", "a.b[].c", "a.b[].c[].d"}),
+        ("{% for i in items if i.open %}{% endfor %}", {"items", "items[].open"}),
+        ("{{ (items|first).name }}", {"items[].name"}),
+        ("{% set c = customer %}{{ c.name }}", {"customer", "customer.name"}),
+        ("{% if a %}{% set x = 1 %}{% else %}{% set x = 2 %}{% endif %}{{ x }}", {"a"}),
+        ("{% if a %}{% set x = 1 %}{% endif %}{{ x }}", {"a", "x"}),
+        ("{% for i in a %}{% block b %}{{ i }}{% endblock %}{% endfor %}", {"a", "i"}),
+        ("{{ a|replace(b, c) ~ d + e if f == g else h }}", set("abcdefgh")),
+        ("{{ at|date(tz=zone) }}", {"at", "zone"}),
+        ("{{ locale }}", set()),
+        ("{% raw %}{{ a }}{% endraw %}{# {{ b }} #}", set()),
+    ],
+)
+def test_the_names_a_template_uses_are_known(source, names):
+    assert variables(Source(text=source)) == names
+
+
+def test_what_a_partial_uses_its_template_uses():
+    assert variables(Source(html="{% extends 'layout.html' %}{% block content %}{{ a }}{% endblock %}")) == {
+        "a",
+        "unsubscribeLink",
+    }
+    assert "items[].quantity" in variables(Source(text="{% include 'items.txt' %}"))
+
+
+SAMPLE = {"customer": {"name": "Ada"}, "items": [{"name": "Latte"}], "nil": None, "empty": [], "n": 1}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ customer.name }}{% for i in items %}{{ i.name }}{% endfor %}",
+        "{% if link is defined %}{{ link }}{% endif %}",
+        "{% if link is undefined %}-{% else %}{{ link }}{% endif %}",
+        "{% if not (link is defined) %}-{% elif n %}{{ link }}{% endif %}",
+        "{% if n and link is defined %}{{ link }}{% endif %}",
+        "{% if link is undefined or link == 1 %}-{% else %}{{ link }}{% endif %}",
+        "{{ link if link is defined }}{{ link is defined and link }}",
+        "{{ link|default('-') }}{{ customer.nick|default }}",
+        "{% for i in items if i.size is defined %}{{ i.size }}{% endfor %}",
+        "{% for i in items %}{% if i.size|default %}-{% endif %}{% endfor %}",
+        "{% if a.b is defined %}{{ a.b }}{{ a.c }}{% endif %}{{ a.b.c|default }}",
+        "{{ nil }}",
+    ],
+)
+def test_a_template_whose_sample_has_it_all_may_be_published(source):
+    assert check(Source(text=source), SAMPLE) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "detail"),
+    [
+        ("\n{{ customer.nick }}", "line 2: customer.nick is not in the sample"),
+        ("{{ nobody.name }}", "line 1: nobody is not in the sample"),
+        ("{% if n == 2 %}{{ missing }}{% endif %}", "line 1: missing is not in the sample"),
+        ("{{ 1 if n else missing }}", "line 1: missing is not in the sample"),
+        ("{% for i in items %}{{ i.size }}{% endfor %}", "line 1: items[].size is not in the sample"),
+        (
+            "{% for i in empty %}{{ i.a }}{% endfor %}",
+            "line 1: empty is empty in the sample, which leaves empty[].a unproven",
+        ),
+        ("{% if link is defined %}-{% endif %}{{ link }}", "line 1: link is not in the sample"),
+        ("{% if link is defined %}-{% else %}{{ link }}{% endif %}", "line 1: link is not in the sample"),
+        ("{% if link is defined or n %}{{ link }}{% endif %}", "line 1: link is not in the sample"),
+        ("{% if customer is defined %}{{ customer.nick }}{% endif %}", "line 1: customer.nick is not in the sample"),
+        ("{{ nil.name }}", "line 1: nil.name is not in the sample"),
+        ("{{ customer }}", "dict where text was expected"),
+        ("{{ customer.name|money }}", "no currency"),
+        ("{% for i in n %}{% endfor %}", "a loop is over a list"),
+        ("{{ n", "line 1: unexpected end of template, expected 'end of print statement'."),
+    ],
+)
+def test_a_template_whose_sample_lacks_something_may_not(source, detail):
+    assert [(one.pointer, one.detail) for one in check(Source(text=source), SAMPLE)] == [("/text", detail)]
+
+
+def test_an_ordinary_template_is_rendered_in_less_than_a_millisecond():
+    key = ("OrderUpdates", "order-confirmed")
+    source, context = rendering.shipped()[key]["en"], rendering.samples()[key]
+
+    def took(times=50):
+        began = time.thread_time()
+        for _ in range(times):
+            render(source, context, locale="en", parts=["subject", "text", "html"])
+        return (time.thread_time() - began) / times
+
+    assert min(took() for _ in range(10)) < 0.001

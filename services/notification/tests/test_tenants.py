@@ -10,25 +10,33 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chassis.cache import Cache
+from chassis.changes import Changes
 from chassis.db import Database
-from chassis.events import consume
+from chassis.events import CloudEvent
+from chassis.leases import Leases
+from chassis.outbox import Outbox
+from chassis.tasks import Tasks
 from chassis.testing.fake_sidecar import FakeSidecar
-from notification import store
+from notification import store, tables
+from notification.announcements import Announcements
 from notification.channels.push import Push
-from notification.domain import (
-    ChannelName,
-    DeadLetterOfOtherTenant,
-    NotificationOfOtherTenant,
-    NotYourNotification,
-    UnknownNotification,
-)
+from notification.domain import ChannelName, NotYours, OtherTenant, UnknownNotification
+from notification.routing import RouteTable
+from notification.sagas import Steps
 from notification.sender import Sender
-from notification.store import DeadLetter, Filter, Letters, Page, Store
-from notification.subscriptions import order_handlers
-from notification.tables import dead_letters, event_processing, notifications, orders
+from notification.store import DeadLetter, Filter, Page
+from notification.subscriptions import Intake
+from notification.tables import contacts, dead_letters, event_processing, notifications, subjects
+from notification.templates import Catalog
+from notification.unsubscribe import Unsubscribing
+from notification.wording import Wording
+from notification.work import Units
 
 TENANTS, OWNERS = ("a", "b"), ("u-1", "u-2")
-PASSING = {"id", "created_at", "received_at", "replayed_at", "processed_at", "lease_until", "next_attempt_at"}
+PASSING = {
+    "id", "created_at", "received_at", "replayed_at", "processed_at", "lease_until", "next_attempt_at", "as_of",
+}  # fmt: skip
 
 
 def _one_of(*values):
@@ -65,8 +73,17 @@ class World:
 
     def __init__(self, db):
         self.db = db
-        silent = Push(sidecar=FakeSidecar(), endpoint="push")
-        self.handlers = order_handlers(db, Sender(db=db, channels=dict.fromkeys(ChannelName, silent)))
+        sidecar, leases = FakeSidecar(), Leases(db, tables.leases)
+        changes = Changes(db=db, table=tables.changes, leases=leases)
+        outbox = Outbox(db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub="pubsub")
+        announcements = Announcements(outbox=outbox, changes=changes)
+        cache = Cache(sidecar=sidecar, store="statestore", changes=changes, name="notification")
+        wording = Wording(db=db, catalog=Catalog(db, cache), unsubscribing=Unsubscribing("http://test"), links={})
+        silent = dict.fromkeys(ChannelName, Push(sidecar=sidecar, endpoint="push"))
+        sender = Sender(db=db, channels=silent, wording=wording, announcements=announcements)
+        steps = Steps(db=db, sidecar=sidecar, sender=sender)
+        self.units = Units(db, announcements)
+        self.intake = Intake(db=db, routes=RouteTable(db=db, cache=cache), sender=sender, steps=steps, tasks=Tasks())
 
     async def do(self, step):
         await getattr(self, step["what"])(step)
@@ -81,8 +98,8 @@ class World:
             "items": [],
             "total": {"amount": "9.00", "currency": "USD"},
         }
-        body = {"id": step["id"], "type": step["type"], "tenantid": step["tenant"], "data": data}
-        assert await consume(body, self.handlers) == {"status": "SUCCESS"}
+        event = CloudEvent(id=step["id"], type=step["type"], tenantid=step["tenant"], data=data)
+        await self.intake.take("orders", event)
 
     async def letter(self, step):
         letter = DeadLetter(tenant=step["tenant"], topic=step["topic"], event_id=step["id"], type="x", body="{}")
@@ -90,11 +107,13 @@ class World:
 
     async def replay(self, step):
         """The tenant's administrator tries every letter there is."""
-        mine = Letters(self.db, step["tenant"])
         for row in await self.rows(dead_letters):
             try:
-                assert (await mine.replayed(row.id)).tenant == step["tenant"]
-            except DeadLetterOfOtherTenant:
+                done = await self.units.write(
+                    step["tenant"], lambda unit, letter_id=row.id: unit.letters.replayed(letter_id)
+                )
+                assert done.tenant == step["tenant"]
+            except OtherTenant:
                 assert row.tenant != step["tenant"]
 
     async def rows(self, table, *conditions):
@@ -104,7 +123,7 @@ class World:
         """Everything on record of a tenant, but for ids and times, which are no two times the same."""
         return {
             table.name: sorted(map(_lasting, await self.rows(table, table.c.tenant == tenant)))
-            for table in (notifications, dead_letters, orders, event_processing)
+            for table in (notifications, dead_letters, subjects, contacts, event_processing)
         }
 
 
@@ -147,23 +166,22 @@ def test_what_a_tenant_does_changes_nothing_of_another(migrated, taken):
 @settings(max_examples=25, deadline=None)
 @given(steps, _one_of(None, *OWNERS), _one_of(None, "o-1"), st.integers(1, 3))
 def test_a_read_shows_exactly_what_is_the_callers(migrated, taken, recipient, order, size):
-    wanted = Filter(recipient_id=recipient, order_id=order)
+    wanted = Filter(recipient_id=recipient, subject_id=order)
 
     def fits(row):
-        return recipient in {None, row.recipient_id} and order in {None, row.order_id}
+        return recipient in {None, row.recipient_id} and order in {None, row.subject_id}
 
     async def reads(world):
         rows, kept = await world.rows(notifications), await world.rows(dead_letters)
         for tenant in TENANTS:
-            page_of_letters = Letters(world.db, tenant).page
-            assert await _all_pages(page_of_letters, size) == _newest(row for row in kept if row.tenant == tenant)
+            own = [row for row in kept if row.tenant == tenant]
+            assert await _all_pages(partial(_letters, world, tenant), size) == _newest(own)
             for owner in (None, *OWNERS):
-                mine = Store(world.db, tenant, owner)
-                listed = await _all_pages(partial(mine.history, wanted), size)
+                listed = await _all_pages(partial(_history, world, tenant, owner, wanted), size)
                 assert listed == _newest(row for row in rows if fits(row) and _right(row, tenant, owner) == row.id)
                 for row in rows:
-                    assert await _told(mine, row.id) == _right(row, tenant, owner)
-                assert await _told(mine, "none") is UnknownNotification
+                    assert await _told(world, tenant, owner, row.id) == _right(row, tenant, owner)
+                assert await _told(world, tenant, owner, "none") is UnknownNotification
 
     _play(migrated, taken, reads)
 
@@ -181,14 +199,23 @@ def _newest(rows):
     return sorted((row.id for row in rows), reverse=True)
 
 
-async def _told(mine, notification_id):
+def _letters(world, tenant, page):
+    return world.units.read(tenant, lambda unit: unit.letters.page(page))
+
+
+def _history(world, tenant, owner, wanted, page):
+    return world.units.read(tenant, lambda unit: unit.notifications.history(wanted, page), owner=owner)
+
+
+async def _told(world, tenant, owner, notification_id):
     try:
-        return (await mine.notification(notification_id)).id
-    except (NotificationOfOtherTenant, NotYourNotification, UnknownNotification) as refusal:
+        row = await world.units.read(tenant, lambda unit: unit.notifications.get(notification_id), owner=owner)
+    except (OtherTenant, NotYours, UnknownNotification) as refusal:
         return type(refusal)
+    return row.id
 
 
 def _right(row, tenant, owner):
     if row.tenant != tenant:
-        return NotificationOfOtherTenant
-    return row.id if owner in {None, row.owner} else NotYourNotification
+        return OtherTenant
+    return row.id if owner in {None, row.owner} else NotYours

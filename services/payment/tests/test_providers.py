@@ -145,10 +145,10 @@ class Wire(FakeSidecar):
         super().__init__(answers)
         self.sent = []
 
-    async def invoke(self, app_id, method, body=None, *, verb="POST", headers=None):
+    async def invoke(self, app_id, method, body=None, *, verb="POST", headers=None, **how):
         self.sent.append((verb, f"{app_id}/{method}", dict(headers or {})))
         self._record("call", f"{app_id}/{method.partition('?')[0]}", body)
-        return await super().invoke(app_id, method, body, verb=verb, headers=headers)
+        return await super().invoke(app_id, method, body, verb=verb, headers=headers, **how)
 
 
 @pytest.fixture(params=DIALECTS)

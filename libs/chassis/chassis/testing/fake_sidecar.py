@@ -17,6 +17,7 @@ class FakeSidecar(Sidecar):
         self.answers = dict(answers or {})
         self.alive = True
         self.invoked: list[tuple[str, Any]] = []
+        self.headers: list[dict[str, str]] = []  # of what was invoked
         self.published: list[dict[str, Any]] = []
         self.workflows: dict[str, Any] = {}
         self.jobs: dict[str, str] = {}
@@ -37,12 +38,16 @@ class FakeSidecar(Sidecar):
         body: Any = None,
         *,
         verb: str = "POST",  # noqa: ARG002  the real one's signature
-        headers: Mapping[str, str] | None = None,  # noqa: ARG002  the real one's signature
+        headers: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        private: bool = False,  # noqa: ARG002  the real one's signature
     ) -> Answer:
         self.require()
-        self.invoked.append((f"{app_id}/{method}", body))
+        sent = body if form is None else dict(form)
+        self.invoked.append((f"{app_id}/{method}", sent))
+        self.headers.append(dict(headers or {}))
         answer = self.answers[f"{app_id}/{method.partition('?')[0]}"]
-        return answer if isinstance(answer, Answer) else answer(body)
+        return answer if isinstance(answer, Answer) else answer(sent)
 
     async def publish(self, pubsub: str, topic: str, events: list[dict[str, Any]]) -> dict[str, str]:  # noqa: ARG002
         self.require()
@@ -65,6 +70,11 @@ class FakeSidecar(Sidecar):
         self.state[key] = value
         self.etags[key] = self.etags.get(key, 1) + 1
         return True
+
+    async def save_state(self, store: str, key: str, value: Any, *, ttl_seconds: int) -> None:  # noqa: ARG002
+        self._require_store(store)
+        self.state[key] = value
+        self.etags[key] = self.etags.get(key, 0) + 1
 
     async def delete_state(self, store: str, key: str, etag: str) -> bool:  # noqa: ARG002
         return self.state.pop(key, None) is not None

@@ -1,13 +1,15 @@
 """How a message gets out: one adapter a file, and the dict that names them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from chassis.sidecar import Sidecar
 from notification.channels.email import Email
+from notification.channels.live import Live
 from notification.channels.push import Push
-from notification.domain import ChannelName, Notification, Outcome
-from notification.rendering import Templates
+from notification.channels.sms import Sms, SmsProvider, sms_providers
+from notification.domain import ChannelName, Message, Outcome
 from notification.settings import Settings
 
 
@@ -17,7 +19,7 @@ class Channel(Protocol):
     @property
     def concurrency(self) -> int: ...
 
-    async def send(self, notification: Notification) -> Outcome: ...
+    async def send(self, message: Message) -> Outcome: ...
 
     async def close(self) -> None: ...
 
@@ -25,15 +27,42 @@ class Channel(Protocol):
 Channels = Mapping[ChannelName, Channel]
 
 
-def open_channels(settings: Settings, sidecar: Sidecar) -> Channels:
+@dataclass(frozen=True, kw_only=True)
+class Open:
+    """The channels, and what of them needs a secret, which comes once the sidecar is there."""
+
+    channels: Channels
+    email: Email
+    sms: Mapping[str, SmsProvider]
+
+    def unlock(self, secrets: Mapping[str, str]) -> None:
+        for name, provider in self.sms.items():
+            provider.unlock(secrets[_KEYS[name]])
+        if password := secrets.get("smtp-password"):
+            self.email.unlock(password)
+
+
+_KEYS = {"africas-talking": "africas-talking-key", "legacy": "legacy-sms-key"}
+
+
+def open_channels(settings: Settings, sidecar: Sidecar) -> Open:
     """Nothing connects yet: each connects when it first sends."""
-    return {
-        ChannelName.EMAIL: Email(
-            host=settings.smtp_host,
-            port=settings.smtp_port,
-            sender=settings.smtp_from,
-            connections=settings.smtp_connections,
-            templates=Templates(),
-        ),
+    providers = sms_providers(sidecar, username=settings.africas_talking_username)
+    if unknown := set(settings.sms_providers) - set(providers):
+        raise ValueError(f"NOTIFICATION_SMS_PROVIDERS names none of ours: {', '.join(sorted(unknown))}")
+    email = Email(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        sender=settings.smtp_from,
+        connections=settings.smtp_connections,
+        tls=settings.smtp_tls,
+        ca_file=settings.smtp_ca_file,
+        username=settings.smtp_username,
+    )
+    channels: Channels = {
+        ChannelName.EMAIL: email,
+        ChannelName.SMS: Sms([providers[name] for name in settings.sms_providers], settings.sms_sender),
         ChannelName.PUSH: Push(sidecar=sidecar, endpoint=settings.push_endpoint),
+        ChannelName.LIVE: Live(),
     }
+    return Open(channels=channels, email=email, sms=providers)

@@ -1,4 +1,4 @@
-"""An e-mail as bytes: text and HTML alternatives under a few headers.
+"""An e-mail as bytes: text and HTML alternatives, or the one there is, under a few headers.
 
 Written out by hand: `email.message.EmailMessage` parses and folds every header with its full grammar, 1.4 ms of
 processor time a message, more than all the rest of a send; this takes a fiftieth. Values are safe by construction:
@@ -6,6 +6,7 @@ every header comes from one line, and quoted-printable leaves no line that could
 """
 
 import binascii
+from collections.abc import Mapping
 from datetime import datetime
 from email.header import Header
 from email.utils import format_datetime
@@ -22,10 +23,10 @@ def compose(
     html: str,
     message_id: str,
     at: datetime,
-    extra: dict[str, str],
+    extra: Mapping[str, str],
 ) -> bytes:
-    """`sender` and the values of `extra` are ASCII of ours. `to` is a bare address; beyond ASCII it needs SMTPUTF8."""
-    boundary = f"=_{message_id}"  # quoted-printable never leaves a "=_"
+    """`sender` and the values of `extra` are ASCII of ours. `to` is a bare address; beyond ASCII it needs SMTPUTF8.
+    One of `text` and `html` may be empty."""
     head = {
         "From": sender,
         "To": to,
@@ -34,19 +35,23 @@ def compose(
         "Message-ID": f"<{message_id}@brewline>",
         **extra,
         "MIME-Version": "1.0",
-        "Content-Type": f'multipart/alternative;{_LINE} boundary="{boundary}"',
     }
-    headers = _LINE.join(f"{name}: {_checked(value)}" for name, value in head.items() if value)
-    parts = [_part("plain", text), _part("html", html)]
-    start, end = f"--{boundary}{_LINE}".encode(), f"--{boundary}--{_LINE}".encode()
-    return headers.encode() + b"\r\n\r\n" + b"".join(start + part for part in parts) + end
+    headers = "".join(f"{name}: {_checked(value)}{_LINE}" for name, value in head.items() if value)
+    parts = [_part(kind, content) for kind, content in (("plain", text), ("html", html)) if content]
+    return headers.encode() + (parts[0] if len(parts) == 1 else _alternatives(parts, f"=_{message_id}"))
+
+
+def _alternatives(parts: list[bytes], boundary: str) -> bytes:
+    """Quoted-printable never leaves a "=_", with which a boundary begins; the line break before it is its own."""
+    head = f'Content-Type: multipart/alternative;{_LINE} boundary="{boundary}"{_LINE}{_LINE}'
+    start, end = f"--{boundary}{_LINE}", f"--{boundary}--{_LINE}"
+    return head.encode() + b"".join(start.encode() + part + _LINE.encode() for part in parts) + end.encode()
 
 
 def _part(kind: str, content: str) -> bytes:
     head = f"Content-Type: text/{kind}; charset=utf-8{_LINE}Content-Transfer-Encoding: quoted-printable{_LINE}{_LINE}"
     lines = content.replace(_LINE, "\n").replace("\r", "\n").replace("\n", _LINE)
-    # The line break before a boundary is the boundary's own.
-    return head.encode() + binascii.b2a_qp(lines.encode(), istext=True) + _LINE.encode()
+    return head.encode() + binascii.b2a_qp(lines.encode(), istext=True)
 
 
 def _words(subject: str) -> str:

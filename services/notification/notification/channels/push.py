@@ -2,8 +2,9 @@
 
 from chassis.problems import Unavailable
 from chassis.sidecar import Answer, Sidecar
-from notification.domain import Delivered, Notification, Outcome, Postponed, Refused
+from notification.domain import Delivered, Down, Message, Outcome, Postponed, Refused
 
+_NAME = "push"
 _PATH = "api/v1/notification"
 _TRY_AGAIN = frozenset({408, 409, 425, 429})
 
@@ -15,19 +16,21 @@ class Push:
         self._sidecar = sidecar
         self._endpoint = endpoint
 
-    async def send(self, notification: Notification) -> Outcome:
+    async def send(self, message: Message) -> Outcome:
+        """The provider's wire knows one kind of message: the status of an order."""
+        if "status" not in message.context:
+            return Refused("push: no status to tell")
         body = {
-            "type": notification.template,
-            "orderId": notification.order_id,
-            "status": notification.context["status"],
-            "customerEmail": notification.address,
+            "type": "order_status",
+            "orderId": message.subject_id,
+            "status": message.context["status"],
+            "customerEmail": message.address,
         }
+        headers = {"Idempotency-Key": message.id}
         try:
-            answer = await self._sidecar.invoke(
-                self._endpoint, _PATH, body, headers={"Idempotency-Key": notification.id}
-            )
+            answer = await self._sidecar.invoke(self._endpoint, _PATH, body, headers=headers)
         except Unavailable as down:
-            return Postponed(f"push: {down.what} down")
+            return Postponed(f"push: {down.what} down", provider=_NAME)
         return _outcome(answer)
 
     async def close(self) -> None:
@@ -36,9 +39,11 @@ class Push:
 
 def _outcome(answer: Answer) -> Outcome:
     if 200 <= answer.status < 300:
-        return Delivered()
+        return Delivered(provider=_NAME)
+    if answer.never_sent:
+        return Down("push service temporarily unavailable", provider=_NAME)
     if answer.from_sidecar:
-        return Postponed(f"push: {answer.data['errorCode']}")
+        return Postponed(f"push: {answer.data['errorCode']}", provider=_NAME)
     if 400 <= answer.status < 500 and answer.status not in _TRY_AGAIN:
-        return Refused(f"push {answer.status}")
-    return Postponed(f"push {answer.status}")
+        return Refused(f"push {answer.status}", provider=_NAME)
+    return Postponed(f"push {answer.status}", provider=_NAME)

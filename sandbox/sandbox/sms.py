@@ -1,0 +1,134 @@
+"""The texts that the SMS providers were asked for, and what the numbers in them stand for."""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from sandbox.records import Journal, stamp, utc_now
+
+ProviderName = Literal["africas-talking", "legacy"]
+
+NUMBER = r"^\+[1-9][0-9]{6,14}$"  # E.164
+
+# How it ends for a number that ends so, in Africa's Talking's words with its reason; every other text is delivered.
+FAILURES = {
+    "9901": ("Failed", "UserDoesNotExist"),
+    "9904": ("Rejected", "UserInBlackList"),
+    "9905": ("AbsentSubscriber", ""),
+    "9906": ("Expired", ""),
+}
+_FINAL_FIRST = "9902"
+_ALL_TWICE = "9903"
+
+T = TypeVar("T")
+
+
+class Text(BaseModel):
+    """One message to one number. `message_id` is None when it was refused, and `error` says why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    to: str
+    sender: str
+    text: str
+    message_id: str | None = None
+    error: str | None = None
+
+
+class Request(BaseModel):
+    """One call to a provider, as it is on file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    provider: ProviderName
+    texts: list[Text]
+    key: str | None = None
+    fingerprint: str = ""
+    at: datetime
+
+
+class Texts:
+    """Every text that was asked for; those accepted can be seen. A request is on file before it is answered.
+
+    Every method runs without a pause on the one event loop, so two calls with the same key can't both be the first.
+    """
+
+    def __init__(self, *, journal: Journal, key_ttl: timedelta, clock: Callable[[], datetime] = utc_now) -> None:
+        self._journal = journal
+        self._key_ttl = key_ttl
+        self._clock = clock
+        # In the order they came, as dicts are.
+        self._accepted: dict[str, tuple[Request, Text]] = {}
+        self._keys: dict[str, Request] = {}
+        for _, line in journal.replay():
+            self._enter(Request.model_validate_json(line))
+
+    def __len__(self) -> int:
+        return len(self._accepted)
+
+    def keep(
+        self, provider: ProviderName, texts: Sequence[Text], *, key: str | None = None, fingerprint: str = ""
+    ) -> Request:
+        """Puts a request on file."""
+        request = Request(provider=provider, texts=[*texts], key=key, fingerprint=fingerprint, at=self._clock())
+        self._journal.append(request.model_dump_json().encode())
+        self._enter(request)
+        return request
+
+    def under(self, key: str | None) -> Request | None:
+        """The request with this key while the key lives."""
+        known = self._keys.get(key) if key else None
+        return known if known and self._clock() - known.at < self._key_ttl else None
+
+    def found(self, provider: ProviderName, message_id: str) -> tuple[Text, timedelta] | None:
+        """The text that the provider accepted under this id, and how long ago."""
+        known = self._accepted.get(message_id)
+        if known is None or known[0].provider != provider:
+            return None
+        request, text = known
+        return text, self._clock() - request.at
+
+    def newest(self, *, to: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
+        """The accepted texts, newest first, those to one number only if `to` is given."""
+        wanted = [(request, text) for request, text in reversed(self._accepted.values()) if to in {None, text.to}]
+        return [
+            {
+                "provider": request.provider,
+                "to": text.to,
+                "from": text.sender,
+                "text": text.text,
+                "messageId": text.message_id,
+                "at": stamp(request.at),
+            }
+            for request, text in wanted[:limit]
+        ]
+
+    def forget(self) -> None:
+        """Nothing was ever asked for."""
+        self._journal.forget()
+        for index in (self._accepted, self._keys):
+            index.clear()
+
+    def _enter(self, request: Request) -> None:
+        for text in request.texts:
+            if text.message_id:
+                self._accepted[text.message_id] = (request, text)
+        if request.key:
+            self._keys[request.key] = request
+
+
+def is_number(text: str) -> bool:
+    """Whether it has the form of a telephone number, `+` and all."""
+    return re.fullmatch(NUMBER, text, re.ASCII) is not None
+
+
+def reported(number: str, interim: T, final: T) -> list[T]:
+    """The two reports of a text in the order that its number stands for."""
+    if number.endswith(_FINAL_FIRST):
+        return [final, interim]
+    if number.endswith(_ALL_TWICE):
+        return [interim, interim, final, final]
+    return [interim, final]

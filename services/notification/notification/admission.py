@@ -1,0 +1,104 @@
+"""What may go out now, and by which channel: the wishes of recipients, asked for messages that are about to be written
+or sent, in the same transaction. The rules themselves are `policy.decide`."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from notification.contacts import Preferences
+from notification.domain import ChannelName, Notification, Status
+from notification.policy import Decision, History, Message, Preference, Send, Sent, Suppress, decide, history_since
+from notification.tables import contacts, notifications
+
+_COUNTED = (Status.SENDING, Status.SENT, Status.DELIVERED)
+_SEND = Send()
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """`message` by the channel it may go by, the decision on it, and whether it goes out in a digest."""
+
+    message: Notification
+    decision: Decision
+    digest: bool = False
+
+
+def admit(conn: sa.Connection, messages: Sequence[Notification], at: datetime) -> list[Admitted]:
+    """In the order of `messages`. Several to one recipient count towards its caps one after the other."""
+    admitted: dict[str, Admitted] = {}
+    by_tenant: dict[str, list[Notification]] = defaultdict(list)
+    for message in messages:
+        by_tenant[message.tenant].append(message)
+    for tenant, theirs in by_tenant.items():
+        wishes = Preferences(conn, tenant).of_many({message.recipient_id for message in theirs})
+        past = _Past(conn, tenant, at, asked={message.id for message in theirs})
+        for message in theirs:
+            preference = wishes.get(message.recipient_id)
+            admitted[message.id] = (
+                Admitted(message, _SEND) if preference is None else _ask(conn, message, preference, past)
+            )
+    return [admitted[message.id] for message in messages]
+
+
+class _Past:
+    """What was sent to each recipient, and what has just been let through."""
+
+    def __init__(self, conn: sa.Connection, tenant: str, at: datetime, *, asked: set[str]) -> None:
+        self._conn = conn
+        self._tenant = tenant
+        self._asked = asked
+        self._sent: dict[str, list[Sent]] = {}
+        self.at = at
+
+    def of(self, recipient_id: str, preference: Preference) -> list[Sent]:
+        """The list to which whatever is let through is added."""
+        if recipient_id not in self._sent:
+            since = history_since(self.at, preference)
+            self._sent[recipient_id] = [] if since is None else self._read(recipient_id, since)
+        return self._sent[recipient_id]
+
+    def _read(self, recipient_id: str, since: datetime) -> list[Sent]:
+        """What is just being sent counts as well, or two at once would both pass; but not those that are asked for:
+        each of them would hold the others, again and again."""
+        table = notifications
+        query = sa.select(table.c.id, table.c.category, table.c.channel, table.c.sent_at).where(
+            table.c.tenant == self._tenant,
+            table.c.recipient_id == recipient_id,
+            table.c.status.in_(_COUNTED),
+            sa.or_(table.c.sent_at >= since, table.c.sent_at.is_(None)),
+        )
+        rows = (row for row in self._conn.execute(query) if row.id not in self._asked)
+        return [Sent(row.category, row.channel, row.sent_at or self.at) for row in rows]
+
+
+def _ask(conn: sa.Connection, message: Notification, preference: Preference, past: _Past) -> Admitted:
+    """By the first channel of its chain that the recipient has not forbidden."""
+    sent = past.of(message.recipient_id, preference)
+    category, channel = message.category, message.channel
+    asked = Message(channel=channel, category=category, created_at=message.created_at, critical=message.critical)
+    decision = decide(past.at, preference, History(sent), asked)
+    if isinstance(decision, Suppress) and (other := handed_on(conn, message)) is not None:
+        return _ask(conn, other, preference, past)
+    if isinstance(decision, Send):
+        sent.append(Sent(category, channel, past.at))
+    # A text message has no room for others: held for the digest's time, each goes by itself.
+    digest = category in preference.digests and not message.critical and channel is not ChannelName.SMS
+    return Admitted(message, decision, digest=digest)
+
+
+def handed_on(conn: sa.Connection, message: Notification) -> Notification | None:
+    """The same message by the next channel of its chain that reaches its recipient; None where there is none."""
+    if not message.chain:
+        return None
+    mine = sa.and_(contacts.c.tenant == message.tenant, contacts.c.id == message.recipient_id)
+    known = conn.execute(sa.select(contacts.c.email, contacts.c.phone).where(mine)).one_or_none()
+    addresses = {ChannelName.LIVE: message.recipient_id}
+    if known is not None:
+        addresses |= {ChannelName.EMAIL: known.email, ChannelName.PUSH: known.email, ChannelName.SMS: known.phone}
+    for number, channel in enumerate(message.chain):
+        if address := addresses.get(channel):
+            return replace(message, channel=channel, address=address, chain=message.chain[number + 1 :])
+    return None

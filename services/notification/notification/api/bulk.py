@@ -1,0 +1,239 @@
+"""Bulk: one template to thousands, and how far it has come."""
+
+import hashlib
+from datetime import datetime
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import Field, StringConstraints, model_validator
+
+from chassis.app import refused
+from chassis.auth import Caller, current_caller
+from chassis.events import Wire
+from chassis.ids import now
+from chassis.paging import decode_cursor, encode_cursor
+from chassis.problems import Invalid
+from notification.api.templates import Context, Name
+from notification.bulk import Bulks, BulkStore, Key, Progress, Standing, Wanted
+from notification.domain import ChannelName
+from notification.routing import Chain
+from notification.store import Page
+from notification.templates import Catalog
+from notification.work import Units
+
+MAX_RECIPIENTS = 10_000
+_MAX_KEY = 255
+
+CallerNow = Annotated[Caller, Depends(current_caller)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Limit = Annotated[int, Query(ge=1, le=100)]
+
+_UNKNOWN = {403: "different-tenant", 404: "bulk-not-found"}
+_HEADERS: dict[str, Any] = {
+    "Location": {"description": "The bulk", "required": True, "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "`true` when the key's bulk stood there already",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+}
+
+
+class BulkRecipient(Wire):
+    """`context` is laid over the common one."""
+
+    recipient_id: Text
+    context: Context = Field(default_factory=dict[str, Any])
+
+
+class BulkRequest(Wire):
+    """10,000 recipients at most, in a body of 4 MB at most. `chain` are the channels that take over where `channel`
+    can't reach somebody. Who is listed twice gets one message."""
+
+    channel: ChannelName
+    chain: Chain = ()
+    template_category: Name
+    template_name: Name
+    context: Context = Field(default_factory=dict[str, Any])
+    recipients: Annotated[list[BulkRecipient], Field(min_length=1, max_length=MAX_RECIPIENTS)]
+
+    @model_validator(mode="after")
+    def _no_channel_twice(self) -> "BulkRequest":
+        if self.channel in self.chain:
+            raise Invalid("/chain", "It begins with another channel than the first.")
+        return self
+
+    def wanted(self, author: str) -> Wanted:
+        return Wanted(
+            channel=self.channel,
+            chain=self.chain,
+            category=self.template_category,
+            template=self.template_name,
+            context=self.context,
+            recipients=[(one.recipient_id, one.context) for one in self.recipients],
+            author=author,
+        )
+
+
+class BulkAccepted(Wire):
+    bulk_id: str
+    total: int
+
+
+class BulkHead(Wire):
+    """`taken` of `total` recipients have their message, or a reason why they get none."""
+
+    id: str
+    channel: ChannelName
+    template_category: str
+    template_name: str
+    total: int
+    taken: int
+    created_at: datetime
+
+    @classmethod
+    def told(cls, row: Any) -> dict[str, Any]:
+        named = {"template_category": row.category, "template_name": row.template}
+        return named | {name: getattr(row, name) for name in cls.model_fields if hasattr(row, name)}
+
+
+class BulkCounts(Wire):
+    """Recipients by where they stand; whoever couldn't be given a message has failed."""
+
+    pending: int
+    queued: int
+    sending: int
+    sent: int
+    delivered: int
+    bounced: int
+    failed: int
+    suppressed: int
+
+
+class BulkView(BulkHead):
+    """`completedAt` once nothing is pending, queued or being sent; `etaSeconds` until then, where the pace is known."""
+
+    counts: BulkCounts
+    completed_at: datetime | None
+    eta_seconds: int | None
+
+
+class BulkPage(Wire):
+    """`next` is the `cursor` of the following page, null on the last one."""
+
+    items: list[BulkHead]
+    next: str | None
+
+
+class BulkResult(Wire):
+    """`number` is the place in the list, from 0. `error` says why there is no message, or what became of it."""
+
+    number: int
+    recipient_id: str
+    status: Standing = Field(validation_alias="standing")
+    notification_id: str | None
+    error: str | None
+
+
+class BulkResultPage(Wire):
+    """`next` is the `cursor` of the following page, null on the last one."""
+
+    items: list[BulkResult]
+    next: str | None
+
+
+def routes(*, units: Units, catalog: Catalog, bulks: Bulks) -> APIRouter:
+    """To be included before what has `/notifications/{notification_id}`."""
+    router = APIRouter(
+        prefix="/api/v1/notifications/bulk",
+        tags=["bulk"],
+        responses=refused({422: "invalid-request", 503: "database-unavailable"}),
+    )
+    _sending(router, units, catalog, bulks)
+    _watching(router, units, bulks)
+    return router
+
+
+def _sending(router: APIRouter, units: Units, catalog: Catalog, bulks: Bulks) -> None:
+    @router.post(
+        "",
+        status_code=202,
+        response_model=BulkAccepted,
+        responses={
+            202: {"description": "Written down", "headers": _HEADERS},
+            **refused({422: "invalid-request, idempotency-mismatch"}),
+        },
+    )
+    async def send_bulk(
+        request: Request,
+        caller: CallerNow,
+        body: BulkRequest,
+        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=_MAX_KEY)] = None,
+    ) -> Response:
+        """Nothing of it is lost after the 202. With an Idempotency-Key, sending it again answers the same bulk."""
+        if not await catalog.knows(caller.tenant, body.template_category, body.template_name):
+            raise Invalid("/templateName", "There is no such template, or none of its versions is published.")
+        key = None if idempotency_key is None else _key(caller, idempotency_key, await request.body())
+        wanted = body.wanted(caller.subject)
+        bulk_id, made = await units.write(
+            caller.tenant, lambda unit: BulkStore(unit.conn, unit.tenant).create(wanted, key)
+        )
+        bulks.wake()
+        return _accepted(BulkAccepted(bulk_id=bulk_id, total=len(wanted.recipients)), replayed=not made)
+
+
+def _watching(router: APIRouter, units: Units, bulks: Bulks) -> None:
+    @router.get("")
+    async def list_bulks(
+        caller: CallerNow, limit: Limit = 20, cursor: Annotated[str | None, Query(max_length=64)] = None
+    ) -> BulkPage:
+        """Newest first."""
+        page = Page(size=limit, cursor=None if cursor is None else decode_cursor(cursor))
+        rows, following = await units.read(caller.tenant, lambda unit: BulkStore(unit.conn, unit.tenant).page(page))
+        return BulkPage(
+            items=[BulkHead(**BulkHead.told(row)) for row in rows], next=following and encode_cursor(following)
+        )
+
+    @router.get("/{bulk_id}", responses=refused(_UNKNOWN))
+    async def get_bulk(caller: CallerNow, bulk_id: Text) -> BulkView:
+        progress = await units.read(caller.tenant, lambda unit: BulkStore(unit.conn, unit.tenant).progress(bulk_id))
+        return _view(progress, bulks)
+
+    @router.get("/{bulk_id}/recipients", responses=refused(_UNKNOWN))
+    async def list_bulk_recipients(
+        caller: CallerNow,
+        bulk_id: Text,
+        status: Standing | None = None,
+        limit: Limit = 20,
+        cursor: Annotated[int | None, Query(ge=0, lt=2**31, description="`next` of the page before")] = None,
+    ) -> BulkResultPage:
+        """What became of each, in the order of the list."""
+        rows = await units.read(
+            caller.tenant,
+            lambda unit: BulkStore(unit.conn, unit.tenant).recipients(
+                bulk_id, standing=status, after=cursor, limit=limit + 1
+            ),
+        )
+        items = [BulkResult.model_validate(row, from_attributes=True) for row in rows[:limit]]
+        return BulkResultPage(items=items, next=str(items[-1].number) if len(rows) > limit else None)
+
+
+def _view(progress: Progress, bulks: Bulks) -> BulkView:
+    return BulkView(
+        **BulkHead.told(progress.bulk),
+        counts=BulkCounts(**{standing.value: count for standing, count in progress.counts.items()}),
+        completed_at=progress.completed_at,
+        eta_seconds=progress.eta_seconds(bulks.rates, now()),
+    )
+
+
+def _key(caller: Caller, key: str, body: bytes) -> Key:
+    named = orjson.dumps(["bulk", caller.subject, key])
+    return Key(hash=hashlib.sha256(named).hexdigest(), body_hash=hashlib.sha256(body).hexdigest())
+
+
+def _accepted(accepted: BulkAccepted, *, replayed: bool) -> Response:
+    headers = {"Location": f"/api/v1/notifications/bulk/{accepted.bulk_id}"}
+    if replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return Response(accepted.model_dump_json(by_alias=True), 202, headers=headers, media_type="application/json")

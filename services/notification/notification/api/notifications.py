@@ -1,0 +1,285 @@
+"""The send command, and the history of what was sent."""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+
+from chassis.app import refused
+from chassis.auth import Caller, current_caller
+from chassis.events import Wire
+from chassis.ids import new_id, now
+from chassis.problems import Invalid
+from chassis.telemetry import traceparent
+from notification.api.templates import Context, Name
+from notification.contacts import Contact
+from notification.domain import ChannelName, Notification, Status
+from notification.drafts import first_reachable
+from notification.routing import Chain, Person
+from notification.sender import Sender
+from notification.store import Filter, Page, effect_of, enqueue
+from notification.templates import Catalog
+from notification.work import UnitOfWork, Units
+
+_MAX_KEY = 255
+_DEEPEST = 10_000  # rows that a page may lie below the first; a cursor goes as deep as there is anything
+
+CallerNow = Annotated[Caller, Depends(current_caller)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+EventId = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
+
+
+class SendCommand(Wire):
+    """`eventId` is what it tells of: asked for again, with the same recipient, channel and template, it is the same
+    notification. `chain` are the channels that take over where `channel` can't reach the recipient."""
+
+    event_id: EventId
+    recipient_id: Text
+    channel: ChannelName
+    chain: Chain = ()
+    template_category: Name
+    template_name: Name
+    personalization_context: Context = Field(default_factory=dict[str, Any])
+
+    @model_validator(mode="after")
+    def _no_channel_twice(self) -> "SendCommand":
+        if self.channel in self.chain:
+            raise Invalid("/chain", "It begins with another channel than the first.")
+        return self
+
+
+class SendAccepted(Wire):
+    notification_id: str
+
+
+class AttemptView(Wire):
+    channel: ChannelName
+    provider: str
+    outcome: str
+    error: str | None
+    ended_at: datetime
+
+
+class NotificationView(Wire):
+    """`channel` is the one that it went, or is to go, by. `error` is why it waits, or never arrived."""
+
+    id: str
+    event_id: str
+    recipient_id: str
+    channel: ChannelName
+    category: str
+    template: str
+    locale: str
+    status: Status
+    subject: str | None
+    subject_id: str
+    attempts: int
+    error: str | None
+    provider: str | None
+    segments: int | None
+    cost: str | None
+    created_at: datetime
+    next_attempt_at: datetime | None
+    sent_at: datetime | None
+    delivered_at: datetime | None
+
+
+class NotificationDetail(NotificationView):
+    tries: list[AttemptView]
+
+
+class NotificationPage(Wire):
+    """`next` is the `cursor` of the following page, null on the last one."""
+
+    items: list[NotificationView]
+    next: str | None
+
+
+async def page_of(
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=64, description="`next` of the page before")] = None,
+) -> Page:
+    """For every list that has pages by number as well as by cursor."""
+    if cursor is None:
+        if (page - 1) * page_size > _DEEPEST:
+            raise Invalid("?page", f"pages go {_DEEPEST} rows deep; use a cursor, or a range of time")
+        return Page(number=page, size=page_size)
+    if page != 1:
+        raise Invalid("?page", "give a page or a cursor, not both")
+    try:
+        known = str(UUID(cursor))
+    except ValueError:
+        raise Invalid("?cursor", "not a cursor of this list") from None
+    return Page(size=page_size, cursor=known)
+
+
+async def _filter(
+    recipient_id: Annotated[Text | None, Query(alias="recipientId")] = None,
+    channel: Annotated[ChannelName | None, Query()] = None,
+    subject_id: Annotated[Text | None, Query(alias="subjectId", description="what it tells of: an order's id")] = None,
+    since: Annotated[AwareDatetime | None, Query(alias="from", description="inclusive")] = None,
+    until: Annotated[AwareDatetime | None, Query(alias="to", description="exclusive")] = None,
+) -> Filter:
+    return Filter(
+        recipient_id=recipient_id,
+        channel=channel,
+        subject_id=subject_id,
+        since=_utc("?from", since),
+        until=_utc("?to", until),
+    )
+
+
+def _utc(pointer: str, moment: datetime | None) -> datetime | None:
+    try:
+        return moment and moment.astimezone(UTC)
+    except OverflowError:
+        raise Invalid(pointer, "out of the calendar") from None
+
+
+def routes(*, units: Units, catalog: Catalog, sender: Sender) -> APIRouter:
+    router = APIRouter(
+        prefix="/api/v1/notifications",
+        tags=["notifications"],
+        responses=refused({422: "invalid-request", 503: "database-unavailable"}),
+    )
+    _history(router, units)
+    _sending(router, units, catalog, sender)
+    return router
+
+
+def _history(router: APIRouter, units: Units) -> None:
+    @router.get("")
+    async def list_notifications(
+        caller: CallerNow, wanted: Annotated[Filter, Depends(_filter)], page: Annotated[Page, Depends(page_of)]
+    ) -> NotificationPage:
+        """Newest first; a user's own, for staff everybody's."""
+        rows, following = await units.read(
+            caller.tenant, lambda unit: unit.notifications.history(wanted, page), owner=caller.owner
+        )
+        items = [NotificationView.model_validate(row, from_attributes=True) for row in rows]
+        return NotificationPage(items=items, next=following)
+
+    @router.get(
+        "/{notification_id}", responses=refused({403: "different-tenant, not-owner", 404: "notification-not-found"})
+    )
+    async def get_notification(caller: CallerNow, notification_id: Text) -> NotificationDetail:
+        """With every attempt to send it, oldest first."""
+
+        def work(unit: UnitOfWork) -> NotificationDetail:
+            row = unit.notifications.get(notification_id)
+            shown = NotificationView.model_validate(row, from_attributes=True)
+            tries = [
+                AttemptView.model_validate(one, from_attributes=True) for one in unit.notifications.attempts(row.id)
+            ]
+            return NotificationDetail(**shown.model_dump(), tries=tries)
+
+        return await units.read(caller.tenant, work, owner=caller.owner)
+
+
+_REPLAYED: dict[str, Any] = {
+    "Location": {"description": "The notification", "required": True, "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "`true` when it stood there already",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+}
+
+
+def _sending(router: APIRouter, units: Units, catalog: Catalog, sender: Sender) -> None:
+    @router.post(
+        "",
+        status_code=202,
+        response_model=SendAccepted,
+        responses={
+            202: {"description": "Written down", "headers": _REPLAYED},
+            **refused({422: "invalid-request, idempotency-mismatch"}),
+        },
+    )
+    async def send_notification(
+        request: Request,
+        caller: CallerNow,
+        command: SendCommand,
+        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=_MAX_KEY)] = None,
+    ) -> Response:
+        """Nothing of it is lost after the 202, whatever dies."""
+        if not await catalog.knows(caller.tenant, command.template_category, command.template_name):
+            raise Invalid("/templateName", "There is no such template, or none of its versions is published.")
+        key = body_hash = ""
+        if idempotency_key is not None:
+            key = _hashed("send", caller.subject, idempotency_key)
+            body_hash = hashlib.sha256(await request.body()).hexdigest()
+        made_at, parent, lease = new_id(), traceparent(), sender.lease()
+
+        def work(unit: UnitOfWork) -> tuple[str, list[Notification]]:
+            draft = _draft(
+                command,
+                unit.contacts.find(command.recipient_id),
+                tenant=unit.tenant,
+                notification_id=made_at,
+                parent=parent,
+                lease=lease,
+            )
+            leased = enqueue(unit.conn, [draft], at=draft.created_at)
+            row = unit.notifications.by_effect(draft.effect)
+            made = draft.id if row is None else row.id
+            if key:  # for what stands there, which an earlier command without this key may have made
+                unit.keys.take(key, body_hash, made)
+            return made, leased
+
+        notification_id, leased = await units.write(caller.tenant, work)
+        sender.hand_over(leased)
+        return _accepted(notification_id, replayed=notification_id != made_at)
+
+
+def _draft(
+    command: SendCommand,
+    contact: Contact | None,
+    *,
+    tenant: str,
+    notification_id: str,
+    parent: str,
+    lease: datetime | None,
+) -> Notification:
+    """Raises Invalid where nothing could ever be sent."""
+    if contact is None:
+        raise Invalid("/recipientId", "There is no such recipient.")
+    person = Person(id=contact.id, email=contact.email, phone=contact.phone)
+    channel, address, chain = first_reachable(person, (command.channel, *command.chain))
+    if not address:
+        raise Invalid("/recipientId", f"The recipient has no address for {command.channel}.")
+    category, name = command.template_category, command.template_name
+    return Notification(
+        id=notification_id,
+        tenant=tenant,
+        effect=effect_of("send", command.event_id, command.channel, category, name, contact.id),
+        owner=contact.owner or contact.id,
+        event_id=command.event_id,
+        recipient_id=contact.id,
+        channel=channel,
+        chain=chain,
+        address=address,
+        category=category,
+        template=name,
+        locale=contact.locale or "en",
+        context=command.personalization_context,
+        traceparent=parent,
+        created_at=now(),
+        lease_until=lease,
+    )
+
+
+def _hashed(*parts: str) -> str:
+    return hashlib.sha256(orjson.dumps(parts)).hexdigest()
+
+
+def _accepted(notification_id: str, *, replayed: bool) -> Response:
+    headers = {"Location": f"/api/v1/notifications/{notification_id}"}
+    if replayed:
+        headers["Idempotency-Replayed"] = "true"
+    body = SendAccepted(notification_id=notification_id).model_dump_json(by_alias=True)
+    return Response(body, 202, headers=headers, media_type="application/json")

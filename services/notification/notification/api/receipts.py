@@ -1,0 +1,215 @@
+"""Receipts in: who brings one proves it by a signature (Standard Webhooks) or, where a provider can do no more, by a
+secret in its address. All of them are answered at once, repetitions and late ones too."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl
+
+import orjson
+import structlog
+from fastapi import APIRouter, Query, Request, Response
+from opentelemetry import trace
+from pydantic import Field, StringConstraints, ValidationError
+
+from chassis.app import refused
+from chassis.events import Wire
+from chassis.problems import FieldProblem, Problem, invalid
+from notification.domain import Status
+from notification.phones import NotAPhone, normalise
+from notification.receipts import NotBelieved, Receipt, Receipts, Trust
+
+log = structlog.get_logger()
+
+AFRICAS_TALKING = "africas-talking"
+INBOUND = "africas-talking-inbound"
+LEGACY = "legacy"
+SMTP = "smtp"
+
+_MOST_FIELDS = 50
+_TERSE = re.compile(r"[A-Za-z0-9 ._:-]{1,64}")
+_MOST_DIGITS = 6  # of a code such as 550 5.1.1: fewer than any phone number has
+
+MessageId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
+Word = Annotated[str, Field(max_length=64)]
+Text = Annotated[str, Field(max_length=1000)]
+
+
+class Report(Wire):
+    """Africa's Talking's delivery report (https://developers.africastalking.com/docs/sms/notifications)."""
+
+    id: MessageId
+    status: Word
+    failure_reason: Text = ""
+
+
+class Inbound(Wire):
+    """A text message that somebody sent us. `text` is as long as its sender likes."""
+
+    id: MessageId
+    sender: Annotated[str, Field(alias="from", max_length=64)]
+    text: str = ""
+
+
+class LegacyData(Wire):
+    transaction_id: MessageId
+    status: Word
+    error: Text | None = None
+
+
+class LegacyReport(Wire):
+    type: Literal["sms.status"]
+    data: LegacyData
+
+
+class MailData(Wire):
+    """`message_id` as in the e-mail's header, `<…@brewline>`; before the @ stands the notification's id."""
+
+    message_id: MessageId
+    kind: Literal["permanent", "transient"] | None = None
+    code: Annotated[str | int, Field(union_mode="left_to_right")] = ""
+
+
+class MailReport(Wire):
+    type: Literal["email.bounced", "email.delivered"]
+    data: MailData
+
+
+# What their words mean; None is not the last word, and changes nothing.
+_AFRICAS_TALKING: Mapping[str, Status | None] = {
+    "Sent": None,
+    "Submitted": None,
+    "Buffered": None,
+    "Success": Status.DELIVERED,
+    "Rejected": Status.FAILED,
+    "Failed": Status.FAILED,
+    "Expired": Status.FAILED,
+    "AbsentSubscriber": Status.FAILED,
+}
+_LEGACY: Mapping[str, Status | None] = {
+    "Queued": None,
+    "Sent": None,
+    "Delivered": Status.DELIVERED,
+    "Failed": Status.FAILED,
+}
+
+
+def routes(*, receipts: Receipts, trust: Trust) -> APIRouter:
+    router = APIRouter(prefix="/api/v1", tags=["receipts"])
+    takers = _takers(receipts, trust)
+
+    @router.post(
+        "/receipts/{provider}",
+        response_class=Response,
+        responses={
+            200: {"description": "Taken"},
+            **refused(
+                {
+                    401: "receipt-not-signed",
+                    404: "provider-not-found",
+                    422: "invalid-request",
+                    503: "database-unavailable",
+                }
+            ),
+        },
+    )
+    async def take_receipt(
+        provider: str,
+        request: Request,
+        secret: Annotated[str, Query(max_length=256, description="Africa's Talking's, which signs nothing")] = "",
+    ) -> Response:
+        """A delivery report, a bounce or a text message, as the provider puts it."""
+        # The span has the whole query by now, and is exported.
+        trace.get_current_span().set_attribute("url.query", "")
+        if (taker := takers.get(provider)) is None:
+            raise Problem(status=404, error_type="provider-not-found", title="No such provider")
+        try:
+            await taker(await request.body(), request.headers, secret)
+        except NotBelieved:
+            raise _NOT_SIGNED from None
+        except ValidationError as wrong:
+            raise invalid([_field(one["loc"], one["msg"]) for one in wrong.errors()]) from None
+        except ValueError:
+            raise invalid([FieldProblem(pointer="", detail="not what this provider sends")]) from None
+        return Response()
+
+    return router
+
+
+_Taker = Callable[[bytes, Mapping[str, str], str], Awaitable[None]]
+
+
+def _takers(receipts: Receipts, trust: Trust) -> dict[str, _Taker]:
+    async def report(body: bytes, _headers: Mapping[str, str], secret: str) -> None:
+        trust.require_secret(AFRICAS_TALKING, secret)
+        told = Report.model_validate(_form(body))
+        await take(AFRICAS_TALKING, told.id, _AFRICAS_TALKING, told.status, told.failure_reason)
+
+    async def inbound(body: bytes, _headers: Mapping[str, str], secret: str) -> None:
+        trust.require_secret(AFRICAS_TALKING, secret)
+        told = Inbound.model_validate(_form(body))
+        if (phone := _phone(told.sender)) is not None:
+            await receipts.hear(provider=AFRICAS_TALKING, message_id=told.id, phone=phone, text=told.text)
+
+    async def legacy(body: bytes, headers: Mapping[str, str], _secret: str) -> None:
+        trust.require_signature(LEGACY, body, headers)
+        told = LegacyReport.model_validate(orjson.loads(body)).data
+        await take(LEGACY, told.transaction_id, _LEGACY, told.status, told.error or "")
+
+    async def smtp(body: bytes, headers: Mapping[str, str], _secret: str) -> None:
+        trust.require_signature(SMTP, body, headers)
+        told = MailReport.model_validate(orjson.loads(body))
+        if (receipt := _of_mail(told)) is not None:
+            await receipts.take(receipt)
+
+    async def take(
+        provider: str, message_id: str, meanings: Mapping[str, Status | None], word: str, reason: str
+    ) -> None:
+        if word not in meanings:
+            log.warning("receipt.unknown_status", provider=provider)
+        elif (status := meanings[word]) is not None:
+            error = "" if status is Status.DELIVERED else _terse(word, reason)
+            await receipts.take(Receipt(provider=provider, message_id=message_id, status=status, error=error))
+
+    return {AFRICAS_TALKING: report, INBOUND: inbound, LEGACY: legacy, SMTP: smtp}
+
+
+def _of_mail(told: MailReport) -> Receipt | None:
+    """None for a transient bounce: the server that took the message will say more."""
+    notification_id = told.data.message_id.strip("<>").partition("@")[0]
+    if told.type == "email.delivered":
+        return Receipt(provider=SMTP, message_id=notification_id, status=Status.DELIVERED)
+    if told.data.kind != "permanent":
+        return None
+    error = _terse("bounced", str(told.data.code))
+    return Receipt(provider=SMTP, message_id=notification_id, status=Status.BOUNCED, error=error)
+
+
+_NOT_SIGNED = Problem(
+    status=401,
+    error_type="receipt-not-signed",
+    title="Not signed",
+    detail="The receipt's signature or secret is missing or wrong, or it is more than five minutes old.",
+)
+
+
+def _form(body: bytes) -> dict[str, Any]:
+    return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+
+
+def _phone(sender: str) -> str | None:
+    """A + that was sent as it is arrives as a blank."""
+    try:
+        return normalise("+" + sender.strip().removeprefix("+"), None)
+    except NotAPhone:
+        return None
+
+
+def _terse(word: str, reason: str) -> str:
+    """A provider's reason is kept where it is a code, never where it could name somebody."""
+    telling = not _TERSE.fullmatch(reason) or sum(char.isdigit() for char in reason) > _MOST_DIGITS
+    return word if telling else f"{word}: {reason}"
+
+
+def _field(location: tuple[int | str, ...], why: str) -> FieldProblem:
+    return FieldProblem(pointer="".join(f"/{part}" for part in location), detail=why)

@@ -1,0 +1,184 @@
+"""Recipients as staff sees them, and what each of them wants."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+
+from chassis.app import refused
+from chassis.auth import Caller, current_caller
+from chassis.events import Wire
+from notification.contacts import Contact, Contacts, Preferences
+from notification.domain import NotYours, UnknownRecipient
+from notification.locales import canonical
+from notification.phones import NotAPhone, normalise
+from notification.policy import Preference
+from notification.work import UnitOfWork, Units
+
+_EMAIL = r"^([^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+\.[^@\s\x00-\x1f\x7f]+)?$"
+_REFUSED = {422: "invalid-request", 503: "database-unavailable"}
+
+CallerNow = Annotated[Caller, Depends(current_caller)]
+Key = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Version = Annotated[int, Field(ge=0, lt=2**31 - 1, description="the one that was read; 0 for none yet")]
+
+
+def _e164(text: str) -> str:
+    try:
+        return normalise(text, None) if text else ""
+    except NotAPhone as wrong:
+        raise ValueError(str(wrong)) from None
+
+
+def _locale(text: str) -> str:
+    if not text:
+        return ""
+    if (known := canonical(text)) is None:
+        raise ValueError("not a locale")
+    return known
+
+
+class RecipientBody(Wire):
+    """A recipient as a whole: what is left out becomes empty. `phone` is international, with its +."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+    email: Annotated[str, Field(max_length=320, pattern=_EMAIL)] = ""
+    phone: Annotated[str, Field(max_length=32), AfterValidator(_e164)] = ""
+    locale: Annotated[str, Field(max_length=35), AfterValidator(_locale)] = ""
+    groups: Annotated[tuple[Key, ...], Field(max_length=50, examples=[["branch:B-1"]])] = ()
+    version: Version
+
+
+class RecipientView(Wire):
+    """`owner` is the subject who may see it besides staff, empty for nobody."""
+
+    id: str
+    owner: str
+    name: str
+    email: str
+    phone: str
+    locale: str
+    groups: list[str]
+    version: int
+    as_of: datetime
+
+
+class RecipientPage(Wire):
+    """`next` is the `cursor` of the following page, null on the last one."""
+
+    items: list[RecipientView]
+    next: str | None
+
+
+class VersionedPreference(Preference):
+    version: Version
+
+    @classmethod
+    def of(cls, preference: Preference, version: int) -> "VersionedPreference":
+        return cls(**{name: getattr(preference, name) for name in Preference.model_fields}, version=version)
+
+    def plain(self) -> Preference:
+        return Preference(**{name: getattr(self, name) for name in Preference.model_fields})
+
+
+def routes(*, units: Units) -> APIRouter:
+    router = APIRouter(prefix="/api/v1/recipients", tags=["recipients"], responses=refused(_REFUSED))
+    _for_staff(router, units)
+    _wishes(router, units)
+    return router
+
+
+def _for_staff(router: APIRouter, units: Units) -> None:
+    @router.get("")
+    async def list_recipients(
+        caller: CallerNow,
+        group: Annotated[Key | None, Query()] = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        cursor: Annotated[Key | None, Query(description="`next` of the page before")] = None,
+    ) -> RecipientPage:
+        """By id; all, or those of a group."""
+
+        def work(unit: UnitOfWork) -> RecipientPage:
+            found = unit.contacts.page(group=group, after=cursor, limit=limit + 1)
+            following = found[limit - 1].id if len(found) > limit else None
+            return RecipientPage(items=_shown(unit.contacts, found[:limit]), next=following)
+
+        return await units.read(caller.tenant, work)
+
+    @router.get("/{recipient_id}", responses=refused({404: "recipient-not-found"}))
+    async def get_recipient(caller: CallerNow, recipient_id: Key) -> RecipientView:
+        def work(unit: UnitOfWork) -> RecipientView:
+            return _shown(unit.contacts, [unit.contacts.get(recipient_id)])[0]
+
+        return await units.read(caller.tenant, work)
+
+    @router.put("/{recipient_id}", responses=refused({409: "concurrency-conflict"}))
+    async def put_recipient(caller: CallerNow, recipient_id: Key, body: RecipientBody) -> RecipientView:
+        """What events told before is overwritten, what they tell later counts again."""
+
+        def work(unit: UnitOfWork) -> RecipientView:
+            return _shown(unit.contacts, [unit.contacts.put(recipient_id, **dict(body))])[0]
+
+        return await units.write(caller.tenant, work)
+
+
+def _wishes(router: APIRouter, units: Units) -> None:
+    path = "/{recipient_id}/preferences"
+    whose = {403: "not-owner", 404: "recipient-not-found"}
+
+    @router.get(path, responses=refused(whose))
+    async def get_preferences(caller: CallerNow, recipient_id: Key) -> VersionedPreference:
+        """A user's own, for staff everybody's. Version 0 is the default: nobody has said anything yet."""
+        return await units.read(
+            caller.tenant, _of(caller, recipient_id, lambda held: VersionedPreference.of(*held.of(recipient_id)))
+        )
+
+    @router.put(path, responses=refused(whose | {409: "concurrency-conflict"}))
+    async def put_preferences(caller: CallerNow, recipient_id: Key, body: VersionedPreference) -> VersionedPreference:
+        """As a whole; only `stopped` stays as it is: it is the phone's own word."""
+
+        def save(held: Preferences) -> VersionedPreference:
+            wanted = body.plain().replacing(held.of(recipient_id)[0])
+            return VersionedPreference.of(wanted, held.save(recipient_id, wanted, body.version))
+
+        return await units.write(caller.tenant, _of(caller, recipient_id, save))
+
+
+T = TypeVar("T")
+
+
+def _of(caller: Caller, recipient_id: str, then: Callable[[Preferences], T]) -> Callable[[UnitOfWork], T]:
+    """`then`, once it is known that the caller may. Raises UnknownRecipient or NotYours."""
+
+    def work(unit: UnitOfWork) -> T:
+        if recipient_id != caller.subject:
+            contact = unit.contacts.find(recipient_id)
+            if contact is None and (caller.owner is not None or unit.preferences.of(recipient_id)[1] == 0):
+                raise UnknownRecipient(recipient_id)
+            if contact is not None and caller.owner not in {None, contact.owner}:
+                raise NotYours("These are somebody else's preferences")
+        return then(unit.preferences)
+
+    return work
+
+
+def _shown(theirs: Contacts, found: list[Contact]) -> list[RecipientView]:
+    groups = theirs.groups_of([contact.id for contact in found])
+    return [
+        RecipientView(
+            id=contact.id,
+            owner=contact.owner,
+            name=contact.name,
+            email=contact.email,
+            phone=contact.phone,
+            locale=contact.locale,
+            groups=groups.get(contact.id, []),
+            version=contact.version,
+            as_of=contact.as_of,
+        )
+        for contact in found
+    ]

@@ -1,0 +1,330 @@
+"""Templates: every version, those that ship included, and what they look like before they are sent."""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Depends, Query
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from chassis.app import refused
+from chassis.auth import Caller, current_caller
+from chassis.events import Wire
+from chassis.problems import FieldProblem, Invalid, invalid
+from notification.locales import DEFAULT
+from notification.rendering import PARTS, BadTemplate, NotRenderable, Source, check, compile_template, render
+from notification.segments import measure
+from notification.templates import (
+    NAME,
+    Catalog,
+    Head,
+    Key,
+    Position,
+    Template,
+    TemplateStatus,
+    Wanted,
+    tag_of,
+)
+from notification.work import UnitOfWork, Units
+
+_LONGEST_CONTEXT = 65_536  # bytes of JSON
+
+
+def _storable(context: dict[str, Any]) -> dict[str, Any]:
+    """JSON as parsed may hold what can't be written again: numbers of any length, half a surrogate pair."""
+    try:
+        size = len(orjson.dumps(context))
+    except orjson.JSONEncodeError:
+        raise ValueError("holds a number or a text that can't be kept") from None
+    if size > _LONGEST_CONTEXT:
+        raise ValueError(f"longer than {_LONGEST_CONTEXT} bytes")
+    return context
+
+
+def _tag(locale: str) -> str:
+    if (tag := tag_of(locale)) is None:
+        raise ValueError("not a locale")
+    return tag
+
+
+CallerNow = Annotated[Caller, Depends(current_caller)]
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+Locale = Annotated[str, Field(max_length=35, examples=["pt-BR"]), AfterValidator(_tag)]
+Version = Annotated[int, Field(ge=0, lt=2**31 - 1)]
+Context = Annotated[dict[str, Any], AfterValidator(_storable)]
+_Part = Annotated[str, Field(max_length=65_536)]
+_Asked = Query(description="The locale itself; nothing else stands in for it.")
+
+
+class SourceBody(Wire):
+    """Jinja sources; empty where the template has none for that use. Lengths are in characters."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    subject: _Part = ""
+    text: _Part = ""
+    html: Annotated[str, Field(max_length=262_144)] = ""
+    sms: _Part = ""
+    push: _Part = ""
+
+    def source(self) -> Source:
+        return Source(**dict(self))
+
+
+class NewVersion(Wire):
+    """`sample` is a context with everything that the template uses; `version` the one that was read, 0 for none."""
+
+    locale: Locale
+    source: SourceBody
+    sample: Context
+    version: Version
+
+
+class NewTemplate(Wire):
+    category: Name
+    name: Name
+    locale: Locale
+    source: SourceBody
+    sample: Context
+
+
+class Publication(Wire):
+    locale: Locale
+    version: Annotated[Version, Field(ge=1)]
+
+
+class Draft(Wire):
+    source: SourceBody
+    sample: Context
+    locale: Locale = DEFAULT
+
+
+class StoredDraft(Wire):
+    """The newest version and its own sample, unless others are named."""
+
+    locale: Locale = DEFAULT
+    version: Version | None = None
+    sample: Context | None = None
+
+
+class TemplateHead(Wire):
+    """`version` 0 ships with the service: it has no author and no times."""
+
+    category: str
+    name: str
+    locale: str
+    version: int
+    status: TemplateStatus
+    author: str
+    created_at: datetime | None
+    published_at: datetime | None
+
+
+class TemplateView(TemplateHead):
+    source: SourceBody
+    sample: dict[str, Any]
+
+
+class TemplatePage(Wire):
+    """`next` is the `cursor` of the following page, null on the last one."""
+
+    items: list[TemplateHead]
+    next: str | None
+
+
+class SmsView(Wire):
+    """`units` are septets or UTF-16 code units, by `encoding`."""
+
+    text: str
+    encoding: Literal["GSM-7", "UCS-2"]
+    segments: int
+    units: int
+
+
+class Preview(Wire):
+    """`errors` is what keeps it from being published, missing variables first of all; a part that can't be rendered is
+    empty."""
+
+    locale: str
+    subject: str
+    text: str
+    html: str
+    push: str
+    sms: SmsView
+    errors: list[FieldProblem]
+
+
+def routes(*, units: Units, catalog: Catalog) -> APIRouter:
+    router = APIRouter(
+        prefix="/api/v1/templates",
+        tags=["templates"],
+        responses=refused({422: "invalid-request", 503: "database-unavailable"}),
+    )
+    _reading(router, units)
+    _writing(router, units, catalog)
+    _previewing(router, units)
+    return router
+
+
+def _reading(router: APIRouter, units: Units) -> None:
+    @router.get("")
+    async def list_templates(
+        *,
+        caller: CallerNow,
+        category: Annotated[Name | None, Query()] = None,
+        name: Annotated[Name | None, Query()] = None,
+        status: TemplateStatus | None = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        cursor: Annotated[str | None, Query(max_length=512)] = None,
+    ) -> TemplatePage:
+        """Every version, by category, name, locale and version."""
+        wanted = Wanted(category=category, name=name, status=status)
+        after = None if cursor is None else _decoded(cursor)
+        found = await units.read(caller.tenant, lambda unit: unit.templates.page(wanted, after=after, limit=limit + 1))
+        return _page(found, limit)
+
+    @router.get("/{category}/{name}", responses=refused({404: "template-not-found"}))
+    async def get_template(
+        caller: CallerNow,
+        category: Name,
+        name: Name,
+        locale: Annotated[Locale, _Asked] = DEFAULT,
+        version: Annotated[Version | None, Query(description="0 is the one that ships")] = None,
+    ) -> TemplateView:
+        """The newest version, a draft or not, unless one is named."""
+        key = Key(category, name, locale)
+        return _view(await units.read(caller.tenant, lambda unit: unit.templates.get(key, version)))
+
+    @router.get("/{category}/{name}/versions")
+    async def list_template_versions(
+        *,
+        caller: CallerNow,
+        category: Name,
+        name: Name,
+        locale: Annotated[Locale, _Asked] = DEFAULT,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        cursor: Annotated[str | None, Query(max_length=512)] = None,
+    ) -> TemplatePage:
+        """Newest first."""
+        key = Key(category, name, locale)
+        before = None if cursor is None else _decoded(cursor).version
+        found = await units.read(
+            caller.tenant, lambda unit: unit.templates.versions(key, before=before, limit=limit + 1)
+        )
+        return _page(found, limit)
+
+
+def _writing(router: APIRouter, units: Units, catalog: Catalog) -> None:
+    conflict = {409: "concurrency-conflict"}
+
+    @router.post("", status_code=201, responses=refused(conflict))
+    async def create_template(caller: CallerNow, body: NewTemplate) -> TemplateView:
+        """Version 1 of a tenant's own, a draft."""
+        key, source = Key(body.category, body.name, body.locale), await _compiling(body.source)
+
+        def work(unit: UnitOfWork) -> Template:
+            return unit.templates.create(key, source, body.sample, author=caller.subject)
+
+        return _view(await units.write(caller.tenant, work))
+
+    @router.put("/{category}/{name}", responses=refused(conflict))
+    async def put_template(caller: CallerNow, category: Name, name: Name, body: NewVersion) -> TemplateView:
+        """A new version, a draft: what is sent stays as it is until it is published."""
+        key, source = Key(category, name, body.locale), await _compiling(body.source)
+
+        def work(unit: UnitOfWork) -> Template:
+            return unit.templates.revise(key, source, body.sample, version=body.version, author=caller.subject)
+
+        return _view(await units.write(caller.tenant, work))
+
+    @router.post("/{category}/{name}/publish", responses=refused({404: "template-not-found"}))
+    async def publish_template(caller: CallerNow, category: Name, name: Name, body: Publication) -> TemplateView:
+        """It is sent from now on. Refused where its sample lacks anything that it uses; an older version may come
+        back."""
+        key = Key(category, name, body.locale)
+        # A version never changes, so what is proven here is what is published below.
+        template = await units.read(caller.tenant, lambda unit: unit.templates.get(key, body.version))
+        if errors := await asyncio.to_thread(check, template.source, template.sample, locale=body.locale):
+            raise invalid(_below_source(errors))
+
+        def work(unit: UnitOfWork) -> Template:
+            catalog.invalidate(unit.conn, unit.tenant, key)
+            return unit.templates.publish(key, body.version)
+
+        published = await units.write(caller.tenant, work)
+        catalog.drop(caller.tenant, key)
+        return _view(published)
+
+
+def _previewing(router: APIRouter, units: Units) -> None:
+    @router.post("/preview")
+    async def preview_source(body: Draft) -> Preview:
+        """Nothing is kept."""
+        source = await _compiling(body.source)
+        return await asyncio.to_thread(_previewed, source, body.sample, body.locale)
+
+    @router.post("/{category}/{name}/preview", responses=refused({404: "template-not-found"}))
+    async def preview_template(caller: CallerNow, category: Name, name: Name, body: StoredDraft) -> Preview:
+        key = Key(category, name, body.locale)
+        template = await units.read(caller.tenant, lambda unit: unit.templates.get(key, body.version))
+        sample = template.sample if body.sample is None else body.sample
+        return await asyncio.to_thread(_previewed, template.source, sample, body.locale)
+
+
+def _previewed(source: Source, sample: Mapping[str, Any], locale: str) -> Preview:
+    """Takes up to seconds of processor time: not for the loop."""
+    parts: dict[str, str] = {}
+    for part in PARTS:
+        try:
+            parts[part] = getattr(render(source, sample, locale=locale, parts=[part]), part)
+        except NotRenderable:
+            parts[part] = ""
+    errors = _below_source(check(source, sample, locale=locale))
+    length = measure(sms := parts.pop("sms"))
+    told = SmsView(text=sms, encoding=length.encoding, segments=length.segments, units=length.units)
+    return Preview(locale=locale, sms=told, errors=errors, **parts)
+
+
+async def _compiling(body: SourceBody) -> Source:
+    """Raises BadTemplate: what is no template isn't kept, not even as a draft."""
+    source = body.source()
+    try:
+        await asyncio.to_thread(compile_template, source)
+    except BadTemplate as bad:
+        raise invalid(_below_source(bad.errors)) from None
+    return source
+
+
+def _below_source(errors: Sequence[FieldProblem]) -> list[FieldProblem]:
+    return [FieldProblem(pointer=f"/source{error.pointer}", detail=error.detail) for error in errors]
+
+
+def _view(template: Template) -> TemplateView:
+    return TemplateView(
+        **asdict(template.head), source=SourceBody(**asdict(template.source)), sample=dict(template.sample)
+    )
+
+
+def _page(found: Sequence[Head], limit: int) -> TemplatePage:
+    """Of `limit` and one more."""
+    items = [TemplateHead.model_validate(head, from_attributes=True) for head in found[:limit]]
+    return TemplatePage(items=items, next=_encoded(found[limit - 1].position) if len(found) > limit else None)
+
+
+_POSITION = TypeAdapter(tuple[Name, Name, Locale, Version])
+
+
+def _encoded(position: Position) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(list(position))).decode().rstrip("=")
+
+
+def _decoded(cursor: str) -> Position:
+    try:
+        return Position(*_POSITION.validate_json(base64.urlsafe_b64decode(cursor + "==")))
+    except (ValidationError, binascii.Error, ValueError):
+        raise Invalid("?cursor", "This cursor is not one of ours.") from None

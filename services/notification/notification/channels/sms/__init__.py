@@ -1,0 +1,129 @@
+"""Text messages: a chain of providers, one file each, and the policy by which one takes over from another.
+
+At least once. Where nobody knows whether a provider took a message, the same provider is asked again: Africa's Talking
+knows no idempotency key, so that may be a second message, but going elsewhere surely would be. A critical message goes
+elsewhere all the same: for it a duplicate is better than silence.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import structlog
+from cachetools import TTLCache
+
+from chassis.sidecar import Sidecar
+from notification.channels.sms.africas_talking import AfricasTalking
+from notification.channels.sms.legacy import Legacy
+from notification.channels.sms.wire import (
+    Accepted,
+    AccountError,
+    NotAccepted,
+    Rejected,
+    SmsResult,
+    SmsStatus,
+    Text,
+    Unavailable,
+    Unknown,
+)
+from notification.domain import Delivered, Down, Message, Outcome, Postponed, Refused
+from notification.segments import measure
+
+log = structlog.get_logger()
+
+_E164 = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)
+_STAY_SECONDS = 600.0
+_REMEMBERED = 10_000
+
+
+class SmsProvider(Protocol):
+    """`unlock` brings its key, before the first send. Every expected ending is a value."""
+
+    @property
+    def name(self) -> str: ...
+
+    def unlock(self, key: str) -> None: ...
+
+    async def send(self, text: Text) -> SmsResult: ...
+
+    async def send_bulk(self, texts: Sequence[Text]) -> list[SmsResult]: ...
+
+    async def status(self, message_id: str) -> SmsStatus: ...
+
+
+def sms_providers(sidecar: Sidecar, *, username: str, currency: str = "USD") -> Mapping[str, SmsProvider]:
+    """By the name that settings and rows use. `username` is ours at Africa's Talking; the legacy provider charges in
+    `currency`."""
+    known: Sequence[SmsProvider] = (AfricasTalking(sidecar, username=username), Legacy(sidecar, currency=currency))
+    return {provider.name: provider for provider in known}
+
+
+class Sms:
+    """`providers` are asked in their order. `sender` is registered with all of them, or "".
+
+    For `stay` seconds a message waits for the provider that may have it already; this process remembers, and one that
+    takes over after a crash begins with the first provider again.
+    """
+
+    concurrency = 16
+
+    def __init__(self, providers: Sequence[SmsProvider], sender: str, *, stay: float = _STAY_SECONDS) -> None:
+        if not providers:
+            raise ValueError("no provider")
+        self._providers = providers
+        self._sender = sender
+        # A message's id → the name of the provider that may have it.
+        self._unsure = TTLCache[str, str, float](maxsize=_REMEMBERED, ttl=stay)
+
+    async def send(self, message: Message) -> Outcome:
+        if not message.rendered.sms:
+            return Refused(f"template {message.template} has no text for sms")
+        if not _E164.fullmatch(message.address):
+            return Refused("the number can't be used")
+        text = Text(id=message.id, to=message.address, body=message.rendered.sms, sender=self._sender)
+        told: list[tuple[str, NotAccepted]] = []
+        for provider in self._chain(message):
+            result = await provider.send(text)
+            if isinstance(result, Accepted):
+                self._unsure.pop(message.id, None)
+                return _delivered(provider.name, result, text)
+            told.append((provider.name, result))
+            _tell(message, provider.name, result)
+            if isinstance(result, Unknown):
+                self._unsure[message.id] = provider.name
+            if isinstance(result, Rejected) and self._unsure.get(message.id, provider.name) == provider.name:
+                return Refused(f"{provider.name} {result.reason}", bounced=result.bounced, provider=provider.name)
+            if isinstance(result, Unknown) and not message.critical:
+                break
+        return self._nobody(message, told)
+
+    def _chain(self, message: Message) -> Sequence[SmsProvider]:
+        may_have_it = None if message.critical else self._unsure.get(message.id)
+        return [provider for provider in self._providers if provider.name == may_have_it] or self._providers
+
+    def _nobody(self, message: Message, told: Sequence[tuple[str, NotAccepted]]) -> Outcome:
+        """`told` is what each provider said that was asked."""
+        sure = message.id not in self._unsure
+        if sure and all(isinstance(result, Unavailable) for _, result in told):
+            return Down("SMS service temporarily unavailable")
+        error = "; ".join(f"{name} {result.reason}" for name, result in told)
+        return Postponed(error, provider=self._unsure.get(message.id, ""))
+
+    async def close(self) -> None:
+        return
+
+
+def _delivered(provider: str, taken: Accepted, text: Text) -> Delivered:
+    return Delivered(
+        provider=provider,
+        message_id=taken.message_id,
+        segments=taken.segments or measure(text.body).segments,  # ours where the provider tells none
+        cost="" if taken.cost is None else str(taken.cost),
+    )
+
+
+def _tell(message: Message, provider: str, result: NotAccepted) -> None:
+    """An account that needs mending is an error: somebody is to be called."""
+    say = log.error if isinstance(result, AccountError) else log.warning
+    said = "sms.account_error" if isinstance(result, AccountError) else "sms.not_accepted"
+    say(said, provider=provider, reason=result.reason, notification_id=message.id)

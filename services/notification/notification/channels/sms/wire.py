@@ -1,0 +1,140 @@
+"""A text message, what a provider may say to it, and what every answer through the sidecar means before its body is
+read.
+
+At least once: the sidecar's declared retries and our own repeat a request whose end nobody knows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from chassis.problems import Unavailable as NobodyAnswers
+from chassis.sidecar import Answer, Sidecar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """One text message. `id` is the notification's, `to` is E.164, `sender` is registered with the provider ("" is the
+    account's default)."""
+
+    id: str
+    to: str
+    body: str
+    sender: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the provider charged. `currency` is "" where it names none, as with a price of 0."""
+
+    currency: str
+    amount: Decimal
+
+    def __str__(self) -> str:
+        return f"{self.currency} {self.amount}".strip()
+
+
+# --- results; each `reason` begins with the provider's code and is free of personal data ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    message_id: str
+    cost: Cost | None = None
+    segments: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Never, to this number. `bounced` says that no text message can reach it, from anybody."""
+
+    reason: str
+    bounced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AccountError:
+    """Not taken until somebody mends our account or settings with this provider."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OnHold:
+    """Held back by the provider's own judgement of risk."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """A definite no that may pass."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may have been taken."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """The breaker is open: nobody was asked."""
+
+    reason: str = "unavailable"
+
+
+NotAccepted = Rejected | AccountError | OnHold | NotTaken | Unknown | Unavailable
+SmsResult = Accepted | NotAccepted
+
+
+class SmsStatus(StrEnum):
+    QUEUED = "queued"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+# --- through the sidecar ---
+
+_MAY_HAVE_BEEN_TAKEN = frozenset({408, 409, 425})
+_NOT_BEGUN = frozenset({429, 503})  # RFC 9110 15.6.4, RFC 6585 4: refused before any work
+
+
+async def ask(
+    sidecar: Sidecar,
+    endpoint: str,
+    path: str,
+    *,
+    headers: Mapping[str, str],
+    body: Any = None,
+    form: Mapping[str, str] | None = None,
+) -> Answer | Unknown | Unavailable:
+    """Post once, the declared retries included: an answer of the provider's own, whatever its status, or why none."""
+    try:
+        answer = await sidecar.invoke(endpoint, path, body, form=form, headers=headers, private=True)
+    except NobodyAnswers:
+        return Unknown("no answer")
+    if answer.never_sent:
+        return Unavailable()
+    if answer.from_sidecar:
+        return Unknown("the sidecar got no answer")
+    return answer
+
+
+def without_words(status: int) -> NotAccepted:
+    """What an answer says by its status alone, when its body can't be read."""
+    told = f"http {status}"
+    if status < 300:
+        return Unknown("unreadable answer")
+    if status in _NOT_BEGUN:
+        return NotTaken(told)
+    if 400 <= status < 500 and status not in _MAY_HAVE_BEEN_TAKEN:
+        return AccountError(told)  # a wrong key, or a request that this provider doesn't understand: ours to mend
+    return Unknown(told)

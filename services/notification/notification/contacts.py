@@ -1,0 +1,255 @@
+"""Who a recipient is, and what each of them wants: contacts, their groups, and preferences.
+
+An order names its customer as its caller typed it. Such news is not trusted: it changes a contact only for whoever it
+belongs to, or an order with somebody else's customer id would redirect that person's messages.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache, lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from chassis.db import upsert, upsert_in
+from chassis.ids import now
+from notification.domain import ConcurrencyConflict, UnknownRecipient
+from notification.locales import canonical
+from notification.phones import NotAPhone, normalise
+from notification.policy import Preference
+from notification.routing import Person
+from notification.tables import contact_groups, contacts, preferences
+
+_LONGEST_NAME = 1000
+_LONGEST_EMAIL = 320
+_TOLD = ("name", "email", "email_key", "phone", "locale")  # what an event may tell of a contact
+_DEFAULT = Preference()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact(Person):
+    """`owner` is the subject who may see it and whose orders may change it, besides staff; "" is nobody.
+
+    `phone` is E.164 once it is stored. `as_of` is when what is said was true. `trusted` is said of news (see the
+    module), `version` of what is stored.
+    """
+
+    as_of: datetime
+    owner: str = ""
+    trusted: bool = False
+    version: int = 0
+
+
+class Contacts:
+    """A tenant's contacts."""
+
+    def __init__(self, conn: sa.Connection, tenant: str) -> None:
+        self._conn = conn
+        self._tenant = tenant
+
+    def feed(self, news: Contact) -> None:
+        """What an event tells. Older news, and news that is not trusted of somebody else's contact, change nothing;
+        what is empty, or can't be an address, overwrites nothing; the owner stays who it was first."""
+        row = {
+            "tenant": self._tenant,
+            "id": news.id,
+            "owner": news.owner,
+            "version": 1,
+            # By a clock that is ahead it would shut out all that comes until then.
+            "as_of": min(news.as_of, now()),
+            "locale": canonical(news.locale) or "",
+            "phone": _phone(news.phone),
+            **_named(news.name, news.email),
+        }
+        self._conn.execute(_feed(self._conn.dialect.name, trusted=news.trusted), row)
+
+    def find(self, recipient_id: str) -> Contact | None:
+        row = self._conn.execute(_FIND, {"tenant_is": self._tenant, "id_is": recipient_id}).one_or_none()
+        return None if row is None else _contact(row)
+
+    def get(self, recipient_id: str) -> Contact:
+        """Raises UnknownRecipient."""
+        if (contact := self.find(recipient_id)) is None:
+            raise UnknownRecipient(recipient_id)
+        return contact
+
+    def put(
+        self,
+        recipient_id: str,
+        *,
+        name: str,
+        email: str,
+        phone: str,
+        locale: str,
+        groups: Collection[str],
+        version: int,
+    ) -> Contact:
+        """Staff's word, as a whole; `phone` is E.164 or "". Raises ConcurrencyConflict."""
+        told = _named(name, email) | {"phone": phone, "locale": locale, "version": version + 1, "as_of": now()}
+        if version == 0:
+            mine = {"tenant": self._tenant, "id": recipient_id, "owner": ""}
+            statement = upsert(self._conn, contacts).values(mine | told).on_conflict_do_nothing()
+        else:
+            statement = sa.update(contacts).where(*self._is(recipient_id), contacts.c.version == version).values(told)
+        if self._conn.execute(statement).rowcount != 1:
+            known = self.find(recipient_id)
+            raise ConcurrencyConflict(known.version if known else 0)
+        self._set_groups(recipient_id, groups)
+        return self.get(recipient_id)
+
+    def by_email(self, email: str) -> list[Contact]:
+        """All who have this address, however it is written."""
+        query = sa.select(contacts).where(contacts.c.tenant == self._tenant, contacts.c.email_key == email.lower())
+        return [_contact(row) for row in self._conn.execute(query.order_by(contacts.c.id))]
+
+    def page(self, *, group: str | None, after: str | None, limit: int) -> list[Contact]:
+        """By id, after the id `after`; of one group or of all."""
+        query = sa.select(contacts).where(contacts.c.tenant == self._tenant)
+        if group is not None:
+            query = _within(query, group)
+        if after is not None:
+            query = query.where(contacts.c.id > after)
+        return [_contact(row) for row in self._conn.execute(query.order_by(contacts.c.id).limit(limit))]
+
+    # --- groups: whom an event means that names no person, such as "branch:B-1" ---
+
+    def members(self, group: str) -> list[Contact]:
+        query = _within(sa.select(contacts).where(contacts.c.tenant == self._tenant), group)
+        return [_contact(row) for row in self._conn.execute(query.order_by(contacts.c.id))]
+
+    def groups_of(self, recipient_ids: Collection[str]) -> dict[str, list[str]]:
+        """By recipient, in order; only those that are in any."""
+        table = contact_groups
+        query = sa.select(table.c.recipient_id, table.c.group_name).where(
+            table.c.tenant == self._tenant, table.c.recipient_id.in_(recipient_ids)
+        )
+        found: dict[str, list[str]] = defaultdict(list)
+        for row in self._conn.execute(query.order_by(table.c.group_name)):
+            found[row.recipient_id].append(row.group_name)
+        return dict(found)
+
+    def _set_groups(self, recipient_id: str, groups: Collection[str]) -> None:
+        table = contact_groups
+        self._conn.execute(sa.delete(table).where(table.c.tenant == self._tenant, table.c.recipient_id == recipient_id))
+        row = {"tenant": self._tenant, "recipient_id": recipient_id}
+        if rows := [row | {"group_name": group} for group in sorted(set(groups))]:
+            self._conn.execute(sa.insert(table), rows)
+
+    def _is(self, recipient_id: str) -> tuple[sa.ColumnElement[bool], ...]:
+        return contacts.c.tenant == self._tenant, contacts.c.id == recipient_id
+
+
+_FIND = sa.select(contacts).where(
+    contacts.c.tenant == sa.bindparam("tenant_is"), contacts.c.id == sa.bindparam("id_is")
+)
+
+
+@cache
+def _feed(dialect: str, *, trusted: bool) -> Any:
+    """Built once: building a statement costs several times what running it does."""
+    insert = upsert_in(dialect, contacts)
+    told = insert.excluded
+    merged = {name: sa.func.coalesce(sa.func.nullif(told[name], ""), contacts.c[name]) for name in _TOLD}
+    differs = sa.or_(*(merged[name] != contacts.c[name] for name in _TOLD))
+    newer = told.as_of > contacts.c.as_of
+    owned = sa.and_(contacts.c.owner != "", contacts.c.owner == told.owner)
+    return insert.on_conflict_do_update(
+        index_elements=[contacts.c.tenant, contacts.c.id],
+        # `as_of` moves with equal news too, or news from between would count as newer; but staff who are just editing
+        # are not told of a conflict where nothing changed.
+        set_=merged | {"as_of": told.as_of, "version": contacts.c.version + sa.case((differs, 1), else_=0)},
+        where=newer if trusted else sa.and_(newer, owned),
+    )
+
+
+def _named(name: str, email: str) -> dict[str, str]:
+    """As the columns want it: what is no address is none."""
+    email = email.strip()
+    if len(email) > _LONGEST_EMAIL or not email.isprintable():
+        email = ""
+    return {"name": name.replace("\x00", "")[:_LONGEST_NAME], "email": email, "email_key": email.lower()}
+
+
+def _phone(text: str) -> str:
+    try:
+        return normalise(text, None) if text else ""
+    except NotAPhone:
+        return ""
+
+
+def _within(query: sa.Select[Any], group: str) -> sa.Select[Any]:
+    table = contact_groups
+    same = sa.and_(table.c.tenant == contacts.c.tenant, table.c.recipient_id == contacts.c.id)
+    return query.join(table, same).where(table.c.group_name == group)
+
+
+def _contact(row: sa.Row[Any]) -> Contact:
+    return Contact(
+        id=row.id,
+        as_of=row.as_of,
+        owner=row.owner,
+        name=row.name,
+        email=row.email,
+        phone=row.phone,
+        locale=row.locale,
+        version=row.version,
+    )
+
+
+class Preferences:
+    """What a tenant's recipients want. Whoever never said anything wants everything, at any time."""
+
+    def __init__(self, conn: sa.Connection, tenant: str) -> None:
+        self._conn = conn
+        self._tenant = tenant
+
+    def of(self, recipient_id: str) -> tuple[Preference, int]:
+        """The preference and its version; the default and 0 where there is none."""
+        row = self._conn.execute(_PREFERENCE, {"tenant_is": self._tenant, "id_is": recipient_id}).one_or_none()
+        return (_DEFAULT, 0) if row is None else (_parsed(row.document), row.version)
+
+    def of_many(self, recipient_ids: Collection[str]) -> dict[str, Preference]:
+        """Only of those that have one."""
+        told = {"tenant_is": self._tenant, "ids": list(recipient_ids)}
+        return {row.recipient_id: _parsed(row.document) for row in self._conn.execute(_PREFERENCES, told)}
+
+    def save(self, recipient_id: str, preference: Preference, version: int) -> int:
+        """The new version; `version` is the one that was read. Raises ConcurrencyConflict."""
+        mine = {"tenant": self._tenant, "recipient_id": recipient_id}
+        told = {"document": preference.model_dump_json(by_alias=True), "version": version + 1, "updated_at": now()}
+        if version == 0:
+            statement = upsert(self._conn, preferences).values(mine | told).on_conflict_do_nothing()
+        else:
+            same = (preferences.c[name] == value for name, value in (mine | {"version": version}).items())
+            statement = sa.update(preferences).where(*same).values(told)
+        if self._conn.execute(statement).rowcount != 1:
+            raise ConcurrencyConflict(self.of(recipient_id)[1])
+        return version + 1
+
+    def change(self, recipient_id: str, wish: Callable[[Preference], Preference]) -> Preference:
+        """What `wish` makes of what is held, whoever else is changing it: each conflict is another's success."""
+        while True:
+            held, version = self.of(recipient_id)
+            changed = wish(held)
+            if changed == held:
+                return held
+            try:
+                self.save(recipient_id, changed, version)
+            except ConcurrencyConflict:
+                continue
+            return changed
+
+
+_MINE = preferences.c.tenant == sa.bindparam("tenant_is")
+_PREFERENCE = sa.select(preferences).where(_MINE, preferences.c.recipient_id == sa.bindparam("id_is"))
+_PREFERENCES = sa.select(preferences.c.recipient_id, preferences.c.document).where(
+    _MINE, preferences.c.recipient_id.in_(sa.bindparam("ids", expanding=True))
+)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(document: str) -> Preference:
+    """Remembered: many recipients want the same, and each message asks."""
+    return Preference.model_validate_json(document)

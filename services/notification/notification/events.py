@@ -1,0 +1,58 @@
+"""Facts that the notification service announces; the source of contracts/events. A changed meaning is a new type."""
+
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
+
+from chassis.events import Event
+
+_EXAMPLE: dict[str, Any] = {
+    "version": 1,
+    "notificationId": "0199f7b5-7a3e-7cc0-9d5f-3d9f1f6f0b01",
+    "eventId": "0199f7b5-7a3e-7cc0-9d5f-3d9f1f6f0c01",
+    "recipientId": "c-1",
+    "ownerId": "u-1",
+    "channel": "email",
+    "category": "OrderUpdates",
+    "template": "order-confirmed",
+    "subjectId": "0199f7b5-7a3e-7cc0-9d5f-3d9f1f6f0a01",
+    "status": "sent",
+}
+
+
+class NotificationEvent(Event):
+    """`version` is 1 for what the sender says and 2 for what a receipt says. No address and no words are in it."""
+
+    topic: ClassVar[str] = "notifications"
+
+    notification_id: str
+    event_id: str
+    recipient_id: str
+    owner_id: str
+    channel: str
+    category: str
+    template: str
+    subject_id: str
+    status: str
+
+
+class NotificationSent(NotificationEvent):
+    """A provider took it."""
+
+    type: ClassVar[str] = "notification.sent.v1"
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+
+class NotificationDelivered(NotificationEvent):
+    type: ClassVar[str] = "notification.delivered.v1"
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE | {"version": 2, "status": "delivered"}]})
+
+
+class NotificationFailed(NotificationEvent):
+    """It reaches nobody: `status` is failed or bounced."""
+
+    type: ClassVar[str] = "notification.failed.v1"
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE | {"version": 2, "status": "bounced"}]})
+
+
+EVENTS = (NotificationSent, NotificationDelivered, NotificationFailed)

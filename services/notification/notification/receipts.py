@@ -1,0 +1,260 @@
+"""What providers tell of a message after they took it, and what phones answer.
+
+Every statement here is of the system scope, all tenants': a provider knows a message only by the provider's own name
+for it, and the short code that people answer to is everybody's.
+"""
+
+import hmac
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+import structlog
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from chassis.db import Database, upsert
+from chassis.events import first_time
+from chassis.ids import now
+from notification.contacts import Preferences
+from notification.domain import ChannelName, Status, before
+from notification.policy import Preference
+from notification.tables import contacts, early_receipts, event_processing, notifications
+
+log = structlog.get_logger()
+
+_KEPT = timedelta(days=3)  # a receipt whose message is still unknown by then is of none of ours
+_MANY = 500
+_LONGEST_ERROR = 255
+_EVERY_TENANT = "*"  # can't be a tenant's name
+
+Row = sa.Row[Any]
+# What else a move means (the change feed, the event), in the transaction that moved the rows.
+Told = Callable[[sa.Connection, Sequence[Row]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """The last word on a message: `delivered`, `bounced` or `failed`. `message_id` is the provider's name for it, by
+    SMTP the notification's id. `error` is short and free of personal data."""
+
+    provider: str
+    message_id: str
+    status: Status
+    error: str = ""
+
+
+def apply(conn: sa.Connection, receipt: Receipt) -> list[Row]:
+    """The rows that it moved: the message's, and those that went out in it as a digest. A final one stays as it is.
+
+    A receipt may overtake the commit of the answer that it belongs to. It is kept then, for `take_early` and `sweep`.
+    """
+    rows = _move(conn, receipt)
+    if not rows and conn.execute(_KNOWN, _message(receipt)).first() is None:
+        row = _row(receipt) | {"received_at": now()}
+        conn.execute(upsert(conn, early_receipts).values(row).on_conflict_do_nothing())
+    return rows
+
+
+def take_early(conn: sa.Connection, provider: str, message_ids: Collection[str]) -> list[Row]:
+    """The rows moved by what came early for messages whose ids have just been written, in the same transaction. One
+    statement where nothing did."""
+    early = sorted(
+        conn.execute(_TAKE, {"provider_is": provider, "ids": list(message_ids)}), key=lambda row: row.received_at
+    )
+    receipts = (
+        Receipt(provider=provider, message_id=row.message_id, status=Status(row.status), error=row.error or "")
+        for row in early
+    )
+    return [row for receipt in receipts for row in _move(conn, receipt)]
+
+
+def sweep(conn: sa.Connection) -> list[Row]:
+    """Every minute or so: on PostgreSQL a receipt and its answer, committed at the same moment, don't see each other.
+    Those that nobody came for are forgotten."""
+    by_provider: dict[str, list[str]] = defaultdict(list)
+    for row in conn.execute(_MISSED):
+        by_provider[row.provider].append(row.message_id)
+    moved = [row for provider, ids in by_provider.items() for row in take_early(conn, provider, ids)]
+    conn.execute(sa.delete(early_receipts).where(early_receipts.c.received_at < now() - _KEPT))
+    return moved
+
+
+_IS_MESSAGE = sa.and_(
+    notifications.c.provider == sa.bindparam("provider_is"),
+    notifications.c.provider_message_id == sa.bindparam("message_id_is"),
+)
+_KNOWN = sa.select(notifications.c.id).where(_IS_MESSAGE).limit(1)
+_TAKE = (
+    sa.delete(early_receipts)
+    .where(
+        early_receipts.c.provider == sa.bindparam("provider_is"),
+        early_receipts.c.message_id.in_(sa.bindparam("ids", expanding=True)),
+    )
+    .returning(early_receipts)
+)
+_MISSED = (
+    sa.select(early_receipts.c.provider, early_receipts.c.message_id)
+    .distinct()
+    .join(
+        notifications,
+        sa.and_(
+            notifications.c.provider == early_receipts.c.provider,
+            notifications.c.provider_message_id == early_receipts.c.message_id,
+        ),
+    )
+    .limit(_MANY)
+)
+
+
+def _moving(status: Status, which: sa.ColumnElement[bool]) -> sa.Update:
+    values: dict[str, Any] = {"status": status, "lease_until": None, "next_attempt_at": None}
+    delivered = status is Status.DELIVERED
+    values["delivered_at" if delivered else "error"] = sa.bindparam("at" if delivered else "reason")
+    return (
+        sa.update(notifications)
+        .where(which, notifications.c.status.in_(before(status)))
+        .values(values)
+        .returning(notifications)
+    )
+
+
+_LAST_WORDS = (Status.DELIVERED, Status.BOUNCED, Status.FAILED)
+_MOVE = {status: _moving(status, _IS_MESSAGE) for status in _LAST_WORDS}
+_MOVE_DIGEST = {
+    status: _moving(status, notifications.c.digest_of.in_(sa.bindparam("carriers", expanding=True)))
+    for status in _LAST_WORDS
+}
+
+
+def _move(conn: sa.Connection, receipt: Receipt) -> list[Row]:
+    delivered = receipt.status is Status.DELIVERED
+    told = {"at": now()} if delivered else {"reason": receipt.error[:_LONGEST_ERROR] or receipt.status.value}
+    rows = list(conn.execute(_MOVE[receipt.status], _message(receipt) | told))
+    if not rows:
+        return []
+    carriers = {"carriers": [row.id for row in rows]}
+    return rows + list(conn.execute(_MOVE_DIGEST[receipt.status], carriers | told))
+
+
+def _message(receipt: Receipt) -> dict[str, Any]:
+    return {"provider_is": receipt.provider, "message_id_is": receipt.message_id}
+
+
+def _row(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "provider": receipt.provider,
+        "message_id": receipt.message_id,
+        "status": receipt.status,
+        "error": receipt.error[:_LONGEST_ERROR] or None,
+    }
+
+
+# --- what phones answer ---
+
+# 47 CFR 64.1200(a)(10) and CTIA's Messaging Principles. HELP is the provider's to answer.
+_STOP = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "END", "QUIT", "CANCEL", "REVOKE", "OPTOUT"})
+_START = frozenset({"START", "UNSTOP", "YES"})
+_LONGEST_WORD = 32  # with all that stands around it
+
+
+def wish_of(text: str) -> Callable[[Preference], Preference] | None:
+    """What a text message asks for, None where it is neither STOP nor START (in any case, with any punctuation)."""
+    word = re.sub(r"[\W_]+", "", text).upper() if len(text.strip()) <= _LONGEST_WORD else ""
+    if word in _STOP:
+        return lambda held: held.with_stop(ChannelName.SMS)
+    if word in _START:
+        return lambda held: held.with_start(ChannelName.SMS)
+    return None
+
+
+def hear(conn: sa.Connection, *, provider: str, message_id: str, phone: str, text: str) -> int:
+    """How many contacts it is the word of: all with that phone (E.164), in every tenant. A repetition is nobody's: it
+    may come after the opposite."""
+    wish = wish_of(text)
+    if wish is None or not first_time(
+        conn, event_processing, tenant=_EVERY_TENANT, consumer=f"notification.{provider}", event_id=message_id
+    ):
+        return 0
+    everywhere = sa.select(contacts.c.tenant, contacts.c.id).where(contacts.c.phone == phone)
+    rows = conn.execute(everywhere.order_by(contacts.c.tenant, contacts.c.id)).all()
+    for row in rows:
+        Preferences(conn, row.tenant).change(row.id, wish)
+    return len(rows)
+
+
+class Receipts:
+    """The two over the database. `told` hears of the rows that moved, within the transaction; `wake` is called after
+    the commit."""
+
+    def __init__(self, *, db: Database, told: Told, wake: Callable[[], None]) -> None:
+        self._db = db
+        self._told = told
+        self._wake = wake
+
+    async def take(self, receipt: Receipt) -> None:
+        moved = await self._moving(lambda conn: apply(conn, receipt))
+        log.info("receipt.taken", provider=receipt.provider, status=receipt.status, moved=moved)
+
+    async def hear(self, *, provider: str, message_id: str, phone: str, text: str) -> None:
+        if wish_of(text) is None:  # most of what people write; no need of the writer to learn that
+            return
+        count = await self._db.write(
+            lambda conn: hear(conn, provider=provider, message_id=message_id, phone=phone, text=text)
+        )
+        log.info("sms.wish", provider=provider, contacts=count)
+
+    async def sweep(self) -> None:
+        await self._moving(sweep)
+
+    async def _moving(self, move: Callable[[sa.Connection], list[Row]]) -> int:
+        def work(conn: sa.Connection) -> int:
+            if rows := move(conn):
+                self._told(conn, rows)
+            return len(rows)
+
+        if moved := await self._db.write(work):
+            self._wake()
+        return moved
+
+
+# --- who may tell ---
+
+
+class NotBelieved(Exception):
+    """The signature or the shared secret is missing, wrong or too old."""
+
+
+class Trust:
+    """By provider, each with secrets of its own: one that leaks speaks for nobody else."""
+
+    def __init__(self) -> None:
+        self._secrets: dict[str, list[str]] = {}
+
+    def unlock(self, receipt_secrets: str) -> None:
+        """JSON by provider, each comma-separated, newest first: while they rotate, either is good. A `whsec_…` is of
+        one that signs (Standard Webhooks)."""
+        told: dict[str, str] = orjson.loads(receipt_secrets)
+        self._secrets = {
+            provider: [one.strip() for one in secrets.split(",") if one.strip()] for provider, secrets in told.items()
+        }
+
+    def require_secret(self, provider: str, given: str) -> None:
+        """Raises NotBelieved."""
+        known = self._secrets.get(provider, [])
+        if not any(hmac.compare_digest(one.encode(), given.encode()) for one in known):
+            raise NotBelieved
+
+    def require_signature(self, provider: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Raises NotBelieved."""
+        for secret in self._secrets.get(provider, []):
+            try:
+                Webhook(secret).verify(body, dict(headers), json_parse=False)
+            except (WebhookVerificationError, ValueError):  # the library lets what is no base64 or UTF-8 through
+                continue
+            return
+        raise NotBelieved

@@ -1,0 +1,99 @@
+"""A notification in words, made at the moment of sending: the template of its recipient's language, and whatever must
+not be stored, such as the link of a password reset."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from chassis.db import Database
+from notification.domain import ChannelName, Message, Notification, Refused, Rendered, Suppressed
+from notification.rendering import BadTemplate, NotRenderable, render
+from notification.system import DIGEST, carried_by
+from notification.templates import Catalog
+from notification.unsubscribe import Unsubscribing
+
+# What a `link` adds to the context; Suppressed where the message has lost its point.
+MakeLink = Callable[[Notification], Awaitable[Mapping[str, Any] | Suppressed]]
+
+_PARTS: Mapping[ChannelName, tuple[str, ...]] = {
+    ChannelName.EMAIL: ("subject", "text", "html"),
+    ChannelName.SMS: ("sms",),
+    ChannelName.PUSH: ("push",),
+    ChannelName.LIVE: ("push",),
+}
+
+
+class Wording:
+    def __init__(
+        self, *, db: Database, catalog: Catalog, unsubscribing: Unsubscribing, links: Mapping[str, MakeLink]
+    ) -> None:
+        self._db = db
+        self._catalog = catalog
+        self._unsubscribing = unsubscribing
+        self._links = {**links, DIGEST: self._digest}
+
+    async def message(self, notification: Notification) -> Message | Refused | Suppressed:
+        """Ready to go. Raises what the database raises."""
+        made: Mapping[str, Any] = {}
+        if notification.link:
+            linked = await self._links[notification.link](notification)
+            if isinstance(linked, Suppressed):
+                return linked
+            made = linked
+        headers: Mapping[str, str] = {}
+        if notification.channel is ChannelName.EMAIL and not notification.critical:
+            link = self._unsubscribing.link(
+                notification.tenant, notification.recipient_id, notification.channel, notification.category
+            )
+            made, headers = {**made, "unsubscribeLink": link}, self._unsubscribing.headers(link)
+        category, name = ("Digest", "digest") if notification.link == DIGEST else (None, None)
+        rendered = await self._rendered(
+            notification,
+            {**notification.context, **made},
+            category=category or notification.category,
+            name=name or notification.template,
+        )
+        if isinstance(rendered, Refused):
+            return rendered
+        return Message(
+            id=notification.id,
+            tenant=notification.tenant,
+            address=notification.address,
+            rendered=rendered,
+            context=notification.context,
+            template=notification.template,
+            subject_id=notification.subject_id,
+            critical=notification.critical,
+            first=notification.attempts == 0,
+            traceparent=notification.traceparent,
+            recipient_id=notification.recipient_id,
+            category=notification.category,
+            headers=headers,
+        )
+
+    async def _rendered(
+        self, notification: Notification, context: Mapping[str, Any], *, category: str, name: str
+    ) -> Rendered | Refused:
+        found = await self._catalog.find(notification.tenant, category, name, notification.locale)
+        if found is None:
+            return Refused(f"no template {category}/{name}")
+        parts = _PARTS[notification.channel]
+        try:
+            rendered = render(found.source, context, locale=found.locale, parts=parts, name=f"{category}/{name}")
+        except BadTemplate:
+            return Refused(f"template {category}/{name}: broken")
+        except NotRenderable as error:
+            return Refused(str(error))
+        if not any(getattr(rendered, part) for part in parts):
+            return Refused(f"template {category}/{name} has nothing for {notification.channel}")
+        return rendered
+
+    async def _digest(self, notification: Notification) -> Mapping[str, Any]:
+        """Each of its messages as it would have gone alone, but for its links."""
+        others = await self._db.read(lambda conn: carried_by(conn, notification.id))
+        items: list[Mapping[str, str]] = []
+        for one in (notification, *others):
+            rendered = await self._rendered(one, one.context, category=one.category, name=one.template)
+            if isinstance(rendered, Rendered):
+                text = rendered.text or rendered.sms or rendered.push
+                items.append({"subject": rendered.subject or one.template, "text": text})
+        return {"items": items, "category": notification.category}
