@@ -26,26 +26,23 @@ def envelope(**change: Any) -> dict[str, Any]:
 
 
 def raising(error: Exception):
-    async def handler(_event: CloudEvent) -> None:
+    async def handle(_topic: str, _event: CloudEvent) -> None:
         raise error
 
-    return {"thing.made.v1": handler}
+    return handle
 
 
 async def test_what_its_handler_took_is_a_success():
-    taken: list[CloudEvent] = []
+    taken: list[tuple[str, CloudEvent]] = []
 
-    async def take(event: CloudEvent) -> None:
-        taken.append(event)
+    async def take(topic: str, event: CloudEvent) -> None:
+        taken.append((topic, event))
 
-    answer = await consume(envelope(traceparent="00-1", tenantid="t-1", more="ignored"), {"thing.made.v1": take})
+    answer = await consume("things", envelope(traceparent="00-1", tenantid="t-1", more="ignored"), take)
 
     assert answer == SUCCESS
-    assert (taken[0].id, taken[0].tenantid, taken[0].traceparent) == ("e-1", "t-1", "00-1")
-
-
-async def test_a_type_that_nobody_here_wants_is_acknowledged():
-    assert await consume(envelope(type="thing.lost.v1"), raising(AssertionError())) == SUCCESS
+    ((topic, event),) = taken
+    assert (topic, event.id, event.tenantid, event.traceparent) == ("things", "e-1", "t-1", "00-1")
 
 
 @pytest.mark.parametrize(
@@ -59,34 +56,50 @@ async def test_a_type_that_nobody_here_wants_is_acknowledged():
     ],
 )
 async def test_what_is_down_is_tried_again(down: Exception):
-    assert await consume(envelope(), raising(down)) == RETRY
+    assert await consume("things", envelope(), raising(down)) == RETRY
 
 
 @pytest.mark.parametrize("error", [InvalidEvent("no such thing"), ValueError("bug"), KeyError("bug")])
 async def test_what_can_never_be_processed_goes_to_the_dead_letters(error: Exception):
-    assert await consume(envelope(), raising(error)) == DROP
+    assert await consume("things", envelope(), raising(error)) == DROP
 
 
 @pytest.mark.parametrize("body", [{}, {"id": "", "type": "thing.made.v1"}, {"id": "e-1"}, [], None, "text", 7])
 async def test_what_is_no_event_goes_to_the_dead_letters(body: Any):
-    assert await consume(body, raising(AssertionError())) == DROP
+    assert await consume("things", body, raising(AssertionError())) == DROP
 
 
 async def test_data_that_is_not_what_the_handler_declared_goes_to_the_dead_letters():
-    async def take(event: CloudEvent) -> None:
+    async def take(_topic: str, event: CloudEvent) -> None:
         Data.model_validate(event.data)
 
-    assert await consume(envelope(data={"howMany": "many"}), {"thing.made.v1": take}) == DROP
-    assert await consume(envelope(data={"howMany": 2, "unknown": 1}), {"thing.made.v1": take}) == SUCCESS
+    assert await consume("things", envelope(data={"howMany": "many"}), take) == DROP
+    assert await consume("things", envelope(data={"howMany": 2, "unknown": 1}), take) == SUCCESS
 
 
-async def test_the_sidecar_delivers_to_the_subscribed_path():
+async def test_the_sidecar_delivers_to_the_path_of_the_topic():
+    async def only_things(topic: str, _event: CloudEvent) -> None:
+        if topic != "things":
+            raise Unavailable("database")
+
     app = FastAPI()
-    subscribe(app, "/events/things", raising(Unavailable("database")))
+    subscribe(app, "/events/{topic}", only_things)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-        answer = await client.post("/events/things", json=envelope())
+        things = await client.post("/events/things", json=envelope())
+        others = await client.post("/events/others", json=envelope())
 
-    assert (answer.status_code, answer.json()) == (200, RETRY)
+    assert (things.status_code, things.json()) == (200, SUCCESS)
+    assert (others.status_code, others.json()) == (200, RETRY)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff"])
+async def test_a_delivery_that_is_no_json_goes_to_the_dead_letters(body: bytes):
+    app = FastAPI()
+    subscribe(app, "/events/{topic}", raising(AssertionError()))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        answer = await client.post("/events/things", content=body)
+
+    assert (answer.status_code, answer.json()) == (200, DROP)
 
 
 async def test_an_event_is_new_once_for_each_consumer(db: Database, metadata: sa.MetaData):

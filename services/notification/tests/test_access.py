@@ -30,7 +30,7 @@ MAY = {
     "GET /api/v1/stream": EVERYBODY,
     "GET /api/v1/templates": STAFF,
     "POST /api/v1/templates": ADMIN,
-    "POST /api/v1/templates/preview": STAFF,
+    "POST /api/v1/templates/preview": ADMIN,
     f"GET {TEMPLATE}": STAFF,
     f"PUT {TEMPLATE}": ADMIN,
     f"GET {TEMPLATE}/versions": STAFF,

@@ -29,7 +29,9 @@ def redeem(client, token):
 
 
 def token_in(mail):
-    return re.search(r"#token=([\w-]+)", mail.get_body(("plain",)).get_content())[1]
+    found = re.search(r"#token=([\w-]+)", mail.get_body(("plain",)).get_content())
+    assert found
+    return found[1]
 
 
 async def mailed(client, inbox):
