@@ -7,6 +7,8 @@ from fastapi import Response
 
 from sandbox.faults import Fault
 from sandbox.mail import Mail
+from sandbox.postmaster import BEGINNINGS
+from sandbox.sms import ENDINGS
 
 _STYLE = """
 :root { color-scheme: light dark }
@@ -18,7 +20,7 @@ th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #8884
 details { border-bottom: 1px solid #8884; padding: .5rem 0 }
 summary { cursor: pointer } summary small { opacity: .7; float: right }
 pre { white-space: pre-wrap } iframe { width: 100%; height: 26rem; border: 1px solid #8884; background: #fff }
-label { margin-right: .8rem } input { width: 6rem } .quiet { opacity: .7 }
+label { margin-right: .8rem } input { width: 9rem } .quiet { opacity: .7 }
 """
 
 # The one script there is; the lists, which show what others wrote, may run none.
@@ -34,6 +36,10 @@ document.getElementById("set").addEventListener("submit", event => {
   const fault = {mode: fields.mode};
   for (const name of ["status", "delayMs", "rate", "count"]) if (fields[name]) fault[name] = Number(fields[name]);
   call("PUT", "/sandbox/faults/" + target, fault);
+});
+document.getElementById("write").addEventListener("submit", event => {
+  event.preventDefault();
+  call("POST", "/sandbox/sms/inbound", Object.fromEntries(new FormData(event.target)));
 });
 document.getElementById("well").onclick = () => call("DELETE", "/sandbox/faults");
 document.getElementById("forget").onclick = () => call("DELETE", "/sandbox/data");
@@ -55,6 +61,10 @@ def front(
         for target, fault in faults.items()
         for each in (fault if isinstance(fault, list) else [fault])
     ]
+    meanings = [
+        *({"it": f"number ending in {ending}", "meets": what} for ending, what in ENDINGS.items()),
+        *({"it": f"{beginning}…@", "meets": what} for beginning, what in BEGINNINGS.items()),
+    ]
     targets = "".join(f"<option>{escape(target)}</option>" for target in faults)
     modes = "".join(f"<option>{mode}</option>" for mode in _MODES)
     numbers = "".join(
@@ -71,6 +81,11 @@ def front(
 curl -su dev:dev {escape(here)}/oauth/token -d grant_type=client_credentials -d role=staff -d tenant=default</pre>
 <p>Roles are user, staff and admin. Tokens are verified with <a href="/.well-known/jwks.json">these keys</a>; more is
 in the <a href="/.well-known/openid-configuration">configuration</a>.</p>
+<h2>Numbers and addresses</h2>
+<p>What becomes of a text goes by the last digits of its number, of a mail by how its address begins:</p>
+{_table(meanings)}
+<form id="write"><p>A text from <label><input name="from" value="+254711000111" required></label>
+<label><input name="text" value="STOP" required></label> <button>comes in</button></p></form>
 <h2>Faults</h2>{_table(rows)}
 <form id="set"><p><select name="target">{targets}</select> <select name="mode">{modes}</select> {numbers}
 <button>Set</button></p></form>

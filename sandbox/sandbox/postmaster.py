@@ -1,13 +1,4 @@
-"""What becomes of a mail, by the part of its address before the `@`:
-
-| begins with | meets |
-|---|---|
-| `bounce` | accepted, then a permanent bounce, 5.1.1 |
-| `soft` | accepted, then a transient one, 4.2.2 |
-| `refused` | 550 at RCPT |
-| `greylist` | 451 at RCPT the first time, accepted from then on |
-| anything else | accepted and delivered |
-"""
+"""What becomes of a mail, by the part of its address before the `@`."""
 
 from collections.abc import Sequence
 from email import policy
@@ -17,6 +8,13 @@ from sandbox.receipts import Receipts, Report
 
 # The lenient policy: a header that is none is no reason to say nothing of a mail.
 _PARSER = BytesHeaderParser(policy=policy.compat32)
+
+BEGINNINGS = {
+    "bounce": "accepted, then a permanent bounce, 5.1.1",
+    "soft": "accepted, then a transient one, 4.2.2",
+    "refused": "550 at RCPT",
+    "greylist": "451 at RCPT the first time, accepted from then on",
+}  # anything else is accepted and delivered
 
 _BOUNCES = {"bounce": ("permanent", "5.1.1"), "soft": ("transient", "4.2.2")}
 

@@ -95,12 +95,12 @@ class Receipts:
         """Whether anybody listens."""
         return target in self._urls
 
-    def tell(self, target: Target, *reports: Report) -> None:
+    def tell(self, target: Target, *reports: Report, late: float = 0) -> None:
         """Sends the reports, each after the one before it; the same one twice is sent twice."""
         url = self._urls.get(target)
         if url:
             made = {report.id: self._delivery(target, url, report) for report in reports}
-            self._courier.send([made[report.id] for report in reports], wait=_AFTER_S)
+            self._courier.send([made[report.id] for report in reports], wait=_AFTER_S + late)
 
     def newest(self) -> list[dict[str, Any]]:
         """The last reports and how they were taken, newest first."""

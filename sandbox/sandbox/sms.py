@@ -22,6 +22,20 @@ FAILURES = {
 }
 _FINAL_FIRST = "9902"
 _ALL_TWICE = "9903"
+_LATE = "9907"
+_NEVER = "9908"
+_LATE_S = 5.0
+
+# For the page; a number of Africa's Talking meets its codes by `0` and the code besides.
+ENDINGS = {
+    **{ending: f"taken, then {status} {reason}".strip() for ending, (status, reason) in FAILURES.items()},
+    _FINAL_FIRST: "the last report comes first",
+    _ALL_TWICE: "every report comes twice",
+    _LATE: f"the reports come {_LATE_S:.0f} s late",
+    _NEVER: "no report ever comes",
+    "0403": "refused, InvalidPhoneNumber; so with every other code of Africa's Talking",
+    "0599": "refused by the legacy provider, InternalError",
+}
 
 T = TypeVar("T")
 
@@ -126,9 +140,16 @@ def is_number(text: str) -> bool:
 
 
 def reported(number: str, interim: T, final: T) -> list[T]:
-    """The two reports of a text in the order that its number stands for."""
+    """The two reports of a text as its number stands for them: in which order, how often, or not at all."""
+    if number.endswith(_NEVER):
+        return []
     if number.endswith(_FINAL_FIRST):
         return [final, interim]
     if number.endswith(_ALL_TWICE):
         return [interim, interim, final, final]
     return [interim, final]
+
+
+def lateness(number: str) -> float:
+    """By how many seconds the reports of a text are late."""
+    return _LATE_S if number.endswith(_LATE) else 0

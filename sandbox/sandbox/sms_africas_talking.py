@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sandbox.receipts import Receipts, Report
 from sandbox.records import Journal, stamp, utc_now
-from sandbox.sms import FAILURES, NUMBER, Text, Texts, is_number, reported
+from sandbox.sms import FAILURES, NUMBER, Text, Texts, is_number, lateness, reported
 from sandbox.vendor import answer, knows_key, read_form
 
 log = logging.getLogger(__name__)
@@ -199,7 +199,7 @@ class AfricasTalking:
             return
         status, reason = FAILURES.get(text.to[-4:], ("Success", ""))
         interim, final = (_report_of(text, status, why) for status, why in (("Submitted", ""), (status, reason)))
-        self._receipts.tell("africas-talking", *reported(text.to, interim, final))
+        self._receipts.tell("africas-talking", *reported(text.to, interim, final), late=lateness(text.to))
 
 
 def _report_of(text: Text, status: str, reason: str) -> Report:

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from sandbox.receipts import Receipts, Report
-from sandbox.sms import FAILURES, Text, Texts, is_number, reported
+from sandbox.sms import FAILURES, Text, Texts, is_number, lateness, reported
 from sandbox.vendor import answer, fingerprint, knows_key, read, read_key
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class LegacySms:
             return
         final = _outcome(text)
         interim, last = (_report_of(text, status) for status in ("Sent", final))
-        self._receipts.tell("legacy", *reported(text.to, interim, last))
+        self._receipts.tell("legacy", *reported(text.to, interim, last), late=lateness(text.to))
 
 
 def _text(body: SmsBody) -> Text:

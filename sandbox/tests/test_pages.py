@@ -34,6 +34,15 @@ def test_the_front_page_leads_everywhere_and_shows_the_faults(outside: Outside):
     assert ">receipts</a> (of legacy, smtp)" in page(outside, "/")
 
 
+def test_the_front_page_says_what_numbers_and_addresses_stand_for_and_takes_a_text(outside: Outside):
+    front = page(outside, "/")
+
+    for told in ("number ending in 9902", "number ending in 9907", "bounce…@", "greylist…@"):
+        assert f"<td>{told}</td>" in front
+    assert '<form id="write">' in front
+    assert 'call("POST", "/sandbox/sms/inbound"' in front
+
+
 def test_the_inbox_shows_a_mail_in_a_frame_without_rights(outside: Outside):
     outside.send_mail(subject=f"Hi {EVIL}", text=f"Text {EVIL}\n", html=f"<h1>Ready</h1>{EVIL}")
 

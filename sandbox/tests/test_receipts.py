@@ -3,16 +3,21 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from sandbox.courier import Courier, Delivery
+from sandbox.receipts import Receipts
+from sandbox.records import Journal
+from sandbox.sms import Texts
+from sandbox.sms_legacy import LegacySms
 
 from .conftest import RECEIPT_SECRETS, Outside, running, settings_in
 from .receiver import Receiver, await_that, receiving
@@ -107,6 +112,35 @@ def test_a_number_may_stand_for_disorder(outside: Outside, at: Receiver, number:
     settled(outside, tries=len(order))
     assert statuses(at) == order
     assert len({form["id"] for form in forms(at)}) == 1
+
+
+def test_a_number_may_stand_for_silence(outside: Outside, receiver: Receiver):
+    outside.direct(africas_talking=f"{receiver.url}/at", legacy=f"{receiver.url}/legacy")
+    outside.text("+254711009908")
+    outside.legacy_text("+254711009908")
+    assert deliveries(outside) == []
+
+
+async def test_a_number_may_stand_for_reports_that_come_late(tmp_path: Path):
+    waits: list[float] = []
+
+    async def pause(seconds: float) -> bool:
+        waits.append(seconds)
+        return False
+
+    receipts = Receipts(base="http://127.0.0.1:9", secrets=RECEIPT_SECRETS, pause=pause)
+    texts = Texts(journal=Journal(tmp_path / "sms.jsonl"), key_ttl=timedelta(hours=24))
+    legacy = LegacySms(key="", texts=texts, receipts=receipts)
+    app = FastAPI()
+    app.include_router(legacy.routes())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        for number in ("+254711009907", ADA):
+            text = {"PhoneNumber": number, "MessageText": "x", "Sender": "x"}
+            await client.post("/legacy/sms/send", json=text, headers={"X-Api-Key": "any"})
+    await asyncio.sleep(0)
+    await receipts.stop()
+
+    assert [seconds for seconds in waits if seconds] == pytest.approx([5.1, 0.1])
 
 
 def test_what_was_not_taken_is_not_reported(outside: Outside, at: Receiver):

@@ -1,92 +1,38 @@
 """The change feed: whatever every replica must hear is a row of the change's own transaction.
 
-One relay is active per service (a lease; on SQLite the only process) and gives rows that have none their position,
-so a transaction that commits late gets the next position, and nobody who has read further has skipped it. Every
-replica tails the positions and hands the rows to callbacks and to live readers. Wake-ups (in-process, and LISTEN and
-NOTIFY on PostgreSQL) are for speed alone; the poll finds everything they would have told.
+One relay is active per service (`changes_relay`) and gives rows that have none their position, so a transaction that
+commits late gets the next position, and nobody who has read further has skipped it. Every replica tails the positions
+and hands the rows to callbacks and to live readers.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Self
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Self
 
-import orjson
-import psycopg
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from chassis.db import Database, Timestamp
+from chassis.changes_relay import ADDED, CHANNEL, Relay
+from chassis.changes_table import Change, Entry, change_of, changes_table, row_of
+from chassis.db import Database
 from chassis.ids import now
 from chassis.leases import Leases
 from chassis.problems import DATABASE_DOWN
+from chassis.wakeups import Wakeup, listen, notification
+
+__all__ = ["Callback", "Change", "Changes", "Entry", "Reader", "changes_table"]
 
 log = structlog.get_logger()
 
-_BATCH = 1000  # positions given, or old rows deleted, by one statement
 _PAGE = 200  # handed out before readers get their turn: less than what one may have waiting
 _READER_HOLDS = 1000  # changes waiting for one live reader; one more, and it is ended
 _POLL = 0.5  # seconds; the fall-back when no wake-up came
-_LINGER = 0.01  # what is committed meanwhile gets its position together
-_LEASE = "changes-relay"
-_LEASE_SECONDS = 5.0
-_LEASE_TRY = 1.0  # how often a stand-by asks for it
-_LISTEN_AGAIN = 1.0
-_KEEP = timedelta(days=7)
-_CLEAN_EVERY = 3600.0
 
-_CHANNEL, _ADDED, _PLACED = "changes", "", "placed"
-# A connection that only listens would not notice that its peer has vanished.
-_LISTENING: dict[str, Any] = {
-    "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-}
-
-
-def changes_table(metadata: sa.MetaData) -> sa.Table:
-    waiting, placed = sa.text("position IS NULL"), sa.text("position IS NOT NULL")
-    return sa.Table(
-        "changes",
-        metadata,
-        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-        sa.Column("position", sa.BigInteger, unique=True),
-        sa.Column("tenant", sa.String(64), nullable=False),
-        sa.Column("topic", sa.String(64), nullable=False),
-        sa.Column("key", sa.String(128), nullable=False),
-        sa.Column("data", sa.Text, nullable=False),
-        sa.Column("created_at", Timestamp, nullable=False),
-        sa.Index("ix_changes_waiting", "seq", sqlite_where=waiting, postgresql_where=waiting),
-        sa.Index(
-            "ix_changes_replay", "topic", "tenant", "key", "position", sqlite_where=placed, postgresql_where=placed
-        ),
-    )
-
-
-class Entry(NamedTuple):
-    """A change to be told; `data` is JSON-able, `key` at most 128 characters."""
-
-    tenant: str
-    topic: str
-    key: str
-    data: Any
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    """A change that was told. `position` grows by commit as everybody sees it; live readers' `Last-Event-ID`."""
-
-    position: int
-    tenant: str
-    topic: str
-    key: str
-    data: Any
-    created_at: datetime
+Callback = Callable[[Change], None]
 
 
 class Reader:
@@ -123,27 +69,22 @@ class Reader:
             self._waiting.put_nowait(None)  # it may be waiting for one
 
 
-Callback = Callable[[Change], None]
-
-
 class Changes:
     def __init__(self, *, db: Database, table: sa.Table, leases: Leases, poll: float = _POLL) -> None:
         self._db = db
         self._table = table
-        self._leases = leases
+        self._relay = Relay(db=db, table=table, leases=leases)
         self._poll = poll
-        self._woken = asyncio.Event()
+        self._wakeup = Wakeup(poll=poll)
         self._started = asyncio.Event()
+        self._leaving = False
         self._position: int | None = None
-        self._held_until = self._lease_try_at = self._clean_at = 0.0
         self._callbacks: dict[str, list[Callback]] = defaultdict(list)
         self._recent: list[tuple[str, Callback, timedelta]] = []
         self._readers: dict[tuple[str, str | None], set[Reader]] = defaultdict(set)
         # Built once: building a statement costs several times what running it does.
         self._insert = sa.insert(table)
-        self._insert_one: Any = self._insert if db.exclusive else self._insert.returning(_notify(_ADDED))
-        self._place = _next_positions(table)
-        self._delete = _oldest(table)
+        self._insert_one: Any = self._insert if db.exclusive else self._insert.returning(notification(CHANNEL, ADDED))
         self._select = sa.select(table).where(table.c.position > sa.bindparam("after")).order_by(table.c.position)
 
     @property
@@ -159,14 +100,15 @@ class Changes:
 
     def add(self, conn: sa.Connection, *, tenant: str, topic: str, key: str, data: Any) -> None:
         """Add a change to the caller's transaction; after its commit, call `wake`."""
-        conn.execute(self._insert_one, _row(Entry(tenant, topic, key, data)))
+        conn.execute(self._insert_one, row_of(Entry(tenant, topic, key, data)))
 
     def add_many(self, conn: sa.Connection, rows: Sequence[Entry]) -> None:
         """As `add`, with one statement."""
         if not rows:
             return
-        conn.execute(self._insert, [_row(entry) for entry in rows])
-        self._notify_others(conn, _ADDED)
+        conn.execute(self._insert, [row_of(entry) for entry in rows])
+        if not self._db.exclusive:
+            conn.execute(sa.select(notification(CHANNEL, ADDED)))
 
     async def tell(self, entry: Entry) -> None:
         """A change in a transaction of its own."""
@@ -175,7 +117,7 @@ class Changes:
 
     def wake(self) -> None:
         """A commit has just added something: look now instead of at the next poll."""
-        self._woken.set()
+        self._wakeup.set()
 
     # --- reading ---
 
@@ -196,6 +138,8 @@ class Changes:
         reader = Reader(tenant)
         readers = self._readers[topic, key]
         readers.add(reader)
+        if self._leaving:
+            reader.end()
         try:
             yield reader
         finally:
@@ -212,14 +156,15 @@ class Changes:
         if key is not None:
             chosen = chosen.where(c.key == key)
         rows = await self._db.read(lambda conn: conn.execute(chosen, {"after": position}).all())
-        return [_change(row) for row in rows]
+        return [change_of(row) for row in rows]
 
     async def follow(
         self, *, tenant: str, topic: str, key: str | None = None, after: int | None
     ) -> AsyncGenerator[Change]:
         """What came after `after`, then whatever comes, without a gap and none twice; None: from now on.
 
-        It ends where the reader was too slow. Close it (`contextlib.aclosing`) when it is left before its end.
+        It ends where the reader was too slow, and when the process leaves. Close it (`contextlib.aclosing`) when it
+        is left before its end.
         """
         await self._started.wait()  # until then nothing is live, and what is replayed now would leave a gap
         last = -1 if after is None else after
@@ -233,12 +178,14 @@ class Changes:
                 async for change in self._replay(last, tenant=tenant, topic=topic, key=key):
                     last = change.position
                     yield change
+                if self._leaving:  # what is live may be far ahead of a replay that was broken off
+                    return
             async for change in live:
                 if change.position > last:
                     yield change
 
     async def _replay(self, last: int, *, tenant: str, topic: str, key: str | None) -> AsyncGenerator[Change]:
-        while page := await self.since(last, tenant=tenant, topic=topic, key=key, limit=_PAGE):
+        while not self._leaving and (page := await self.since(last, tenant=tenant, topic=topic, key=key, limit=_PAGE)):
             for change in page:
                 yield change
             if len(page) < _PAGE:
@@ -246,7 +193,9 @@ class Changes:
             last = page[-1].position
 
     def end_readers(self) -> None:
-        """Whoever reads live is told that there is no more here; elsewhere they go on where they were."""
+        """For good: whoever reads live is told that there is no more here; elsewhere they go on where they were."""
+        self._leaving = True
+        self._started.set()  # whoever waits for the beginning has come to the end
         for reader in [one for readers in self._readers.values() for one in readers]:
             reader.end()
 
@@ -257,19 +206,24 @@ class Changes:
         try:
             async with asyncio.TaskGroup() as group:
                 if not self._db.exclusive:
-                    group.create_task(self._listen(), name="changes-listen")
+                    group.create_task(listen(self._db, CHANNEL, self._heard), name="changes-listen")
                 await self._work()
         finally:
             self.end_readers()
-            await self._hand_over()
+            await self._relay.end()
+
+    def _heard(self, what: str | None) -> None:
+        """What has just been added concerns the relay; the others, what has got a position."""
+        if what is None or (what == ADDED) == self._relay.on_duty:
+            self.wake()
 
     async def _work(self) -> None:
         while True:
-            self._woken.clear()
+            self._wakeup.clear()
             try:
                 if self._position is None:
                     await self._begin()
-                more = await self._relay() if await self._is_relay() else False
+                more = await self._relay.work()
                 if await self._tail() or more:
                     continue
             except DATABASE_DOWN as down:
@@ -280,61 +234,14 @@ class Changes:
             except Exception:
                 log.exception("changes.failed")
                 await asyncio.sleep(self._poll)
-            await self._sleep_until_woken()
-
-    async def _sleep_until_woken(self) -> None:
-        try:
-            async with asyncio.timeout(self._poll):
-                await self._woken.wait()
-        except TimeoutError:
-            return
-        await asyncio.sleep(_LINGER)
-
-    # --- as the relay ---
-
-    async def _is_relay(self) -> bool:
-        if self._db.exclusive:
-            return True
-        clock = asyncio.get_running_loop().time
-        if self._held_until - clock() < _LEASE_SECONDS / 2 and clock() >= self._lease_try_at:
-            until = clock() + _LEASE_SECONDS  # from before the row is written: never longer than the row says
-            self._lease_try_at = clock() + _LEASE_TRY
-            self._held_until = until if await self._leases.hold(_LEASE, seconds=_LEASE_SECONDS) else 0.0
-        return self._held_until > clock()
-
-    async def _hand_over(self) -> None:
-        """Another replica need not wait for the lease to end."""
-        if self._held_until:
-            self._held_until = 0.0
-            with suppress(*DATABASE_DOWN, TimeoutError):
-                async with asyncio.timeout(0.5):
-                    await self._leases.release(_LEASE)
-
-    async def _relay(self) -> bool:
-        """Give positions to what waits, and once in an hour throw out what is old; True when more may wait."""
-        placed = await self._db.write(self._place_waiting)
-        clock = asyncio.get_running_loop().time
-        if placed < _BATCH and clock() >= self._clean_at:
-            deleted = await self._db.write(self._delete_oldest)
-            self._clean_at = 0.0 if deleted == _BATCH else clock() + _CLEAN_EVERY
-        return placed == _BATCH
-
-    def _place_waiting(self, conn: sa.Connection) -> int:
-        if placed := conn.execute(self._place).rowcount:
-            self._notify_others(conn, _PLACED)
-        return placed
-
-    def _delete_oldest(self, conn: sa.Connection) -> int:
-        return conn.execute(self._delete, {"before": now() - _KEEP}).rowcount
-
-    # --- as every replica ---
+            await self._wakeup.sleep()
 
     async def _begin(self) -> None:
         """Take the present position; whoever wants recent changes is handed those up to there."""
         position, recent = await self._db.read(self._present)
         for callback, rows in recent:
             for row in rows:
-                self._call(callback, _change(row))
+                self._call(callback, change_of(row))
         self._position = position
         self._started.set()
 
@@ -365,7 +272,7 @@ class Changes:
         readers = [*self._readers.get((row.topic, row.key), ()), *self._readers.get((row.topic, None), ())]
         if not callbacks and not readers:
             return
-        change = _change(row)
+        change = change_of(row)
         for callback in callbacks:
             self._call(callback, change)
         for reader in readers:
@@ -376,82 +283,3 @@ class Changes:
             callback(change)
         except Exception:
             log.exception("changes.callback_failed", topic=change.topic, position=change.position)
-
-    # --- wake-ups between replicas ---
-
-    def _notify_others(self, conn: sa.Connection, what: str) -> None:
-        """Delivered at the commit, and only if there is one."""
-        if not self._db.exclusive:
-            conn.execute(sa.select(_notify(what)))
-
-    async def _listen(self) -> None:
-        dsn = self._db.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        while True:
-            try:
-                async with await psycopg.AsyncConnection.connect(dsn, autocommit=True, **_LISTENING) as connection:
-                    await connection.execute(f"LISTEN {_CHANNEL}")
-                    self.wake()  # what was said before was not heard
-                    async for heard in connection.notifies():
-                        if (heard.payload == _ADDED) == self._relaying():
-                            self.wake()
-            except (psycopg.Error, OSError) as down:
-                log.warning("changes.deaf", error=type(down).__name__)
-            except Exception:
-                log.exception("changes.listen_failed")
-            await asyncio.sleep(_LISTEN_AGAIN)
-
-    def _relaying(self) -> bool:
-        """What has just been added concerns the relay; the others, what has got a position."""
-        return self._held_until > asyncio.get_running_loop().time()
-
-
-def _row(entry: Entry) -> dict[str, Any]:
-    return {**entry._asdict(), "data": orjson.dumps(entry.data).decode(), "created_at": now()}
-
-
-def _change(row: sa.Row[Any]) -> Change:
-    return Change(
-        position=row.position,
-        tenant=row.tenant,
-        topic=row.topic,
-        key=row.key,
-        data=orjson.loads(row.data),
-        created_at=row.created_at,
-    )
-
-
-def _notify(what: str) -> sa.Function[Any]:
-    return sa.func.pg_notify(_CHANNEL, what)
-
-
-def _next_positions(table: sa.Table) -> sa.Update:
-    """Positions for the first waiting rows, from the newest one on, which is therefore never deleted.
-
-    Two relays at once (one was paused past its lease) both want the next position: the second waits for the first,
-    then finds the row taken, or breaks the unique constraint. So what commits first is what comes first.
-    """
-    newest = sa.select(sa.func.coalesce(sa.func.max(table.c.position), 0)).scalar_subquery()
-    number = sa.func.row_number().over(order_by=table.c.seq)
-    waiting = (
-        sa.select(table.c.seq, (newest + number).label("position"))
-        .where(table.c.position.is_(None))
-        .order_by(table.c.seq)
-        .limit(_BATCH)
-        .subquery("waiting")
-    )
-    return (
-        sa.update(table)
-        .where(table.c.seq == waiting.c.seq, table.c.position.is_(None))
-        .values(position=waiting.c.position)
-    )
-
-
-def _oldest(table: sa.Table) -> sa.Delete:
-    """The first rows, as far as they are old; never the newest one."""
-    first = sa.select(table.c.position).where(table.c.position.is_not(None)).order_by(table.c.position).limit(_BATCH)
-    newest = sa.select(sa.func.max(table.c.position)).scalar_subquery()
-    return sa.delete(table).where(
-        table.c.position.in_(first),
-        table.c.position < newest,
-        table.c.created_at < sa.bindparam("before", type_=Timestamp),
-    )

@@ -1,11 +1,17 @@
 """One owner at a time among replicas: a row with a name, an owner and an end."""
 
+import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 import sqlalchemy as sa
 
 from chassis.db import Database, Timestamp, upsert
 from chassis.ids import new_id, now
+from chassis.problems import DATABASE_DOWN
+
+_TRY_AGAIN = 1.0  # seconds; how often a stand-by asks
+_HAND_OVER = 0.5
 
 
 def leases_table(metadata: sa.MetaData) -> sa.Table:
@@ -48,3 +54,36 @@ class Leases:
             )
         )
         return conn.execute(taken).rowcount == 1
+
+
+class Turn:
+    """A lease that a loop holds for as long as it lives, with every look at it; others stand by."""
+
+    def __init__(self, leases: Leases, name: str, *, seconds: float = 5) -> None:
+        self._leases = leases
+        self._name = name
+        self._seconds = seconds
+        self._held_until = self._try_at = 0.0
+
+    @property
+    def held(self) -> bool:
+        """As far as is known without asking."""
+        return self._held_until > asyncio.get_running_loop().time()
+
+    async def ours(self) -> bool:
+        """Whether it is this process's turn; takes or renews the lease where that is due."""
+        at = asyncio.get_running_loop().time()
+        if self._held_until - at < self._seconds / 2 and at >= self._try_at:
+            self._try_at = at + _TRY_AGAIN
+            # From before the row is written: never longer than the row says.
+            until = at + self._seconds
+            self._held_until = until if await self._leases.hold(self._name, seconds=self._seconds) else 0.0
+        return self.held
+
+    async def end(self) -> None:
+        """Another replica need not wait for the lease to end."""
+        if self._held_until:
+            self._held_until = 0.0
+            with suppress(*DATABASE_DOWN, TimeoutError):
+                async with asyncio.timeout(_HAND_OVER):
+                    await self._leases.release(self._name)

@@ -18,17 +18,16 @@ import structlog
 from chassis.db import Database, Timestamp
 from chassis.events import Event
 from chassis.ids import new_id, now
-from chassis.leases import Leases
+from chassis.leases import Leases, Turn
 from chassis.problems import DATABASE_DOWN, Unavailable
 from chassis.sidecar import Sidecar
+from chassis.wakeups import Wakeup
 
 log = structlog.get_logger()
 
 _BATCH = 100
 _POLL = 0.5  # seconds; rows of other processes, and parked ones whose time has come
-_LINGER = 0.01  # what is committed meanwhile goes out together; and whoever committed is not kept waiting for the CPU
-_LEASE = "outbox-relay"
-_LEASE_SECONDS = 5.0
+_LINGER = 0.01  # what is committed meanwhile goes out together
 _KEEP = timedelta(days=7)  # published rows stay for republishing
 _CLEAN_EVERY = 3600.0
 _MAX_PARKED = timedelta(seconds=30)  # short: a lone event that fails may only mean that the broker is down
@@ -61,10 +60,10 @@ class Outbox:
     def __init__(self, *, db: Database, table: sa.Table, leases: Leases, sidecar: Sidecar, pubsub: str) -> None:
         self._db = db
         self._table = table
-        self._leases = leases
+        self._turn = Turn(leases, "outbox-relay")
         self._sidecar = sidecar
         self._pubsub = pubsub
-        self._woken = asyncio.Event()
+        self._wakeup = Wakeup(poll=_POLL)
         # Built once: building a statement costs several times what running it does.
         self._insert = sa.insert(table)
         self._select = _first_waiting(table)
@@ -93,22 +92,19 @@ class Outbox:
 
     def wake(self) -> None:
         """A commit has just added something: publish it now instead of at the next poll."""
-        self._woken.set()
+        self._wakeup.set()
 
     async def run(self) -> None:
         """The relay's loop, until cancelled."""
-        clock = asyncio.get_running_loop().time
-        held_until = clean_at = 0.0
+        clean_at, clock = 0.0, asyncio.get_running_loop().time
         while True:
-            self._woken.clear()
+            self._wakeup.clear()
             try:
-                if held_until - clock() < _LEASE_SECONDS / 2:
-                    until = clock() + _LEASE_SECONDS  # from before the row is written: never longer than the row says
-                    held_until = until if await self._leases.hold(_LEASE, seconds=_LEASE_SECONDS) else 0.0
-                if held_until > clock() and await self._publish_waiting():
+                ours = await self._turn.ours()
+                if ours and await self._publish_waiting():
                     await asyncio.sleep(_LINGER)
                     continue
-                if held_until and clock() >= clean_at:
+                if ours and clock() >= clean_at:
                     await self._db.write(self._clean)
                     clean_at = clock() + _CLEAN_EVERY
             except (*DATABASE_DOWN, Unavailable) as down:
@@ -117,15 +113,7 @@ class Outbox:
             except Exception:
                 log.exception("outbox.failed")
                 await asyncio.sleep(_POLL)
-            await self._sleep_until_woken()
-
-    async def _sleep_until_woken(self) -> None:
-        try:
-            async with asyncio.timeout(_POLL):
-                await self._woken.wait()
-        except TimeoutError:
-            return
-        await asyncio.sleep(_LINGER)
+            await self._wakeup.sleep()
 
     async def _publish_waiting(self) -> bool:
         """Publish one round; True when there may be more."""

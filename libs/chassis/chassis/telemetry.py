@@ -7,17 +7,12 @@ problems always carry a trace id. Log lines are written by a thread of their own
 import atexit
 import logging
 import os
-import re
 import sys
 import threading
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import date
-from functools import lru_cache
-from types import NoneType
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
 
 import orjson
 import structlog
@@ -31,90 +26,15 @@ from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON
 from structlog.tracebacks import ExceptionDictTransformer
 
+from chassis.redaction import RedactingExporter, redact_record
+
 tracer = trace.get_tracer("brewline")
 meter = metrics.get_meter("brewline")
-
-_REDACTED = "[redacted]"
-_SECRET_KEYS = frozenset(
-    {"token", "cardtoken", "card", "cardnumber", "phone", "email", "customeremail", "to", "authorization", "password",
-     "secret", "name", "address", "html", "text", "subject"}
-)  # fmt: skip
-
-
-_TELLING_NOTHING = (int, float, date, UUID, NoneType)  # what else there is becomes a text, and is looked at
-
-
-@lru_cache(maxsize=4096)
-def _telling(key: str) -> bool:
-    return key.replace("_", "").lower() in _SECRET_KEYS
-
-
-# What gives itself away wherever it stands: JWTs and bearer tokens, card tokens, e-mail addresses, phone numbers that
-# begin with +, and card numbers. What may be long begins only where a word does, or after %XX or \n, and is never
-# read twice: else a text of a caller's making could keep us for minutes.
-_TELLING_TEXT = re.compile(
-    r"(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt]))eyJ[\w-]{8,}+\.[\w-]++\.?[\w-]*+"
-    r"|(?i:\bbearer\s+)[\w.~+/=-]+|\btok_\w+"
-    r"|(?<![\w.+%-])[\w.+%-]+(?:@|%40)[\w-]++(?:\.[\w-]++)+"
-    r"|(?:\+|%2B)[1-9](?:[ ()-]{0,2}\d){7,14}\b"
-    r"|(?<![\w-])(?<!\d\.)(?P<card>[2-6]\d(?:[ -]?\d){11,17})(?![\w-]|\.\d)"
-)
-
-
-def _blanked(found: re.Match[str]) -> str:
-    card = found["card"]
-    return found[0] if card and not _adds_up(card) else _REDACTED
-
-
-def _adds_up(card: str) -> bool:
-    """By Luhn's check digit (ISO/IEC 7812): other long numbers are left alone."""
-    digits = [int(char) for char in reversed(card) if char.isdecimal()]
-    return sum(digits[::2] + [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]) % 10 == 0
-
-
-def redact(value: Any) -> Any:
-    """A copy without personal data and secrets, at any depth: whatever stands under a telling key is blanked, and so is
-    what looks like an address, a token or a card number in any text."""
-    if isinstance(value, str):
-        return _TELLING_TEXT.sub(_blanked, value)
-    if isinstance(value, Mapping):
-        items = cast("Mapping[Any, Any]", value)
-        return {key: _REDACTED if _telling(str(key)) else redact(inner) for key, inner in items.items()}
-    if isinstance(value, list | tuple):
-        return [redact(row) for row in cast("list[Any]", value)]
-    return value if isinstance(value, _TELLING_NOTHING) else redact(str(value))
-
-
-def _redact_texts(value: Any) -> Any:
-    """As `redact`, whatever the keys are."""
-    if isinstance(value, dict):
-        return {key: _redact_texts(inner) for key, inner in cast("dict[str, Any]", value).items()}
-    if isinstance(value, list):
-        return [_redact_texts(row) for row in cast("list[Any]", value)]
-    return redact(value)
-
-
-def _redacting(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Every record, whoever wrote it. An exception's frames have names of their own: only its texts are looked at."""
-    frames = event.pop("exception", None)
-    told = cast("dict[str, Any]", redact(event))
-    if frames is not None:
-        told["exception"] = _redact_texts(frames)
-    return told
-
-
-class _RedactingSpans(SpanProcessor):
-    """A query may name a person; the path never does."""
-
-    def on_start(self, span: Span, parent_context: context.Context | None = None) -> None:  # noqa: ARG002
-        query = (span.attributes or {}).get("url.query")
-        if isinstance(query, str):
-            span.set_attribute("url.query", redact(query))
 
 
 def trace_id() -> str:
@@ -197,7 +117,8 @@ def _add_trace(_logger: object, _name: str, event: structlog.typing.EventDict) -
 def _to_otel(_logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """The same record as an OpenTelemetry log record, for whoever collects logs that way."""
     if _otel_log.handlers:
-        extra = {key: _plain(value) for key, value in event.items() if key not in {"event", "level", "exc_info"}}
+        told = {key: _plain(value) for key, value in event.items() if key not in {"event", "level", "exc_info"}}
+        extra = {f"{key}_" if key in _TAKEN else key: value for key, value in told.items()}
         _otel_log.log(logging.getLevelNamesMapping().get(name.upper(), logging.INFO), event["event"], extra=extra)
     return event
 
@@ -205,6 +126,8 @@ def _to_otel(_logger: object, name: str, event: structlog.typing.EventDict) -> s
 def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool) else orjson.dumps(value, default=str).decode()
 
+
+_TAKEN = {*vars(logging.makeLogRecord({})), "message", "asctime"}  # logging raises for a key that is its own
 
 _otel_log = logging.getLogger("brewline.otel")
 _otel_log.propagate = False
@@ -225,8 +148,7 @@ def setup(service: str, *, level: str = "INFO") -> None:
 def _setup_traces(resource: Resource, *, exporting: bool) -> None:
     provider = TracerProvider(resource=resource, sampler=DEFAULT_ON if exporting else ALWAYS_OFF)
     if exporting:
-        provider.add_span_processor(_RedactingSpans())
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        provider.add_span_processor(BatchSpanProcessor(RedactingExporter(OTLPSpanExporter())))
     trace.set_tracer_provider(provider)
 
 
@@ -244,7 +166,7 @@ def _setup_logs(service: str, level: str) -> None:
             structlog.contextvars.merge_contextvars,
             # Without local variables: they hold tokens and addresses.
             structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
-            _redacting,
+            redact_record,
             lambda _logger, _name, event: {**event, "service": service},
             _add_trace,
             structlog.processors.add_log_level,

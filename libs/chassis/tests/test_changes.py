@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from chassis.changes import _BATCH, _PAGE, _READER_HOLDS, Change, Changes, Entry, changes_table
+from chassis.changes import _PAGE, _READER_HOLDS, Change, Changes, Entry, changes_table
+from chassis.changes_relay import _BATCH
 from chassis.db import Database
 from chassis.ids import now
 from chassis.leases import Leases, leases_table
@@ -438,6 +439,49 @@ async def test_readers_end_when_the_feed_does(db: Database):
             await asyncio.sleep(0)
         assert await task is None
         assert keys([change async for change in behind]) == ["a"]
+
+
+@on_sqlite
+async def test_whoever_begins_to_read_when_the_process_leaves_is_not_kept(db: Database):
+    feed = feed_of(db)
+    waiting = asyncio.create_task(all_of(feed))  # the feed hasn't begun yet
+    await asyncio.sleep(0)
+    feed.end_readers()
+    assert await asyncio.wait_for(waiting, 5) == []
+
+    feed = feed_of(db)
+    async with running(feed):
+        await tell(db, feed, "a")
+        await eventually(lambda: feed.position == 1, every=0.005)
+        feed.end_readers()
+        with feed.subscribe("things") as late:
+            assert [change async for change in late] == []
+        assert await asyncio.wait_for(all_of(feed), 5) == []
+
+
+@on_sqlite
+async def test_a_replay_that_ends_because_the_process_leaves_skips_nothing(db: Database):
+    feed = feed_of(db)
+    told = [str(number) for number in range(2 * _PAGE + 2)]
+    async with running(feed), aclosing(feed.follow(tenant="t-1", topic="things", after=0)) as following:
+        await tell(db, feed, told[0])
+        await eventually(lambda: feed.position == 1, every=0.005)
+        got = [await anext(following)]
+        await tell(db, feed, *told[1:-1])
+        await eventually(lambda: feed.position == len(told) - 1, every=0.005)
+        got.append(await anext(following))
+        await tell(db, feed, told[-1])  # it waits as a live one, behind a replay of two pages
+        await eventually(lambda: feed.position == len(told), every=0.005)
+        feed.end_readers()
+        got += [change async for change in following]
+
+    assert 1 < len(got) < len(told)
+    assert keys(got) == told[: len(got)]
+
+
+async def all_of(feed: Changes) -> list[Change]:
+    async with aclosing(feed.follow(tenant="t-1", topic="things", after=0)) as following:
+        return [change async for change in following]
 
 
 # ------------------------------------------------------------------------------------------------------------- replay

@@ -223,7 +223,7 @@ async def test_a_second_relay_stands_by_until_the_lease_of_the_first_ends(
     assert await other.hold("outbox-relay", seconds=60)
     await announce(db, standing_by, ("a", 1))
     async with running(standing_by):
-        await eventually(lambda: not standing_by._woken.is_set(), every=0.005)  # pyright: ignore[reportPrivateUsage]
+        await eventually(lambda: not standing_by._wakeup._woken.is_set(), every=0.005)  # pyright: ignore[reportPrivateUsage]
         await db.write(lambda conn: conn.execute(sa.select(1)))  # queued behind its try for the lease
         assert mine.asked == 0
 

@@ -4,7 +4,7 @@ A webhook says what an answer says, only later, or earlier, or twice: it settles
 harmless.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -13,12 +13,12 @@ import orjson
 import sqlalchemy as sa
 import structlog
 from pydantic import Field
-from standardwebhooks import Webhook, WebhookVerificationError
 
 from chassis.db import upsert
 from chassis.events import Wire
 from chassis.ids import now
 from chassis.telemetry import told_of
+from chassis.webhooks import Signatures
 from payment.api.shapes import Amount, NoCards, Reference
 from payment.charges import Charges, report_late
 from payment.currencies import exponent_of
@@ -31,13 +31,6 @@ log = structlog.get_logger()
 
 MAX_ID = 128  # as long as its column
 _REMEMBERED = timedelta(days=7)  # far longer than a signature is good for, and than a provider tries again
-
-
-class NotSigned(Exception):
-    """The signature is missing, wrong, or too old."""
-
-    def __init__(self) -> None:
-        super().__init__("The webhook's signature is missing, wrong, or more than five minutes old.")
 
 
 class Told(Wire):
@@ -59,21 +52,10 @@ class Webhooks:
     def __init__(self, *, charges: Charges, refunds: Refunds) -> None:
         self._charges = charges
         self._refunds = refunds
-        self._keys: list[Webhook] = []
+        self.signatures = Signatures()
 
     def unlock(self, secrets: str) -> None:
-        """Comma-separated `whsec_…`, newest first: while they rotate, either may sign."""
-        self._keys = [Webhook(secret) for secret in secrets.split(",") if secret]
-
-    def verify(self, body: bytes, headers: Mapping[str, str]) -> str:
-        """The delivery's id. Raises NotSigned."""
-        for key in self._keys:
-            try:
-                key.verify(body, dict(headers), json_parse=False)
-            except (WebhookVerificationError, ValueError):  # the library lets what is no base64 or UTF-8 through
-                continue
-            return headers["webhook-id"]
-        raise NotSigned
+        self.signatures = Signatures(secrets)
 
     async def take(self, provider: str, delivery_id: str, delivery: Delivery) -> None:
         """Settle what it is about, if that is open still. A delivery that has been taken before does nothing.

@@ -9,12 +9,10 @@ from hashlib import sha256
 
 import pytest
 import sqlalchemy as sa
-from standardwebhooks import webhooks as library
 
 from chassis.ids import new_id
 from chassis.testing import eventually
 from payment.tables import webhooks
-from payment.webhooks import NotSigned, Webhooks
 
 NEWER = "whsec_" + base64.b64encode(b"the newer secret of the two, 24+").decode()
 OLDER = "whsec_" + base64.b64encode(b"the older secret of the two, 24+").decode()
@@ -75,36 +73,6 @@ def stands(client, issuer):
         return (await client.get(f"/api/v1/payments/{payment_id}", headers=issuer.bearer("staff"))).json()
 
     return read
-
-
-def test_the_published_vector_of_standard_webhooks_verifies(monkeypatch):
-    """The one that the specification's libraries are tested with."""
-
-    class Then(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return datetime.fromtimestamp(1614265330, tz)
-
-    monkeypatch.setattr(library, "datetime", Then)
-    taker = Webhooks(charges=None, refunds=None)  # pyright: ignore[reportArgumentType]
-    taker.unlock("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    headers = {
-        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
-        "webhook-timestamp": "1614265330",
-        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
-    }
-
-    assert taker.verify(b'{"test": 2432232314}', headers) == "msg_p5jXN8AQM9LWM0D4loKWxJek"
-    with pytest.raises(NotSigned):
-        taker.verify(b'{"test": 2432232315}', headers)
-
-
-def test_without_secrets_nothing_is_believed():
-    taker = Webhooks(charges=None, refunds=None)  # pyright: ignore[reportArgumentType]
-    taker.unlock("")
-
-    with pytest.raises(NotSigned):
-        taker.verify(b"{}", signed(b"{}"))
 
 
 @pytest.mark.parametrize("secret", [NEWER, OLDER])

@@ -5,7 +5,8 @@ from pydantic import ValidationError
 
 from chassis.app import refused
 from chassis.problems import FieldProblem, Invalid, Problem, invalid
-from payment.webhooks import MAX_ID, NotSigned, Webhooks, parse
+from chassis.webhooks import NotSigned
+from payment.webhooks import MAX_ID, Webhooks, parse
 
 
 def routes(*, webhooks: Webhooks, providers: frozenset[str]) -> APIRouter:
@@ -30,7 +31,7 @@ def routes(*, webhooks: Webhooks, providers: frozenset[str]) -> APIRouter:
             raise Problem(status=404, error_type="provider-not-found", title="No such provider")
         body = await request.body()
         try:
-            delivery_id = webhooks.verify(body, request.headers)
+            delivery_id = webhooks.signatures.verify(body, request.headers)
         except NotSigned as unsigned:
             raise Problem(
                 status=401, error_type="webhook-not-signed", title="Not signed", detail=str(unsigned)

@@ -1,0 +1,142 @@
+"""A process that is told to stop ends what is under way well, and soon."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from chassis.local import free_port
+from chassis.testing import eventually
+
+SERVING = """
+import asyncio, sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import sqlalchemy as sa
+from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from chassis.app import create_app, serve
+from chassis.auth import Access
+from chassis.changes import Changes, Entry, changes_table
+from chassis.db import Database
+from chassis.leases import Leases, leases_table
+from chassis.settings import ServiceSettings
+from chassis.testing.fake_sidecar import FakeSidecar
+
+metadata = sa.MetaData()
+table, leases = changes_table(metadata), leases_table(metadata)
+db = Database(f"sqlite:///{sys.argv[2]}")
+changes = Changes(db=db, table=table, leases=Leases(db, leases))
+
+@asynccontextmanager
+async def running():
+    await db.start()
+    await db.write(metadata.create_all)
+    tailing = asyncio.create_task(changes.run())
+    await changes.tell(Entry("t", "things", "a", None))
+    yield
+    tailing.cancel()
+    await asyncio.wait({tailing})
+    await db.stop()
+
+settings = ServiceSettings(app_port=int(sys.argv[1]), dapr_http_port=1, app_api_token=16 * "x", rate_limit="")
+rules = {"GET /stream": Access.PUBLIC, "GET /slow": Access.PUBLIC}
+outside = {"settings": settings, "sidecar": FakeSidecar()}
+app = create_app(title="t", rules=rules, lifespan=running, checks={}, refusals={}, **outside)
+app.state.leaving.append(changes.end_readers)
+
+@app.get("/stream", response_class=EventSourceResponse)
+async def stream() -> AsyncGenerator[ServerSentEvent]:
+    async for change in changes.follow(tenant="t", topic="things", after=0):
+        yield ServerSentEvent(id=str(change.position), data=change.key)
+
+@app.get("/slow")
+async def slow() -> StreamingResponse:
+    return StreamingResponse(pieces())
+
+async def pieces() -> AsyncGenerator[str]:
+    yield "begun, "
+    await asyncio.sleep(1)
+    yield "done"
+
+serve(app, settings, service="t")
+"""
+
+
+class Served:
+    """A real process, and a client of it."""
+
+    def __init__(self, data: Path) -> None:
+        self.port = free_port()
+        self.process = subprocess.Popen(  # noqa: S603  our own
+            [sys.executable, "-c", SERVING, str(self.port), str(data / "test.db")], stdout=subprocess.PIPE
+        )
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=30, limits=fresh)
+
+    async def is_up(self) -> bool:
+        try:
+            return (await self.client.get("/health/live")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    async def is_gone(self) -> bool:
+        return not await self.is_up()
+
+    def stop(self) -> float:
+        """Told to; the time at which it was."""
+        self.process.send_signal(signal.SIGTERM)
+        return time.monotonic()
+
+    async def has_ended(self) -> None:
+        await eventually(lambda: self.process.poll() is not None, within=30)
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    served = Served(tmp_path)
+    try:
+        await eventually(served.is_up, within=60)
+        yield served
+    finally:
+        await served.client.aclose()
+        served.process.kill()
+        served.process.communicate()
+
+
+async def test_open_streams_end_whole_and_keep_nobody_waiting(served: Served):
+    """uvicorn by itself waits ten seconds for them and then cuts them off, for which httpx would raise."""
+    async with served.client.stream("GET", "/stream") as first, served.client.stream("GET", "/stream") as second:
+        streams = [first.aiter_lines(), second.aiter_lines()]
+        for lines in streams:
+            assert [line async for line in first_of(lines)] == ['data: "a"']
+        told_at = served.stop()
+        for lines in streams:
+            assert not [line async for line in lines if line.startswith("data")]
+    await served.has_ended()
+
+    assert time.monotonic() - told_at < 5
+
+
+async def first_of(lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    async for line in lines:
+        if line.startswith("data"):
+            yield line
+            return
+
+
+async def test_a_request_under_way_is_answered_and_no_other_is_taken(served: Served):
+    async with served.client.stream("GET", "/slow") as answer:
+        pieces = answer.aiter_text()
+        assert await anext(pieces) == "begun, "
+        served.stop()
+        await eventually(served.is_gone)
+        assert [piece async for piece in pieces] == ["done"]
+    await served.has_ended()
