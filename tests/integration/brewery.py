@@ -1,8 +1,13 @@
 """What the integration tests do and see, in one place: orders, the outside world's records, and the databases."""
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from email import message_from_string, policy
+from email.message import EmailMessage
+from pathlib import Path
+from secrets import randbelow
 from typing import Any
 
 import httpx
@@ -168,3 +173,100 @@ class Brewery:
             for event in events:
                 headers = {"content-type": "application/cloudevents+json", "dapr-api-token": self.stack.dapr_token}
                 (await client.post(url, json=event, headers=headers)).raise_for_status()
+
+    async def publish_to(self, topic: str, kind: str, data: Mapping[str, Any]) -> str:
+        """An event of a service that is not ours; its id."""
+        event_id = new_id()
+        event = {
+            "specversion": "1.0",
+            "id": event_id,
+            "source": topic,
+            "type": kind,
+            "tenantid": "default",
+            "data": data,
+        }
+        url = f"{self.stack.sidecar_url(NOTIFICATION)}/v1.0/publish/pubsub/{topic}"
+        headers = {"content-type": "application/cloudevents+json", "dapr-api-token": self.stack.dapr_token}
+        async with httpx.AsyncClient(trust_env=False) as client:
+            (await client.post(url, json=event, headers=headers)).raise_for_status()
+        return event_id
+
+    # --- what the outside world got, oldest first ---
+
+    async def texts(self, phone: str) -> list[dict[str, Any]]:
+        return (await self.sandbox.get("/sandbox/sms", params={"to": phone})).json()[::-1]
+
+    async def inbox(self, address: str) -> list[dict[str, Any]]:
+        return (await self.sandbox.get("/sandbox/inbox", params={"to": address})).json()[::-1]
+
+    async def arrived(self, address: str, count: int = 1) -> list[dict[str, Any]]:
+        """The mails to an address, once there are so many."""
+
+        async def there() -> list[dict[str, Any]]:
+            found = await self.inbox(address)
+            return found if len(found) >= count else []
+
+        return await eventually(there, within=20)
+
+    def letters(self, address: str) -> list[EmailMessage]:
+        """The same mails with every header, as they came over the wire."""
+        kept = Path(self.stack.apps["sandbox"].env["SANDBOX_DATA_DIR"]) / "inbox.jsonl"
+        mails = [json.loads(line) for line in kept.read_text().splitlines()]
+        return [_parsed(mail["content"]) for mail in mails if address in mail["to"]]
+
+
+def _parsed(content: str) -> EmailMessage:
+    return message_from_string(content, EmailMessage, policy=policy.default)
+
+
+def new_phone(ending: str = "1234") -> str:
+    """A Kenyan mobile's; to the sandbox its last digits say what becomes of a text."""
+    return f"+2547{randbelow(10_000):04}{ending}"
+
+
+class Notices:
+    """The notification service's API: `client` says at which replica, and who calls."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.client = client
+
+    async def recipient(self, **told: Any) -> str:
+        """A new one; with an e-mail of their own where none is told."""
+        recipient_id = f"r-{new_id()}"
+        known = {"name": "Grace", "email": f"{recipient_id}@people.example", "version": 0}
+        answer = await self.client.put(f"/api/v1/recipients/{recipient_id}", json=known | told)
+        return answer.raise_for_status().json()["id"]
+
+    async def send(self, recipient_id: str, channel: str = "email", **wanted: Any) -> str:
+        """The id of a message, in the words of System/test where no others are wanted."""
+        command = {"eventId": new_id(), "recipientId": recipient_id, "channel": channel}
+        command |= {"templateCategory": "System", "templateName": "test"} | wanted
+        answer = await self.client.post("/api/v1/notifications", json=command)
+        assert answer.status_code == 202, answer.text
+        return answer.json()["notificationId"]
+
+    async def seen(self, notification_id: str) -> dict[str, Any]:
+        return (await self.client.get(f"/api/v1/notifications/{notification_id}")).raise_for_status().json()
+
+    async def becomes(self, notification_id: str, status: str, *, within: float = 20) -> dict[str, Any]:
+        async def there() -> dict[str, Any]:
+            seen = await self.seen(notification_id)
+            assert seen["status"] == status, (seen["status"], seen["error"])
+            return seen
+
+        return await eventually(there, within=within, every=0.1)
+
+    async def history(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The newest of those wanted, newest first."""
+        return (await self.client.get("/api/v1/notifications", params=wanted)).raise_for_status().json()["items"]
+
+    async def pages(self, path: str, **wanted: Any) -> list[dict[str, Any]]:
+        """Every item of a list, page by page."""
+        found: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            at = {} if cursor is None else {"cursor": cursor}
+            page = (await self.client.get(path, params=wanted | at)).raise_for_status().json()
+            found += page["items"]
+            if (cursor := page["next"]) is None:
+                return found

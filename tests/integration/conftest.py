@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from brewery import ORDER, PAYMENT, SERVICES, Brewery, bearer, client_of, replicas
+from brewery import NOTIFICATION, ORDER, PAYMENT, SERVICES, Brewery, bearer, client_of, replicas
 from cryptography.fernet import Fernet
 
 from chassis.local import free_port
@@ -95,15 +95,15 @@ def specs(folder: Path, database_of: Callable[[str], str] | None = None) -> list
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def apps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[AppSpec]]:
-    """On PostgreSQL each service has a database of its own, and payment a second replica."""
+    """On PostgreSQL each service has a database of its own, and payment and notification have a second replica."""
     folder = tmp_path_factory.mktemp("data")
     if request.param == "sqlite":
         yield specs(folder)
         return
     with postgres.running() as server:
         found = specs(folder, server.create)
-        payment = next(spec for spec in found if spec.app_id == PAYMENT)
-        yield [*found, replace(payment, name=f"{PAYMENT}-2")]
+        twice = [spec for spec in found if spec.app_id in {PAYMENT, NOTIFICATION}]
+        yield [*found, *(replace(spec, name=f"{spec.name}-2") for spec in twice)]
 
 
 @pytest.fixture(scope="session")

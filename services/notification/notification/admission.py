@@ -8,13 +8,25 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from notification.contacts import Preferences
+from notification.contacts import Preferences, stopped
 from notification.domain import ChannelName, Notification, Status
-from notification.policy import Decision, History, Message, Preference, Send, Sent, Suppress, decide, history_since
+from notification.policy import (
+    Decision,
+    History,
+    Message,
+    Preference,
+    Send,
+    Sent,
+    Suppress,
+    decide,
+    gathers,
+    history_since,
+)
 from notification.tables import contacts, notifications
 
 _COUNTED = (Status.SENDING, Status.SENT, Status.DELIVERED)
-_SEND = Send()
+_DEFAULT = Preference()
+_Whole = tuple[str, ChannelName, str, str]  # recipient, channel, category and address: what one digest has in common
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +39,37 @@ class Admitted:
 
 
 def admit(conn: sa.Connection, messages: Sequence[Notification], at: datetime) -> list[Admitted]:
-    """In the order of `messages`. Several to one recipient count towards its caps one after the other."""
+    """In the order of `messages`. Several to one recipient count towards its caps one after the other, those that go
+    out in one digest together."""
     admitted: dict[str, Admitted] = {}
     by_tenant: dict[str, list[Notification]] = defaultdict(list)
     for message in messages:
         by_tenant[message.tenant].append(message)
     for tenant, theirs in by_tenant.items():
         wishes = Preferences(conn, tenant).of_many({message.recipient_id for message in theirs})
-        past = _Past(conn, tenant, at, asked={message.id for message in theirs})
+        past = _Past(conn, tenant, at, asked=theirs)
         for message in theirs:
-            preference = wishes.get(message.recipient_id)
-            admitted[message.id] = (
-                Admitted(message, _SEND) if preference is None else _ask(conn, message, preference, past)
-            )
+            admitted[message.id] = _ask(conn, message, wishes.get(message.recipient_id, _DEFAULT), past)
     return [admitted[message.id] for message in messages]
 
 
 class _Past:
-    """What was sent to each recipient, and what has just been let through."""
+    """What was sent to each recipient, what has just been let through, and which numbers have said STOP."""
 
-    def __init__(self, conn: sa.Connection, tenant: str, at: datetime, *, asked: set[str]) -> None:
+    def __init__(self, conn: sa.Connection, tenant: str, at: datetime, *, asked: Sequence[Notification]) -> None:
         self._conn = conn
         self._tenant = tenant
-        self._asked = asked
+        self._asked = {message.id for message in asked}
         self._sent: dict[str, list[Sent]] = {}
+        self.gathered: dict[_Whole, Sequence[Sent]] = {}  # what was sent before a digest that was just let through
+        phones = {message.address for message in asked if message.channel is ChannelName.SMS}
+        self._stopped = dict.fromkeys(phones, False) | dict.fromkeys(stopped(conn, phones), True)
         self.at = at
+
+    def stopped(self, phone: str) -> bool:
+        if phone not in self._stopped:  # of a message that was just handed on
+            self._stopped[phone] = bool(stopped(self._conn, [phone]))
+        return self._stopped[phone]
 
     def of(self, recipient_id: str, preference: Preference) -> list[Sent]:
         """The list to which whatever is let through is added."""
@@ -68,6 +86,7 @@ class _Past:
             table.c.tenant == self._tenant,
             table.c.recipient_id == recipient_id,
             table.c.status.in_(_COUNTED),
+            sa.func.coalesce(table.c.digest_of, "") == "",  # its digest counts, once
             sa.or_(table.c.sent_at >= since, table.c.sent_at.is_(None)),
         )
         rows = (row for row in self._conn.execute(query) if row.id not in self._asked)
@@ -76,17 +95,28 @@ class _Past:
 
 def _ask(conn: sa.Connection, message: Notification, preference: Preference, past: _Past) -> Admitted:
     """By the first channel of its chain that the recipient has not forbidden."""
-    sent = past.of(message.recipient_id, preference)
     category, channel = message.category, message.channel
+    if channel is ChannelName.PUSH and message.digest_of == "":
+        message = replace(message, digest_of=None)  # handed on to where digests have no room
     asked = Message(channel=channel, category=category, created_at=message.created_at, critical=message.critical)
-    decision = decide(past.at, preference, History(sent), asked)
+    said_stop = channel is ChannelName.SMS and past.stopped(message.address)
+    whole, sent = _whole(message), past.of(message.recipient_id, preference)
+    history = History(past.gathered.get(whole, sent) if whole else sent)
+    decision = decide(past.at, preference.with_stop(channel) if said_stop else preference, history, asked)
     if isinstance(decision, Suppress) and (other := handed_on(conn, message)) is not None:
         return _ask(conn, other, preference, past)
-    if isinstance(decision, Send):
+    if isinstance(decision, Send) and whole not in past.gathered:
+        if whole:
+            past.gathered[whole] = tuple(sent)
         sent.append(Sent(category, channel, past.at))
-    # A text message has no room for others: held for the digest's time, each goes by itself.
-    digest = category in preference.digests and not message.critical and channel is not ChannelName.SMS
-    return Admitted(message, decision, digest=digest)
+    return Admitted(message, decision, digest=gathers(preference, asked))
+
+
+def _whole(message: Notification) -> _Whole | None:
+    """The digest for which it waited."""
+    if message.digest_of != "":
+        return None
+    return message.recipient_id, message.channel, message.category, message.address
 
 
 def handed_on(conn: sa.Connection, message: Notification) -> Notification | None:

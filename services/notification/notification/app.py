@@ -176,6 +176,7 @@ def _assemble(
         channels=opened.channels if opened else channels or {},
         wording=Wording(db=db, catalog=catalog, unsubscribing=unsubscribing, links={LINK: resets.link}),
         announcements=announcements,
+        rates=settings.bulk_rates,
     )
     steps = Steps(db=db, sidecar=sidecar, sender=sender)
     receipts = Receipts(db=db, told=announcements.add_rows, wake=announcements.wake)

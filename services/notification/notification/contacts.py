@@ -1,7 +1,9 @@
-"""Who a recipient is, and what each of them wants: contacts, their groups, and preferences.
+"""Who a recipient is, and what each of them wants: contacts, their groups, preferences, and numbers that said STOP.
 
-An order names its customer as its caller typed it. Such news is not trusted: it changes a contact only for whoever it
-belongs to, or an order with somebody else's customer id would redirect that person's messages.
+An order names its customer as its caller typed it. Such news is not trusted: it makes a contact where there is none,
+and changes one only for whoever made it, or an order with somebody else's customer id would redirect that person's
+messages. What a trusted source or staff says takes such a contact over as a whole, owner and all, however old it is;
+from then on only they change it.
 """
 
 from collections import defaultdict
@@ -20,7 +22,7 @@ from notification.locales import canonical
 from notification.phones import NotAPhone, normalise
 from notification.policy import Preference
 from notification.routing import Person
-from notification.tables import contact_groups, contacts, preferences
+from notification.tables import contact_groups, contacts, preferences, stops
 
 _LONGEST_NAME = 1000
 _LONGEST_EMAIL = 320
@@ -32,8 +34,8 @@ _DEFAULT = Preference()
 class Contact(Person):
     """`owner` is the subject who may see it and whose orders may change it, besides staff; "" is nobody.
 
-    `phone` is E.164 once it is stored. `as_of` is when what is said was true. `trusted` is said of news (see the
-    module), `version` of what is stored.
+    `phone` is E.164 once it is stored. `as_of` is when what is said was true. `trusted`: see the module. `version` is
+    said of what is stored.
     """
 
     as_of: datetime
@@ -50,12 +52,13 @@ class Contacts:
         self._tenant = tenant
 
     def feed(self, news: Contact) -> None:
-        """What an event tells. Older news, and news that is not trusted of somebody else's contact, change nothing;
-        what is empty, or can't be an address, overwrites nothing; the owner stays who it was first."""
+        """What an event tells, by whom it may be told (see the module). Among equals, older news changes nothing, and
+        what is empty, or can't be an address, overwrites nothing."""
         row = {
             "tenant": self._tenant,
             "id": news.id,
             "owner": news.owner,
+            "trusted": news.trusted,
             "version": 1,
             # By a clock that is ahead it would shut out all that comes until then.
             "as_of": min(news.as_of, now()),
@@ -87,7 +90,8 @@ class Contacts:
         version: int,
     ) -> Contact:
         """Staff's word, as a whole; `phone` is E.164 or "". Raises ConcurrencyConflict."""
-        told = _named(name, email) | {"phone": phone, "locale": locale, "version": version + 1, "as_of": now()}
+        told = _named(name, email) | {"phone": phone, "locale": locale, "trusted": True}
+        told |= {"version": version + 1, "as_of": now()}
         if version == 0:
             mine = {"tenant": self._tenant, "id": recipient_id, "owner": ""}
             statement = upsert(self._conn, contacts).values(mine | told).on_conflict_do_nothing()
@@ -100,9 +104,9 @@ class Contacts:
         return self.get(recipient_id)
 
     def by_email(self, email: str) -> list[Contact]:
-        """All who have this address, however it is written."""
+        """All who have this address, however it is written; first those who don't only claim it."""
         query = sa.select(contacts).where(contacts.c.tenant == self._tenant, contacts.c.email_key == email.lower())
-        return [_contact(row) for row in self._conn.execute(query.order_by(contacts.c.id))]
+        return [_contact(row) for row in self._conn.execute(query.order_by(contacts.c.trusted.desc(), contacts.c.id))]
 
     def page(self, *, group: str | None, after: str | None, limit: int) -> list[Contact]:
         """By id, after the id `after`; of one group or of all."""
@@ -150,17 +154,29 @@ _FIND = sa.select(contacts).where(
 def _feed(dialect: str, *, trusted: bool) -> Any:
     """Built once: building a statement costs several times what running it does."""
     insert = upsert_in(dialect, contacts)
-    told = insert.excluded
-    merged = {name: sa.func.coalesce(sa.func.nullif(told[name], ""), contacts.c[name]) for name in _TOLD}
-    differs = sa.or_(*(merged[name] != contacts.c[name] for name in _TOLD))
+    told, claimed = insert.excluded, contacts.c.trusted.is_(False)
     newer = told.as_of > contacts.c.as_of
-    owned = sa.and_(contacts.c.owner != "", contacts.c.owner == told.owner)
+    merged: dict[str, Any] = {
+        name: sa.func.coalesce(sa.func.nullif(told[name], ""), contacts.c[name]) for name in _TOLD
+    }
+    if trusted:
+        merged = {name: sa.case((claimed, told[name]), else_=value) for name, value in merged.items()}
+        merged["owner"] = told.owner
+        changes = claimed | newer
+    else:
+        changes = claimed & newer & (contacts.c.owner != "") & (contacts.c.owner == told.owner)
+    differs = sa.or_(*(merged[name] != contacts.c[name] for name in merged))
     return insert.on_conflict_do_update(
         index_elements=[contacts.c.tenant, contacts.c.id],
         # `as_of` moves with equal news too, or news from between would count as newer; but staff who are just editing
         # are not told of a conflict where nothing changed.
-        set_=merged | {"as_of": told.as_of, "version": contacts.c.version + sa.case((differs, 1), else_=0)},
-        where=newer if trusted else sa.and_(newer, owned),
+        set_={
+            **merged,
+            "trusted": told.trusted,
+            "as_of": told.as_of,
+            "version": contacts.c.version + sa.case((differs, 1), else_=0),
+        },
+        where=changes,
     )
 
 
@@ -194,12 +210,14 @@ def _contact(row: sa.Row[Any]) -> Contact:
         email=row.email,
         phone=row.phone,
         locale=row.locale,
+        trusted=row.trusted,
         version=row.version,
     )
 
 
 class Preferences:
-    """What a tenant's recipients want. Whoever never said anything wants everything, at any time."""
+    """What a tenant's recipients want, `stopped` apart, which is their phones' word. Whoever never said anything wants
+    everything, at any time."""
 
     def __init__(self, conn: sa.Connection, tenant: str) -> None:
         self._conn = conn
@@ -218,7 +236,8 @@ class Preferences:
     def save(self, recipient_id: str, preference: Preference, version: int) -> int:
         """The new version; `version` is the one that was read. Raises ConcurrencyConflict."""
         mine = {"tenant": self._tenant, "recipient_id": recipient_id}
-        told = {"document": preference.model_dump_json(by_alias=True), "version": version + 1, "updated_at": now()}
+        document = preference.model_dump_json(by_alias=True, exclude={"stopped"})
+        told = {"document": document, "version": version + 1, "updated_at": now()}
         if version == 0:
             statement = upsert(self._conn, preferences).values(mine | told).on_conflict_do_nothing()
         else:
@@ -253,3 +272,25 @@ _PREFERENCES = sa.select(preferences.c.recipient_id, preferences.c.document).whe
 def _parsed(document: str) -> Preference:
     """Remembered: many recipients want the same, and each message asks."""
     return Preference.model_validate_json(document)
+
+
+# --- STOP: the word of a phone number, whoever has it. Of the system scope: every tenant sends from the same one ---
+
+
+def stop(conn: sa.Connection, phone: str) -> None:
+    """`phone` is E.164, here and below."""
+    row = {"phone": phone, "stopped_at": now()}
+    conn.execute(upsert(conn, stops).values(row).on_conflict_do_nothing())
+
+
+def start(conn: sa.Connection, phone: str) -> None:
+    """Undoes `stop` and nothing else: a channel or category that a recipient switched off stays off."""
+    conn.execute(sa.delete(stops).where(stops.c.phone == phone))
+
+
+def stopped(conn: sa.Connection, phones: Collection[str]) -> set[str]:
+    """Those of `phones` that have said STOP."""
+    return set(conn.execute(_STOPPED, {"phones": list(phones)}).scalars()) if phones else set()
+
+
+_STOPPED = sa.select(stops.c.phone).where(stops.c.phone.in_(sa.bindparam("phones", expanding=True)))

@@ -1,6 +1,6 @@
 """A notification: what it is, how it moves, and when it is tried again."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -10,8 +10,8 @@ from chassis.schedule import GIVE_UP, recheck_delay
 
 DEFAULT_TENANT = "default"
 
-# A row is this process's to send for so long. One send takes less than SEND_WITHIN, so with that much of its lease
-# left a row can be sent before anybody else may take it.
+# A row is this process's to send for so long. One send is cut off after SEND_WITHIN: with that much of its lease left,
+# and a little to write it down, a row can be sent before anybody else may take it.
 LEASE = timedelta(seconds=30)
 SEND_WITHIN = timedelta(seconds=20)
 
@@ -106,6 +106,15 @@ class ChannelName(StrEnum):
     LIVE = "live"
 
 
+# The parts of a template that a channel can say; one of them is enough.
+PARTS: Mapping[ChannelName, tuple[str, ...]] = {
+    ChannelName.EMAIL: ("subject", "text", "html"),
+    ChannelName.SMS: ("sms",),
+    ChannelName.PUSH: ("push",),
+    ChannelName.LIVE: ("push",),
+}
+
+
 class Status(StrEnum):
     """`queued` waits for its time, `sending` is leased by a process, `sent` was taken by a provider; the rest are
     final. `delivered` and `bounced` are a receipt's word."""
@@ -159,8 +168,9 @@ class Notification:
     `effect` is its business key within the tenant: a second one with the same key is the same one. `owner` is the
     subject who may see it, besides staff. `subject_id` and `version` say which version of what it tells of ("" and 0:
     of nothing that changes); with `latest_only` a newer version makes it pointless. `chain` are the channels that take
-    over where `channel` can't. `link` names what is made at the moment of sending and never stored. `not_before` paces
-    a bulk. `lease_until` is None while nobody is sending it.
+    over where `channel` can't. `link` names what is made at the moment of sending and never stored. `provider` may have
+    it already: an attempt ended, or its process died, without anybody knowing. `lease_until` is None while nobody is
+    sending it.
     """
 
     id: str
@@ -187,14 +197,26 @@ class Notification:
     group_id: str = ""
     attempts: int = 0
     digest_of: str | None = None
-    not_before: datetime | None = None
+    provider: str = ""
     lease_until: datetime | None = None
+
+    @property
+    def of_bulk(self) -> bool:
+        return self.group_id != "" and self.group_id == self.event_id
+
+
+async def _nobody(provider: str) -> None:
+    """Nobody writes it down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """What a channel is given, ready to go. `id` is the Message-ID and the provider's idempotency key; `subject_id`
-    what it is about; `first` says that no attempt was made before; `headers` are e-mail headers, ASCII and ours."""
+    what it is about; `first` says that no attempt was made before; `headers` are e-mail headers, ASCII and ours.
+
+    `provider` may have it already. A channel with several calls `posting` with a provider's name before it asks that
+    one: once it returns, whoever takes over from this process knows.
+    """
 
     id: str
     tenant: str
@@ -209,6 +231,8 @@ class Message:
     recipient_id: str = ""
     category: str = ""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    provider: str = ""
+    posting: Callable[[str], Awaitable[None]] = field(default=_nobody, repr=False, compare=False)
 
 
 # --- how an attempt ends ---
@@ -236,7 +260,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """Not taken, or nobody knows; to be tried again. `error` as in Refused."""
+    """Not taken, or nobody knows; to be tried again. `error` as in Refused. `provider` may have it."""
 
     error: str
     provider: str = ""

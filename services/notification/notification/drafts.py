@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+import orjson
 import sqlalchemy as sa
 
 from chassis.ids import new_id, now
 from notification.contacts import Contacts
-from notification.domain import ChannelName, Notification, UnknownRecipient
+from notification.domain import PARTS, ChannelName, Notification
 from notification.routing import News, Person, Route, context_of, group_of
+from notification.sources import Source, shipped
 from notification.store import effect_of
+from notification.tables import templates
+from notification.templates import TemplateStatus
 
 _LOCALE = "en"
 
@@ -35,9 +39,11 @@ def _recipients(conn: sa.Connection, news: News, route: Route) -> Sequence[Perso
     person = news.person
     if person.locale and any(person.address(channel) for channel in (route.channel, *route.chain)):
         return [person]
-    try:
-        known = contacts.get(person.id)  # what the event leaves out
-    except UnknownRecipient:
+    if (known := contacts.find(person.id)) is None:
+        return [person]
+    person = replace(person, locale=person.locale or known.locale)
+    # What is known of a person is for whoever told it: an order under another's id must not reach that person.
+    if not news.trusted and (news.owner or person.id) != known.owner:
         return [person]
     return [
         replace(
@@ -45,7 +51,6 @@ def _recipients(conn: sa.Connection, news: News, route: Route) -> Sequence[Perso
             name=person.name or known.name,
             email=person.email or known.email,
             phone=person.phone or known.phone,
-            locale=person.locale or known.locale,
         )
     ]
 
@@ -55,7 +60,7 @@ def _draft(news: News, route: Route, person: Person, lease_until: datetime | Non
     return Notification(
         id=new_id(),
         tenant=news.tenant,
-        effect=effect_of(news.topic, news.event_id, route.channel, route.category, route.template, person.id),
+        effect=effect_of(news.topic, news.event_id, _sameness(route), person.id),
         owner=news.owner or person.id,
         event_id=news.event_id,
         topic=news.topic,
@@ -78,6 +83,14 @@ def _draft(news: News, route: Route, person: Person, lease_until: datetime | Non
     )
 
 
+def _sameness(route: Route) -> str:
+    """What makes two routes of one event two messages: that they differ at all, be it by their step, group, condition
+    or constants. By their words and not by their place: only a saga drafts an event again, along the routes that it
+    has kept, but were they ever put in another order nobody would be told twice. What is left at its default is left
+    out, so that a field that `Route` gets one day changes nothing for the sagas under way."""
+    return route.model_dump_json(by_alias=True, exclude_defaults=True)
+
+
 def first_reachable(
     person: Person, channels: Sequence[ChannelName]
 ) -> tuple[ChannelName, str, tuple[ChannelName, ...]]:
@@ -87,3 +100,16 @@ def first_reachable(
         if address := person.address(channel):
             return channel, address, tuple(channels[number + 1 :])
     return channels[0], "", ()
+
+
+def first_wordless(
+    conn: sa.Connection, tenant: str, category: str, name: str, channels: Sequence[ChannelName]
+) -> ChannelName | None:
+    """The first of `channels` for which a template that is sent has no words in any of its languages."""
+    table = templates
+    ours = sa.and_(table.c.tenant == tenant, table.c.category == category, table.c.name == name)
+    query = sa.select(table.c.locale, table.c.source).where(ours, table.c.status == TemplateStatus.PUBLISHED)
+    own = {row.locale: Source(**orjson.loads(row.source)) for row in conn.execute(query)}
+    sources = {**shipped().get((category, name), {}), **own}.values()
+    said = {channel for source in sources for channel, parts in PARTS.items() if any(getattr(source, p) for p in parts)}
+    return next((channel for channel in channels if channel not in said), None)

@@ -21,7 +21,8 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class NotificationEvent(Event):
-    """`version` is 1 for what the sender says and 2 for what a receipt says. No address and no words are in it."""
+    """`version` is 1 for "sent", which another word may follow, and 2 for the last one, whoever says it and whether or
+    not it was ever sent. No address and no words are in it."""
 
     topic: ClassVar[str] = "notifications"
 

@@ -72,8 +72,9 @@ class Cap(_Wish):
 class Preference(_Wish):
     """What one recipient wants; the default is everything, at any time. The wire shape of GET and PUT, camelCase.
 
-    `digests` gives a category's local time of the day. `stopped` tells by which channels they have said STOP; a PUT
-    doesn't change it (`replacing`), for a form that leaves it out must not undo it.
+    `digests` gives a category's local time of the day. `stopped` tells by which channels they have said STOP. It is
+    the word of an address, filled in for whoever asks and never kept with the rest: a form that leaves it out must not
+    undo it.
     """
 
     channels: dict[ChannelName, ChannelPreference] = Field(default_factory=dict[ChannelName, ChannelPreference])
@@ -99,14 +100,6 @@ class Preference(_Wish):
     def with_stop(self, channel: ChannelName) -> Self:
         return self.model_copy(update={"stopped": tuple(sorted({*self.stopped, channel}))})
 
-    def with_start(self, channel: ChannelName) -> Self:
-        """Undoes STOP and nothing else: a channel or category they switched off stays off."""
-        return self.model_copy(update={"stopped": tuple(one for one in self.stopped if one != channel)})
-
-    def replacing(self, held: "Preference") -> Self:
-        """What a PUT of this makes of what is held: only START, from the phone itself, undoes a STOP."""
-        return self.model_copy(update={"stopped": held.stopped})
-
     def unsubscribed(self, category: str, channel: ChannelName) -> Self:
         """An unsubscription is never refused: where no further category fits, the whole channel is switched off."""
         held = self.channel(channel)
@@ -129,7 +122,7 @@ class Sent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was sent to this recipient since `history_since`, in any order; critical ones count too."""
+    """What was sent to this recipient since `history_since`, in any order; critical ones count too, a digest once."""
 
     sent: Sequence[Sent] = ()
 
@@ -186,6 +179,12 @@ def decide(now: datetime, preference: Preference, history: History, message: Mes
     return Hold(min(until, now + LONGEST_HOLD), reason) if until > now else Send()
 
 
+def gathers(preference: Preference, message: Message) -> bool:
+    """Whether it waits to go out in a digest. By push none does: its wire knows one kind of message, an order's
+    status, which is soon of no use."""
+    return message.category in preference.digests and message.channel is not ChannelName.PUSH and not message.critical
+
+
 def history_since(now: datetime, preference: Preference) -> datetime | None:
     """From when on `decide` must know what was sent; None where it needs nothing."""
     windows = [_WINDOW[cap.per] for cap in preference.caps if cap.limit > 0]
@@ -207,8 +206,9 @@ def _refused(preference: Preference, message: Message) -> Suppress | None:
 
 
 def _digest(preference: Preference, message: Message) -> list[_Wait]:
-    if (told := preference.digests.get(message.category)) is None:
+    if not gathers(preference, message):
         return []
+    told = preference.digests[message.category]
     due = _reach(message.created_at.astimezone(UTC), _clock(told), ZoneInfo(preference.time_zone))
     return [(due, "digest")]
 

@@ -6,7 +6,6 @@ for it, and the short code that people answer to is everybody's.
 
 import hmac
 import re
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,20 +14,18 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 import structlog
-from standardwebhooks import Webhook, WebhookVerificationError
 
 from chassis.db import Database, upsert
 from chassis.events import first_time
 from chassis.ids import now
-from notification.contacts import Preferences
-from notification.domain import ChannelName, Status, before
-from notification.policy import Preference
-from notification.tables import contacts, early_receipts, event_processing, notifications
+from chassis.webhooks import NotSigned, Signatures
+from notification.contacts import start, stop
+from notification.domain import Status, before
+from notification.tables import early_receipts, event_processing, notifications
 
 log = structlog.get_logger()
 
 _KEPT = timedelta(days=3)  # a receipt whose message is still unknown by then is of none of ours
-_MANY = 500
 _LONGEST_ERROR = 255
 _EVERY_TENANT = "*"  # can't be a tenant's name
 
@@ -51,13 +48,25 @@ class Receipt:
 def apply(conn: sa.Connection, receipt: Receipt) -> list[Row]:
     """The rows that it moved: the message's, and those that went out in it as a digest. A final one stays as it is.
 
-    A receipt may overtake the commit of the answer that it belongs to. It is kept then, for `take_early` and `sweep`.
+    A receipt may overtake the commit of the answer that it belongs to. It is kept then, for `take_early`.
     """
+    one_at_a_time(conn, receipt.provider, [receipt.message_id])
     rows = _move(conn, receipt)
     if not rows and conn.execute(_KNOWN, _message(receipt)).first() is None:
         row = _row(receipt) | {"received_at": now()}
         conn.execute(upsert(conn, early_receipts).values(row).on_conflict_do_nothing())
     return rows
+
+
+def one_at_a_time(conn: sa.Connection, provider: str, message_ids: Collection[str]) -> None:
+    """Before a receipt, or the answer that names its message, is written down: on PostgreSQL the two, committed at the
+    same moment, would not see each other. SQLite has one writer anyway."""
+    if conn.dialect.name == "postgresql":
+        names = sorted(f"{provider} {message_id}" for message_id in message_ids)
+        conn.execute(_LOCK, {"names": names})
+
+
+_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(CAST(:names AS text[])) AS name")
 
 
 def take_early(conn: sa.Connection, provider: str, message_ids: Collection[str]) -> list[Row]:
@@ -73,15 +82,9 @@ def take_early(conn: sa.Connection, provider: str, message_ids: Collection[str])
     return [row for receipt in receipts for row in _move(conn, receipt)]
 
 
-def sweep(conn: sa.Connection) -> list[Row]:
-    """Every minute or so: on PostgreSQL a receipt and its answer, committed at the same moment, don't see each other.
-    Those that nobody came for are forgotten."""
-    by_provider: dict[str, list[str]] = defaultdict(list)
-    for row in conn.execute(_MISSED):
-        by_provider[row.provider].append(row.message_id)
-    moved = [row for provider, ids in by_provider.items() for row in take_early(conn, provider, ids)]
+def sweep(conn: sa.Connection) -> None:
+    """Forget those that nobody came for."""
     conn.execute(sa.delete(early_receipts).where(early_receipts.c.received_at < now() - _KEPT))
-    return moved
 
 
 _IS_MESSAGE = sa.and_(
@@ -96,18 +99,6 @@ _TAKE = (
         early_receipts.c.message_id.in_(sa.bindparam("ids", expanding=True)),
     )
     .returning(early_receipts)
-)
-_MISSED = (
-    sa.select(early_receipts.c.provider, early_receipts.c.message_id)
-    .distinct()
-    .join(
-        notifications,
-        sa.and_(
-            notifications.c.provider == early_receipts.c.provider,
-            notifications.c.provider_message_id == early_receipts.c.message_id,
-        ),
-    )
-    .limit(_MANY)
 )
 
 
@@ -162,29 +153,24 @@ _START = frozenset({"START", "UNSTOP", "YES"})
 _LONGEST_WORD = 32  # with all that stands around it
 
 
-def wish_of(text: str) -> Callable[[Preference], Preference] | None:
-    """What a text message asks for, None where it is neither STOP nor START (in any case, with any punctuation)."""
+def wish_of(text: str) -> Callable[[sa.Connection, str], None] | None:
+    """What a text message asks for, to be done with its sender's number (in any case, with any punctuation); None where
+    it is neither STOP nor START."""
     word = re.sub(r"[\W_]+", "", text).upper() if len(text.strip()) <= _LONGEST_WORD else ""
     if word in _STOP:
-        return lambda held: held.with_stop(ChannelName.SMS)
+        return stop
     if word in _START:
-        return lambda held: held.with_start(ChannelName.SMS)
+        return start
     return None
 
 
-def hear(conn: sa.Connection, *, provider: str, message_id: str, phone: str, text: str) -> int:
-    """How many contacts it is the word of: all with that phone (E.164), in every tenant. A repetition is nobody's: it
-    may come after the opposite."""
+def hear(conn: sa.Connection, *, provider: str, message_id: str, phone: str, text: str) -> None:
+    """The word of whoever writes from `phone` (E.164). A repetition is nobody's: it may come after the opposite."""
     wish = wish_of(text)
-    if wish is None or not first_time(
+    if wish is not None and first_time(
         conn, event_processing, tenant=_EVERY_TENANT, consumer=f"notification.{provider}", event_id=message_id
     ):
-        return 0
-    everywhere = sa.select(contacts.c.tenant, contacts.c.id).where(contacts.c.phone == phone)
-    rows = conn.execute(everywhere.order_by(contacts.c.tenant, contacts.c.id)).all()
-    for row in rows:
-        Preferences(conn, row.tenant).change(row.id, wish)
-    return len(rows)
+        wish(conn, phone)
 
 
 class Receipts:
@@ -197,64 +183,59 @@ class Receipts:
         self._wake = wake
 
     async def take(self, receipt: Receipt) -> None:
-        moved = await self._moving(lambda conn: apply(conn, receipt))
-        log.info("receipt.taken", provider=receipt.provider, status=receipt.status, moved=moved)
-
-    async def hear(self, *, provider: str, message_id: str, phone: str, text: str) -> None:
-        if wish_of(text) is None:  # most of what people write; no need of the writer to learn that
-            return
-        count = await self._db.write(
-            lambda conn: hear(conn, provider=provider, message_id=message_id, phone=phone, text=text)
-        )
-        log.info("sms.wish", provider=provider, contacts=count)
-
-    async def sweep(self) -> None:
-        await self._moving(sweep)
-
-    async def _moving(self, move: Callable[[sa.Connection], list[Row]]) -> int:
         def work(conn: sa.Connection) -> int:
-            if rows := move(conn):
+            if rows := apply(conn, receipt):
                 self._told(conn, rows)
             return len(rows)
 
         if moved := await self._db.write(work):
             self._wake()
-        return moved
+        log.info("receipt.taken", provider=receipt.provider, status=receipt.status, moved=moved)
+
+    async def hear(self, *, provider: str, message_id: str, phone: str, text: str) -> None:
+        if (wish := wish_of(text)) is None:  # most of what people write; no need of the writer to learn that
+            return
+        await self._db.write(lambda conn: hear(conn, provider=provider, message_id=message_id, phone=phone, text=text))
+        log.info("sms.wish", provider=provider, wish=wish.__name__)
+
+    async def sweep(self) -> None:
+        await self._db.write(sweep)
 
 
 # --- who may tell ---
-
-
-class NotBelieved(Exception):
-    """The signature or the shared secret is missing, wrong or too old."""
 
 
 class Trust:
     """By provider, each with secrets of its own: one that leaks speaks for nobody else."""
 
     def __init__(self) -> None:
-        self._secrets: dict[str, list[str]] = {}
+        self._secrets: Mapping[str, Sequence[str]] = {}
+        self._signatures: Mapping[str, Signatures] = {}
 
     def unlock(self, receipt_secrets: str) -> None:
         """JSON by provider, each comma-separated, newest first: while they rotate, either is good. A `whsec_…` is of
-        one that signs (Standard Webhooks)."""
+        one that signs (Standard Webhooks). Raises ValueError for one that is no key."""
         told: dict[str, str] = orjson.loads(receipt_secrets)
         self._secrets = {
             provider: [one.strip() for one in secrets.split(",") if one.strip()] for provider, secrets in told.items()
         }
+        self._signatures = {
+            provider: _signatures(provider, secrets) for provider, secrets in told.items() if "whsec_" in secrets
+        }
 
     def require_secret(self, provider: str, given: str) -> None:
-        """Raises NotBelieved."""
+        """Raises NotSigned."""
         known = self._secrets.get(provider, [])
         if not any(hmac.compare_digest(one.encode(), given.encode()) for one in known):
-            raise NotBelieved
+            raise NotSigned
 
     def require_signature(self, provider: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """Raises NotBelieved."""
-        for secret in self._secrets.get(provider, []):
-            try:
-                Webhook(secret).verify(body, dict(headers), json_parse=False)
-            except (WebhookVerificationError, ValueError):  # the library lets what is no base64 or UTF-8 through
-                continue
-            return
-        raise NotBelieved
+        """Raises NotSigned."""
+        self._signatures.get(provider, Signatures()).verify(body, headers)
+
+
+def _signatures(provider: str, secrets: str) -> Signatures:
+    try:
+        return Signatures(secrets)
+    except ValueError:
+        raise ValueError(f"receipt-secrets: one of {provider}'s is no key") from None

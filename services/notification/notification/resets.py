@@ -1,6 +1,10 @@
 """Password resets. Asking answers everybody alike: what is written down is a message to an address, and whether anybody
 has that address is only looked up when it is sent. Then too its link is made: 32 random bytes, of which only the hash
-is kept, for an hour and one use. Making another one, in a retry as well, revokes those before."""
+is kept, for an hour and one use. Making another one, in a retry as well, revokes those before.
+
+The message is critical and asked for by its recipient: an unsubscription, quiet hours, caps and digests are not meant
+for it. Who has switched e-mail off altogether gets none; whoever asked gets the same answer, and only staff sees why.
+"""
 
 import hashlib
 import secrets
@@ -12,10 +16,11 @@ import sqlalchemy as sa
 
 from chassis.db import Database
 from chassis.ids import new_id, now
-from notification.contacts import Contacts
+from notification.contacts import Contacts, Preferences
 from notification.domain import ChannelName, Notification, ResetGone, Suppressed
+from notification.policy import Decision, History, Message, Suppress, decide
 from notification.store import effect_of
-from notification.tables import password_resets
+from notification.tables import contacts, password_resets
 
 LINK = "password-reset"
 
@@ -78,6 +83,11 @@ def _issue(conn: sa.Connection, notification: Notification, token_hash: str) -> 
     if not known:
         return Suppressed("no account")
     contact = known[0]
+    if isinstance(refused := _decision(conn, notification, contact.id), Suppress):
+        return Suppressed(refused.reason)
+    # Two at once would not see each other's, and leave both.
+    mine = sa.and_(contacts.c.tenant == notification.tenant, contacts.c.id == contact.id)
+    conn.execute(sa.select(contacts.c.id).where(mine).with_for_update())
     table, at = password_resets, now()
     theirs = sa.and_(table.c.tenant == notification.tenant, table.c.recipient_id == contact.id)
     if notification.attempts == 0:
@@ -90,6 +100,18 @@ def _issue(conn: sa.Connection, notification: Notification, token_hash: str) -> 
     issued = {"token_hash": token_hash, "tenant": notification.tenant, "recipient_id": contact.id}
     conn.execute(sa.insert(table).values(**issued, created_at=at, expires_at=at + _VALID))
     return None
+
+
+def _decision(conn: sa.Connection, notification: Notification, recipient_id: str) -> Decision:
+    """Here and not when it was written down, for whose address it is was not known then."""
+    wishes, _version = Preferences(conn, notification.tenant).of(recipient_id)
+    message = Message(
+        channel=notification.channel,
+        category=notification.category,
+        created_at=notification.created_at,
+        critical=notification.critical,
+    )
+    return decide(now(), wishes, History(), message)
 
 
 def _redeem(conn: sa.Connection, token_hash: str) -> bool:

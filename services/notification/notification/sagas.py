@@ -96,10 +96,11 @@ class Sagas:
 
 
 class Steps:
-    def __init__(self, *, db: Database, sidecar: Sidecar, sender: Sender) -> None:
+    def __init__(self, *, db: Database, sidecar: Sidecar, sender: Sender, pauses: Sequence[float] = _PAUSES) -> None:
         self._db = db
         self._sidecar = sidecar
         self._sender = sender
+        self._pauses = pauses
 
     def performers(self) -> dict[str, Performer]:
         return {
@@ -112,11 +113,11 @@ class Steps:
         group = effect_of("saga", ref.id, step.name)
         self._sender.hand_over(await self._db.write(lambda conn: self._queue(conn, ref, step.name, group)))
         self._sender.wake()
-        for pause in (0.0, *_PAUSES):
+        for pause in (0.0, *self._pauses):
             await asyncio.sleep(pause)
             if (sent := await self._db.read(lambda conn: _outcome(conn, ref, group))) is not None:
-                await self._db.write(lambda conn, sent=sent: _end(conn, ref, step.name, sent=sent))
-                return Told(step=step.name, sent=sent)
+                first = await self._db.write(lambda conn, sent=sent: _end(conn, ref, step.name, sent=sent))
+                return Told(step=step.name, sent=first)
         return Unknown(reason="not sent yet")
 
     def _queue(self, conn: sa.Connection, ref: TellRef, step: str, group: str) -> list[Notification]:
@@ -124,8 +125,10 @@ class Steps:
         news = _news(row)
         routes = [route for route in news.routes if route.step == step]
         drafts = messages(conn, news, routes, lease_until=None, group_id=group)
+        # Forward only: a step may be told again, by a driver that died or came late, after the story went on.
+        earlier = sagas.c.current_step.in_(ref.steps[: ref.steps.index(step)])
         begun = {"current_step": step, "step_started_at": now(), "version": sagas.c.version + 1}
-        conn.execute(sa.update(sagas).where(_this(ref), sagas.c.current_step != step).values(begun))
+        conn.execute(sa.update(sagas).where(_this(ref), sagas.c.completed_at.is_(None), earlier).values(begun))
         return enqueue(conn, drafts, at=now())
 
     async def complete(self, ref: TellRef, _argument: None, _run: Run) -> Completed:
@@ -214,9 +217,13 @@ def _outcome(conn: sa.Connection, ref: TellRef, group: str) -> bool | None:
     return False if now() - began > _STEP_WITHIN else None
 
 
-def _end(conn: sa.Connection, ref: TellRef, step: str, *, sent: bool) -> None:
+def _end(conn: sa.Connection, ref: TellRef, step: str, *, sent: bool) -> bool:
+    """A step ends once: its first `sent`, whatever has become of its messages since."""
     row = conn.execute(sa.select(sagas.c.steps).where(_this(ref)).with_for_update()).one()
-    steps = [one for one in orjson.loads(row.steps) if one["step"] != step]
+    steps: list[dict[str, Any]] = orjson.loads(row.steps)
+    if known := [one for one in steps if one["step"] == step]:
+        return bool(known[0]["sent"])
     steps.append({"step": step, "sent": sent, "endedAt": now().isoformat()})
     ended = {"steps": orjson.dumps(steps).decode(), "version": sagas.c.version + 1}
     conn.execute(sa.update(sagas).where(_this(ref)).values(ended))
+    return sent

@@ -2,12 +2,17 @@
 
 A row in hand is leased. Whatever dies, its lease runs out and the poll of any process sends it again: at least once,
 under the same notification id, which is the Message-ID and the push provider's idempotency key.
+
+Within one process a row is never in hand twice: it is queued when it comes into `_leases`, the poll takes up nothing
+that is there, and it leaves when its end is written down, or unsent when its lease has become too short.
 """
 
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
 
 import sqlalchemy as sa
 import structlog
@@ -33,6 +38,8 @@ from notification.domain import (
     Postponed,
     Refused,
 )
+from notification.pace import Rates
+from notification.store import posting
 from notification.system import Settled
 from notification.wording import Wording
 
@@ -43,6 +50,7 @@ _POLL = 1.0
 _POLL_BEHIND = 0.05
 _AGAIN = 0.5  # after the database was down
 _DRAIN = 5.0  # seconds for what is under way at shutdown
+_WRITE_DOWN = timedelta(seconds=3)  # of a lease, beyond the time of a send
 
 _delay = meter.create_histogram("notification.delay", unit="s", description="From the event to the end of an attempt")
 
@@ -50,8 +58,18 @@ Queue = asyncio.Queue[Notification | None]
 
 
 class Sender:
-    def __init__(self, *, db: Database, channels: Channels, wording: Wording, announcements: Announcements) -> None:
+    def __init__(
+        self,
+        *,
+        db: Database,
+        channels: Channels,
+        wording: Wording,
+        announcements: Announcements,
+        rates: Rates = MappingProxyType({}),
+    ) -> None:
+        """`rates` are the bulks'."""
         self._db = db
+        self._rates = rates
         self._channels = channels
         self._wording = wording
         self._announcements = announcements
@@ -82,12 +100,11 @@ class Sender:
     def hand_over(self, leased: Iterable[Notification]) -> None:
         """Rows that are committed, with a lease of this process."""
         for notification in leased:
-            if notification.lease_until is None:
+            # In hand already: whoever wrote it was so slow that the poll has found it first.
+            if notification.lease_until is None or notification.id in self._leases:
                 continue
-            known = notification.id in self._leases
             self._leases[notification.id] = notification.lease_until
-            if not known:
-                self._queues[notification.channel].put_nowait(notification)
+            self._queues[notification.channel].put_nowait(notification)
 
     def start(self) -> None:
         for name, channel in self._channels.items():
@@ -128,7 +145,7 @@ class Sender:
 
     async def _work(self, channel: Channel, queue: Queue) -> None:
         while (notification := await queue.get()) is not None:
-            if self._leases[notification.id] - now() < SEND_WITHIN:
+            if self._leases[notification.id] - now() < SEND_WITHIN + _WRITE_DOWN:
                 del self._leases[notification.id]  # waited too long: somebody may take it before we have done
                 continue
             with (
@@ -146,20 +163,30 @@ class Sender:
             self._woken.set()
 
     async def _attempt(self, channel: Channel, notification: Notification) -> Outcome:
+        asked = notification.provider
+
+        async def ask(provider: str) -> None:
+            nonlocal asked
+            if provider != asked:
+                await self._db.write(lambda conn: posting(conn, notification, provider))
+                asked = provider
+
         try:
             async with asyncio.timeout(SEND_WITHIN.total_seconds()):
                 message = await self._wording.message(notification)
-                return await channel.send(message) if isinstance(message, Message) else message
-        except TimeoutError:
-            return Postponed("timed out")
+                if not isinstance(message, Message):
+                    return message
+                return await channel.send(replace(message, provider=notification.provider, posting=ask))
+        except TimeoutError:  # whoever was asked last may have it
+            return Postponed("timed out", provider=asked)
         except (*DATABASE_DOWN, Unavailable) as down:
-            return Postponed(f"not worded: {type(down).__name__}")
+            return Postponed(f"not worded: {type(down).__name__}", provider=notification.provider)
         except Exception as error:  # noqa: BLE001  a loop must not die of one message
             # Without its text, which may hold the address.
             log.error(  # noqa: TRY400
                 "notification.broke", notification_id=notification.id, error=type(error).__name__
             )
-            return Postponed(f"unexpected: {type(error).__name__}")
+            return Postponed(f"unexpected: {type(error).__name__}", provider=asked)
 
     # --- writing down ---
 
@@ -170,18 +197,29 @@ class Sender:
             self._woken.clear()
             batch, self._settled = self._settled, []
             try:
-                if batch:
-                    await self._settle(batch)
+                await self._settle_all(batch)
             except DATABASE_DOWN as down:
                 log.warning("sender.waiting", error=type(down).__name__)
                 self._settled = batch + self._settled
                 await asyncio.sleep(_AGAIN)
                 self._woken.set()
                 continue
-            except Exception:
-                log.exception("sender.results_lost", count=len(batch))
             for one in batch:
                 self._leases.pop(one.notification.id, None)
+
+    async def _settle_all(self, batch: list[Settled]) -> None:
+        """One that can't be written down must not take the others with it: they would all be sent again."""
+        try:
+            if batch:
+                await self._settle(batch)
+        except DATABASE_DOWN:
+            raise
+        except Exception:
+            if len(batch) == 1:
+                log.exception("sender.result_lost", notification_id=batch[0].notification.id)
+                return
+            for one in batch:
+                await self._settle_all([one])
 
     async def _settle(self, batch: list[Settled]) -> None:
         def work(conn: sa.Connection) -> None:
@@ -218,10 +256,17 @@ class Sender:
         room = _IN_HAND - len(self._leases)
         if room <= 0:
             return True
-        if not await self._db.read(system.any_due):
+        in_hand = list(self._leases)
+        if not await self._db.read(lambda conn: system.any_due(conn, in_hand)):
             return False
-        until = now() + LEASE
-        claimed = await self._db.write(lambda conn: system.claim(conn, lease_until=until, limit=room))
+        in_hand, until = list(self._leases), now() + LEASE
+
+        def work(conn: sa.Connection) -> list[Notification]:
+            told = self._announcements.add
+            return system.claim(conn, lease_until=until, limit=room, in_hand=in_hand, rates=self._rates, told=told)
+
+        claimed = await self._db.write(work)
+        self._announcements.wake()
         self.hand_over(claimed)
         return True
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from chassis.settings import ServiceSettings, Words
 
 Rate = Annotated[float, Field(gt=0, le=10_000)]
+Provider = Literal["smtp", "africas-talking", "legacy", "push", "live"]
 
 
 class Settings(ServiceSettings):
@@ -31,9 +32,10 @@ class Settings(ServiceSettings):
         pattern=r"^https?://[^\s#]+$",
         validation_alias="NOTIFICATION_RESET_URL",
     )
-    # A bulk's messages per second, by channel.
-    bulk_rates: dict[str, Rate] = Field(
-        default={"email": 100, "sms": 50, "push": 100, "live": 500}, validation_alias="NOTIFICATION_BULK_RATES"
+    # Bulk messages per second, by provider; one that isn't here goes as fast as it can.
+    provider_rates: dict[Provider, Rate] = Field(
+        default={"smtp": 100, "africas-talking": 50, "legacy": 50, "push": 100, "live": 500},
+        validation_alias="NOTIFICATION_BULK_RATES",
     )
 
     push_endpoint: str = Field(default="push", validation_alias="NOTIFICATION_PUSH_ENDPOINT")
@@ -52,3 +54,12 @@ class Settings(ServiceSettings):
         pattern=r"^[^\r\n]*[^\s<>@]+@[^\s<>@]+>?$",
         validation_alias="NOTIFICATION_SMTP_FROM",
     )
+
+    @property
+    def bulk_rates(self) -> dict[str, float]:
+        """By channel. Which provider takes a text message is known when it is sent, so that all together go no faster
+        than the slowest of them may."""
+        by = {"email": ("smtp",), "sms": self.sms_providers, "push": ("push",), "live": ("live",)}
+        rates: dict[str, float] = {**self.provider_rates}
+        told = {channel: [rates[name] for name in names if name in rates] for channel, names in by.items()}
+        return {channel: min(known) for channel, known in told.items() if known}

@@ -30,7 +30,7 @@ from notification.system import tenant_of
 from notification.tables import attempts, dead_letters, notifications
 
 NO_ID = "sha256:"  # begins the `event_id` of a dead letter without an id of its own
-_FIELDS = [field.name for field in fields(Notification) if field.name not in {"chain", "not_before"}]
+_FIELDS = [field.name for field in fields(Notification) if field.name not in {"chain", "provider"}]
 
 
 def effect_of(*parts: str) -> str:
@@ -81,20 +81,27 @@ def _row(draft: Notification, admitted: Admitted | None, at: datetime, *, supers
     row: dict[str, Any] = {name: getattr(message, name) for name in _FIELDS}
     row |= {"chain": ",".join(message.chain), "context": orjson.dumps(message.context).decode()}
     row |= {"error": None, "next_attempt_at": None, "lease_until": None}
+    ended = row | {"lease_until": at}  # to be told of: see system.claim
     if superseded:
-        return row | {"status": Status.SUPPRESSED, "error": "superseded"}
+        return ended | {"status": Status.SUPPRESSED, "error": "superseded"}
     if admitted is None:
-        return row | {"status": Status.FAILED, "error": "no address"}
+        return ended | {"status": Status.FAILED, "error": "no address"}
     match admitted.decision:
         case Send() if message.lease_until is not None:
             return row | {"status": Status.SENDING, "lease_until": message.lease_until}
         case Send():
-            return row | {"status": Status.QUEUED, "next_attempt_at": max(at, message.not_before or at)}
+            return row | {"status": Status.QUEUED, "next_attempt_at": at}
         case Hold(until=until, reason=reason):
             held = {"status": Status.QUEUED, "next_attempt_at": until, "error": reason}
             return row | held | {"digest_of": "" if admitted.digest else None}
         case refused:
-            return row | {"status": Status.SUPPRESSED, "error": refused.reason}
+            return ended | {"status": Status.SUPPRESSED, "error": refused.reason}
+
+
+def posting(conn: sa.Connection, notification: Notification, provider: str) -> None:
+    """`provider` is about to be asked to send it: whatever dies, it may have it from now on."""
+    mine = sa.and_(notifications.c.tenant == notification.tenant, notifications.c.id == notification.id)
+    conn.execute(sa.update(notifications).where(mine).values(provider=provider))
 
 
 # --- dead letters in ---

@@ -1,9 +1,10 @@
 """The system scope: rows of every tenant. Named and kept apart, because what a request sees is never decided here."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -26,8 +27,9 @@ from notification.domain import (
     retry_at,
     status_after,
 )
+from notification.pace import Rates, keeps_slot, slots, wait_for
 from notification.policy import Hold, Send
-from notification.receipts import take_early
+from notification.receipts import one_at_a_time, take_early
 from notification.tables import attempts, notifications, subjects
 
 DIGEST = "digest"  # the `link` of a message that carries others
@@ -53,39 +55,82 @@ class Settled:
     at: datetime
 
 
-def _due(at: datetime) -> sa.ColumnElement[bool]:
-    """Its time has come, or the process that had it is gone. Each column is null in every other status."""
-    return sa.or_(notifications.c.next_attempt_at <= at, notifications.c.lease_until <= at)
+def _due(at: datetime, in_hand: Collection[str] = ()) -> sa.ColumnElement[bool]:
+    """Its time has come, or the process that had it is gone. Each column is null in every other status, but that a row
+    which was closed as it was written has its `lease_until`, until it is told of."""
+    due = sa.or_(notifications.c.next_attempt_at <= at, notifications.c.lease_until <= at)
+    return sa.and_(due, notifications.c.id.not_in(in_hand)) if in_hand else due
 
 
-def any_due(conn: sa.Connection) -> bool:
-    return conn.execute(sa.select(notifications.c.id).where(_due(now())).limit(1)).first() is not None
+def any_due(conn: sa.Connection, in_hand: Collection[str] = ()) -> bool:
+    return conn.execute(sa.select(notifications.c.id).where(_due(now(), in_hand)).limit(1)).first() is not None
 
 
-def claim(conn: sa.Connection, *, lease_until: datetime, limit: int) -> list[Notification]:
-    """Lease the oldest due rows, each to one process only. Those that a newer event has overtaken are closed; those
-    that their recipient does not want, or not now, are closed or put off."""
+Told = Callable[[sa.Connection, Sequence[Moved]], None]
+
+
+def _nobody(_conn: sa.Connection, _moves: Sequence[Moved]) -> None:
+    return
+
+
+def claim(
+    conn: sa.Connection,
+    *,
+    lease_until: datetime,
+    limit: int,
+    in_hand: Collection[str] = (),
+    rates: Rates = MappingProxyType({}),
+    told: Told = _nobody,
+) -> list[Notification]:
+    """Lease the oldest due rows, each to one process only, but not what this one has `in_hand`. Those that a newer
+    event has overtaken are closed; those that their recipient does not want, or not now, are closed or put off; bulk
+    messages wait for their slot. `told` hears of what has ended without an attempt."""
     at = now()
-    _supersede(conn, at)
-    due = sa.select(notifications.c.id).where(_due(at)).order_by(notifications.c.id).limit(limit)
-    claimed = (
-        sa.update(notifications)
-        # Two replicas: the second skips what the first is just claiming. SQLite has one writer anyway.
-        .where(notifications.c.id.in_(due.with_for_update(skip_locked=True)), _due(at))
-        .values(status=Status.SENDING, lease_until=lease_until, next_attempt_at=None)
-        .returning(notifications)
-    )
-    rows = sorted((notification_of(row) for row in conn.execute(claimed)), key=lambda one: one.id)
-    admitted = admit(conn, rows, at)
-    for before_, one in zip(rows, admitted, strict=True):
-        _put_off(conn, before_, one)
-    going = [one.message for one in admitted if isinstance(one.decision, Send)]
-    return _gathered(conn, going)
+    waiting = sa.and_(_due(at, in_hand), notifications.c.status.in_((Status.QUEUED, Status.SENDING)))
+    ended = [*_ended_unsent(conn, at), *_supersede(conn, waiting)]
+    due = sa.select(notifications).where(waiting).order_by(notifications.c.id).limit(limit)
+    # Two replicas: the second skips what the first is just claiming. SQLite has one writer anyway.
+    rows = {row.id: row for row in conn.execute(due.with_for_update(skip_locked=True))}
+    mine = [replace(notification_of(row), lease_until=lease_until) for row in rows.values()]
+    going: list[Notification] = []
+    for was, one in zip(mine, admit(conn, mine, at), strict=True):
+        ended += _put_off(conn, was, one)
+        if isinstance(one.decision, Send):
+            going.append(one.message)
+    going = _paced(conn, _gathered(conn, going), rows, rates, at)
+    if going:
+        ours = notifications.c.id.in_([one.id for one in going])
+        leased = {"status": Status.SENDING, "lease_until": lease_until, "next_attempt_at": None}
+        conn.execute(sa.update(notifications).where(ours).values(leased))
+    told(conn, ended)
+    return going
 
 
-def _put_off(conn: sa.Connection, was: Notification, one: Admitted) -> None:
-    """What admission says of a row that was just claimed, where it isn't "as it is, at once"."""
+def _ended_unsent(conn: sa.Connection, at: datetime) -> list[Moved]:
+    """Rows that were closed as they were written. Whoever writes them has nobody to tell."""
+    closed = notifications.c.status.in_((Status.FAILED, Status.SUPPRESSED))
+    untold = sa.update(notifications).where(closed, notifications.c.lease_until <= at).values(lease_until=None)
+    return [moved_row(row) for row in conn.execute(untold.returning(notifications))]
+
+
+def _paced(
+    conn: sa.Connection, going: Sequence[Notification], rows: Mapping[str, sa.Row[Any]], rates: Rates, at: datetime
+) -> list[Notification]:
+    """Those that may go now. A bulk's message that has no slot gets one, and waits for it."""
+    lost = [
+        one
+        for one in going
+        if one.of_bulk and not (keeps_slot(rows[one.id], at) and rows[one.id].channel == one.channel)
+    ]
+    later = {key: slot for key, slot in slots(conn, lost, rates, at).items() if slot > at}
+    wait_for(conn, later)
+    return [one for one in going if one.id not in later]
+
+
+def _put_off(conn: sa.Connection, was: Notification, one: Admitted) -> list[Moved]:
+    """What admission says of a due row, where it isn't "as it is, at once"; what has ended by it."""
     values: dict[str, Any] = {}
+    ended: list[Moved] = []
     if one.message.channel is not was.channel:
         values = {"channel": one.message.channel, "chain": ",".join(one.message.chain), "address": one.message.address}
     match one.decision:
@@ -96,11 +141,14 @@ def _put_off(conn: sa.Connection, was: Notification, one: Admitted) -> None:
             # One that carries others already waits alone: carried itself, it would take its own nowhere.
             values |= held | {"digest_of": "" if one.digest and was.link != DIGEST else None}
         case refused:
-            values |= {"status": Status.SUPPRESSED, "lease_until": None, "error": refused.reason}
+            closed = {"status": Status.SUPPRESSED, "error": refused.reason}
+            values |= closed | {"lease_until": None, "next_attempt_at": None}
             carried = sa.and_(notifications.c.digest_of == was.id, notifications.c.status == Status.QUEUED)
-            conn.execute(sa.update(notifications).where(carried).values(status=Status.SUPPRESSED, error=refused.reason))
+            others = sa.update(notifications).where(carried).values(closed).returning(notifications)
+            ended = [moved(one.message, Status.SUPPRESSED), *map(moved_row, conn.execute(others))]
     if values:
         conn.execute(sa.update(notifications).where(notifications.c.id == was.id).values(values))
+    return ended
 
 
 def _gathered(conn: sa.Connection, going: list[Notification]) -> list[Notification]:
@@ -120,7 +168,7 @@ def _gathered(conn: sa.Connection, going: list[Notification]) -> list[Notificati
         own = sa.update(notifications).where(notifications.c.id == carrier.id)
         conn.execute(own.values(link=DIGEST, digest_of=None))
         if ids:
-            waiting = {"status": Status.QUEUED, "lease_until": None, "digest_of": carrier.id}
+            waiting = {"status": Status.QUEUED, "lease_until": None, "next_attempt_at": None, "digest_of": carrier.id}
             conn.execute(sa.update(notifications).where(notifications.c.id.in_(ids)).values(waiting))
     return [carriers.get(one.id, one) for one in going if one.id not in carried]
 
@@ -131,7 +179,7 @@ def carried_by(conn: sa.Connection, carrier_id: str) -> list[Notification]:
     return [notification_of(row) for row in conn.execute(mine)]
 
 
-def _supersede(conn: sa.Connection, at: datetime) -> None:
+def _supersede(conn: sa.Connection, waiting: sa.ColumnElement[bool]) -> list[Moved]:
     newer = sa.exists().where(
         subjects.c.tenant == notifications.c.tenant,
         subjects.c.topic == notifications.c.topic,
@@ -139,18 +187,20 @@ def _supersede(conn: sa.Connection, at: datetime) -> None:
         subjects.c.version > notifications.c.version,
     )
     # Not what carries others: they are not overtaken with it.
-    overtaken = sa.and_(_due(at), notifications.c.latest_only.is_(True), notifications.c.link != DIGEST, newer)
+    latest = sa.and_(notifications.c.latest_only.is_(True), notifications.c.link != DIGEST)
     closed = {"status": Status.SUPPRESSED, "error": "superseded", "next_attempt_at": None, "lease_until": None}
-    conn.execute(sa.update(notifications).where(overtaken).values(closed))
+    overtaken = sa.update(notifications).where(waiting, latest, newer).values(closed)
+    return [moved_row(row) for row in conn.execute(overtaken.returning(notifications))]
 
 
-_FIELDS = [one.name for one in fields(Notification) if one.name != "not_before"]
+_FIELDS = [one.name for one in fields(Notification)]
 
 
 def notification_of(row: sa.Row[Any]) -> Notification:
     values: dict[str, Any] = {name: getattr(row, name) for name in _FIELDS}
     chain = tuple(ChannelName(name) for name in row.chain.split(",") if name)
     values |= {"channel": ChannelName(row.channel), "chain": chain, "context": orjson.loads(row.context)}
+    values["provider"] = row.provider or ""
     return Notification(**values)
 
 
@@ -162,6 +212,8 @@ def settle(conn: sa.Connection, settled: Sequence[Settled]) -> list[Moved]:
 
     The attempt of a process whose lease ran out may end after another one's: only what may still move does.
     """
+    for provider, ids in sorted(_named(settled).items()):
+        one_at_a_time(conn, provider, ids)
     conn.execute(sa.insert(attempts), [_attempt(one) for one in settled])
     ids = [one.notification.id for one in settled]
     known = sa.select(notifications.c.id, notifications.c.status).where(notifications.c.id.in_(ids))
@@ -227,7 +279,7 @@ def _handed_on(conn: sa.Connection, one: Settled, present: dict[str, Status]) ->
 
 def _hand_on(one: Settled, other: Notification) -> sa.Update:
     by = {"channel": other.channel, "chain": ",".join(other.chain), "address": other.address, "lease_until": None}
-    waits = {"status": Status.QUEUED, "next_attempt_at": one.at, "error": _error(one.outcome)}
+    waits = {"status": Status.QUEUED, "next_attempt_at": one.at, "error": _error(one.outcome), "provider": None}
     table = notifications
     return sa.update(table).where(table.c.id == other.id).values(**by, **waits, attempts=table.c.attempts + 1)
 
@@ -249,6 +301,8 @@ def _ending(one: Settled, retry: datetime | None) -> dict[str, Any]:
         parts, price = one.outcome.segments or None, one.outcome.cost or None
         ending |= {"heading": one.outcome.subject, "ended": one.at, "who": provider, "named": named}
         ending |= {"parts": parts, "price": price}
+    elif isinstance(one.outcome, Postponed):
+        ending["who"] = one.outcome.provider or None  # may have it
     return ending
 
 
@@ -299,13 +353,18 @@ def _carried(conn: sa.Connection, moves: Sequence[Moved], settled: Sequence[Sett
 
 def early(conn: sa.Connection, settled: Sequence[Settled]) -> list[sa.Row[Any]]:
     """Applies receipts that were here before the answer was written down; the rows that they moved."""
+    return [row for provider, ids in _named(settled).items() for row in take_early(conn, provider, ids)]
+
+
+def _named(settled: Sequence[Settled]) -> dict[str, list[str]]:
+    """The names by which receipts will come, by provider."""
     named: dict[str, list[str]] = defaultdict(list)
     for one in settled:
         if isinstance(one.outcome, Delivered):
             provider, message_id = _name(one.notification, one.outcome)
             if provider and message_id:
                 named[provider].append(message_id)
-    return [row for provider, ids in named.items() for row in take_early(conn, provider, ids)]
+    return named
 
 
 def give_back(conn: sa.Connection, ids: Sequence[str]) -> None:

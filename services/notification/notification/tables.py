@@ -122,10 +122,10 @@ contacts = sa.Table(
     sa.Column("email_key", sa.String(320), nullable=False),  # in lower case, to be found by
     sa.Column("phone", sa.String(16), nullable=False),  # E.164
     sa.Column("locale", sa.String(35), nullable=False),
+    sa.Column("trusted", sa.Boolean, nullable=False, server_default=sa.false()),  # false: an API consumer's claim
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("as_of", Timestamp, nullable=False),  # when what is known was true
     sa.Index("ix_contacts_email", "tenant", "email_key"),
-    sa.Index("ix_contacts_phone", "phone"),
 )
 
 # Which contacts an event means that names a group, such as the staff of a branch.
@@ -146,6 +146,14 @@ preferences = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("document", sa.Text, nullable=False),
     sa.Column("updated_at", Timestamp, nullable=False),
+)
+
+# Phone numbers that said STOP: all tenants', whoever has them.
+stops = sa.Table(
+    "stops",
+    metadata,
+    sa.Column("phone", sa.String(16), primary_key=True),
+    sa.Column("stopped_at", Timestamp, nullable=False),
 )
 
 templates = sa.Table(
@@ -213,6 +221,7 @@ bulks = sa.Table(
     sa.Column("context", sa.Text, nullable=False),
     sa.Column("total", sa.Integer, nullable=False),
     sa.Column("taken", sa.Integer, nullable=False),  # recipients, in order, that have their notification or refusal
+    sa.Column("traceparent", sa.String(64), nullable=False),
     sa.Column("created_at", Timestamp, nullable=False),
     sa.Column("taken_at", Timestamp),  # when the last one was
     sa.Column("lease_until", Timestamp),

@@ -18,7 +18,7 @@ from chassis.db import Database, upsert
 from chassis.ids import now
 from notification.domain import ConcurrencyConflict, UnknownTemplate
 from notification.locales import canonical, fallbacks
-from notification.rendering import Source, samples, shipped
+from notification.sources import Source, samples, shipped
 from notification.tables import templates
 
 NAME = r"^[A-Za-z][A-Za-z0-9-]{0,63}$"  # of a category, and of a template

@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jwt
+from pydantic import TypeAdapter
 
 from notification.domain import ChannelName
+from notification.policy import Category
 
 _ALGORITHM = "HS256"
 _LONGEST = 2048
 _SHORTEST_KEY = 32  # RFC 7518, 3.2
+_CATEGORY: TypeAdapter[str] = TypeAdapter(Category)
 _CLAIMS = ["t", "r", "n", "c"]  # tenant, recipient, channel, category; short, for a header line holds 998 characters
 
 
@@ -64,4 +67,5 @@ def _told(token: str, key: str) -> Subscription:
     if len(token) > _LONGEST:
         raise ValueError("too long")
     claims = jwt.decode(token, key, algorithms=[_ALGORITHM], options={"require": _CLAIMS})
-    return Subscription(claims["t"], claims["r"], ChannelName(claims["n"]), claims["c"])
+    # Kept as a wish, what is no category could not be read again.
+    return Subscription(claims["t"], claims["r"], ChannelName(claims["n"]), _CATEGORY.validate_python(claims["c"]))

@@ -1,25 +1,19 @@
 """A notification in words, made at the moment of sending: the template of its recipient's language, and whatever must
 not be stored, such as the link of a password reset."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from chassis.db import Database
-from notification.domain import ChannelName, Message, Notification, Refused, Rendered, Suppressed
-from notification.rendering import BadTemplate, NotRenderable, render
+from notification.domain import PARTS, ChannelName, Message, Notification, Refused, Rendered, Suppressed
+from notification.language import BadTemplate
+from notification.rendering import NotRenderable, render
 from notification.system import DIGEST, carried_by
 from notification.templates import Catalog
 from notification.unsubscribe import Unsubscribing
 
 # What a `link` adds to the context; Suppressed where the message has lost its point.
 MakeLink = Callable[[Notification], Awaitable[Mapping[str, Any] | Suppressed]]
-
-_PARTS: Mapping[ChannelName, tuple[str, ...]] = {
-    ChannelName.EMAIL: ("subject", "text", "html"),
-    ChannelName.SMS: ("sms",),
-    ChannelName.PUSH: ("push",),
-    ChannelName.LIVE: ("push",),
-}
 
 
 class Wording:
@@ -32,7 +26,13 @@ class Wording:
         self._links = {**links, DIGEST: self._digest}
 
     async def message(self, notification: Notification) -> Message | Refused | Suppressed:
-        """Ready to go. Raises what the database raises."""
+        """Ready to go. Raises what the database raises.
+
+        Every e-mail that one may be spared says how, in its headers (RFC 8058) and to its template: whatever makes a
+        notification names its category.
+        """
+        if notification.link == DIGEST and notification.channel is ChannelName.PUSH:
+            return Refused("push carries no digest")  # nor what is in it
         made: Mapping[str, Any] = {}
         if notification.link:
             linked = await self._links[notification.link](notification)
@@ -71,14 +71,22 @@ class Wording:
         )
 
     async def _rendered(
-        self, notification: Notification, context: Mapping[str, Any], *, category: str, name: str
+        self,
+        notification: Notification,
+        context: Mapping[str, Any],
+        *,
+        category: str,
+        name: str,
+        also: Sequence[str] = (),
     ) -> Rendered | Refused:
+        """The parts that its channel needs, of which the template must have one, and those that it has of `also`."""
         found = await self._catalog.find(notification.tenant, category, name, notification.locale)
         if found is None:
             return Refused(f"no template {category}/{name}")
-        parts = _PARTS[notification.channel]
+        parts = PARTS[notification.channel]
+        wanted = {*parts, *also}
         try:
-            rendered = render(found.source, context, locale=found.locale, parts=parts, name=f"{category}/{name}")
+            rendered = render(found.source, context, locale=found.locale, parts=wanted, name=f"{category}/{name}")
         except BadTemplate:
             return Refused(f"template {category}/{name}: broken")
         except NotRenderable as error:
@@ -87,13 +95,15 @@ class Wording:
             return Refused(f"template {category}/{name} has nothing for {notification.channel}")
         return rendered
 
-    async def _digest(self, notification: Notification) -> Mapping[str, Any]:
+    async def _digest(self, notification: Notification) -> Mapping[str, Any] | Suppressed:
         """Each of its messages as it would have gone alone, but for its links."""
         others = await self._db.read(lambda conn: carried_by(conn, notification.id))
         items: list[Mapping[str, str]] = []
         for one in (notification, *others):
-            rendered = await self._rendered(one, one.context, category=one.category, name=one.template)
+            rendered = await self._rendered(
+                one, one.context, category=one.category, name=one.template, also=("subject",)
+            )
             if isinstance(rendered, Rendered):
                 text = rendered.text or rendered.sms or rendered.push
-                items.append({"subject": rendered.subject or one.template, "text": text})
-        return {"items": items, "category": notification.category}
+                items.append({"subject": rendered.subject or one.template, "text": text.strip()})
+        return {"items": items, "category": notification.category} if items else Suppressed("nothing to tell")

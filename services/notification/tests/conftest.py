@@ -1,7 +1,7 @@
 """A mail server that can be told to misbehave, and the service around a database in a temporary folder."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from email import policy
 from email.message import EmailMessage
@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from fastapi import FastAPI
 
@@ -20,6 +21,7 @@ from chassis.db import Database
 from chassis.ids import new_id
 from chassis.local import free_port
 from chassis.sidecar import Answer
+from chassis.testing import postgres
 from chassis.testing.fake_sidecar import FakeSidecar
 from chassis.testing.issuer import Issuer
 from notification.app import create_app
@@ -137,6 +139,22 @@ async def db(database_url: str) -> AsyncIterator[Database]:
     await database.start()
     yield database
     await database.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Postgres]:
+    with postgres.running() as server:
+        yield server
+
+
+@pytest.fixture
+def on_postgres(postgres_server: postgres.Postgres) -> Iterator[sa.Engine]:
+    """An empty database of its own, for what two transactions that commit at once do to each other."""
+    url = sa.make_url(postgres_server.create(f"n{new_id()}")).set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(url)
+    metadata.create_all(engine)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -13,6 +13,7 @@ import orjson
 import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI, Request
+from pydantic import ValidationError
 
 from chassis import problems
 from chassis.auth import Caller, Role, current_caller
@@ -25,13 +26,17 @@ from chassis.outbox import Outbox
 from chassis.problems import Problem
 from chassis.testing import eventually
 from chassis.testing.fake_sidecar import FakeSidecar
-from notification import bulk as module
-from notification import tables
+from notification import system, tables
 from notification.announcements import Announcements
 from notification.api import bulk as api
-from notification.bulk import CHUNK, Bulks, BulkStore, Leased, Rates, Wanted, claim, take_chunk
-from notification.domain import ChannelName, IdempotencyMismatch, OtherTenant, UnknownBulk
-from notification.rendering import Source
+from notification.bulk import Bulks, BulkStore, Wanted
+from notification.chunks import CHUNK, Leased, claim, take_chunk
+from notification.contacts import Preferences
+from notification.domain import ChannelName, IdempotencyMismatch, OtherTenant, Postponed, UnknownBulk
+from notification.pace import Rates
+from notification.policy import ChannelPreference, Preference
+from notification.settings import Settings
+from notification.sources import Source
 from notification.tables import bulk_recipients, bulks, contacts, notifications
 from notification.templates import Catalog, Key, Templates
 from notification.work import Units
@@ -39,6 +44,7 @@ from notification.work import Units
 T = TypeVar("T")
 
 TENANT = "default"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PATH = "/api/v1/notifications/bulk"
 LEASE = timedelta(seconds=10)
 SOON = timedelta(milliseconds=200)
@@ -82,6 +88,7 @@ class Desk:
 
     def __init__(self, db: Database) -> None:
         self.db = db
+        self.size = CHUNK
 
     async def know(self, *ids: str, email: str | None = None, phone: str = "", locale: str = "") -> None:
         rows = [
@@ -117,6 +124,7 @@ class Desk:
             context={"drink": "Latte", "price": "4.50"},
             recipients=[(one, (own or {}).get(one, {})) for one in ids],
             author="a-1",
+            traceparent=TRACE,
         )
         made, _ = await self.db.write(lambda conn: BulkStore(conn, TENANT).create(wanted, None))
         return made
@@ -143,7 +151,7 @@ class Desk:
         return await self.db.write(lambda conn: claim(conn, lease=LEASE))
 
     async def chunk(self, held: Leased, rates: Rates = UNPACED) -> Leased | None:
-        return await self.db.write(lambda conn: take_chunk(conn, held, lease=LEASE, rates=rates))
+        return await self.db.write(lambda conn: take_chunk(conn, held, lease=LEASE, rates=rates, size=self.size))
 
     async def take_through(self, *asked: str, rates: Rates = UNPACED) -> None:
         for _ in asked:
@@ -167,13 +175,13 @@ def desk(db: Database) -> Desk:
 
 
 @pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 3)
+def small_chunks(desk: Desk) -> None:
+    desk.size = 3
 
 
 @asynccontextmanager
-async def running(db: Database, lease: timedelta = SOON) -> AsyncGenerator[Bulks]:
-    worker = Bulks(db=db, rates=UNPACED, lease=lease)
+async def running(db: Database, lease: timedelta = SOON, chunk: int = CHUNK) -> AsyncGenerator[Bulks]:
+    worker = Bulks(db=db, rates=UNPACED, lease=lease, chunk=chunk)
     task = asyncio.create_task(worker.run())
     try:
         yield worker
@@ -200,6 +208,7 @@ async def test_everybody_gets_one_message_in_their_own_words(desk: Desk) -> None
     assert (two.locale, one.group_id, one.category, one.template) == ("en", asked, "Marketing", "offer")
     assert orjson.loads(one.context) == {"drink": "Latte", "price": "4.50"}
     assert orjson.loads(two.context) == {"drink": "Latte", "price": "3.00"}
+    assert one.traceparent == two.traceparent == TRACE
     assert await desk.results(asked) == [("c-1", "queued", None), ("c-2", "queued", None)]
 
 
@@ -252,7 +261,6 @@ async def test_a_running_worker_takes_a_bulk_as_soon_as_it_is_woken(desk: Desk) 
 
 @pytest.mark.parametrize("dies", ["before", "within", "after"])
 @pytest.mark.parametrize("dies_at", [1, 2, 3, 4, 5])
-@pytest.mark.usefixtures("small_chunks")
 async def test_a_worker_that_dies_anywhere_loses_nothing_and_doubles_nothing(
     db: Fragile, desk: Desk, dies: str, dies_at: int
 ) -> None:
@@ -262,8 +270,8 @@ async def test_a_worker_that_dies_anywhere_loses_nothing_and_doubles_nothing(
     asked = await desk.ask([*ids, "nobody"])
     db.dies, db.dies_at = dies, dies_at
     with pytest.raises(asyncio.CancelledError):
-        await Bulks(db=db, rates=UNPACED, lease=SOON).run()
-    async with running(db):
+        await Bulks(db=db, rates=UNPACED, lease=SOON, chunk=3).run()
+    async with running(db, chunk=3):
         await eventually(lambda: desk.through(asked))
     assert Counter(row.recipient_id for row in await desk.messages()) == Counter(ids)
     assert await desk.results(asked) == [
@@ -340,6 +348,113 @@ async def test_a_bulk_that_waited_is_not_sent_in_a_burst(desk: Desk) -> None:
     rows = [row for row in await desk.messages() if row.recipient_id in {"c-3", "c-4", "c-5"}]
     assert rows[0].next_attempt_at >= at
     assert paces(rows) == [timedelta(seconds=0.1)] * 2
+
+
+def sending(conn: sa.Connection, rates: Rates) -> list[str]:
+    """Who is sent to now."""
+    claimed = system.claim(conn, lease_until=now() + LEASE, limit=100, rates=rates)
+    return [message.recipient_id for message in claimed]
+
+
+Late = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+def late(desk: Desk) -> Late:
+    """What time, or a retry, does to every message that waits; nobody has had a slot for an hour."""
+
+    async def change(**columns: Any) -> None:
+        waiting = sa.update(notifications).where(notifications.c.status == "queued").values(columns)
+        long_ago = sa.update(tables.leases).values(held_until=now() - timedelta(hours=1))
+        await desk.db.write(lambda conn: (conn.execute(waiting), conn.execute(long_ago)))
+
+    return change
+
+
+LOST: list[dict[str, Any]] = [
+    {"error": "quiet-hours"},  # which end at one moment
+    {"error": "smtp 451", "attempts": 1},  # of a provider that was down
+    {"error": "paced", "overdue": timedelta(hours=1)},  # while nobody was running
+]
+
+
+@pytest.mark.parametrize("lost", LOST)
+async def test_messages_that_are_due_at_one_moment_get_new_slots(desk: Desk, late: Late, lost: dict[str, Any]) -> None:
+    rates = {"email": 1.0}
+    await desk.know(*names(5))
+    await desk.take_through(await desk.ask(names(5)), rates=rates)
+    lost = dict(lost)
+    await late(next_attempt_at=now() - lost.pop("overdue", timedelta(0)), **lost)
+    assert await desk.db.write(lambda conn: sending(conn, rates)) == ["c-0"]
+    waiting = [row for row in await desk.messages() if row.status == "queued"]
+    assert [row.recipient_id for row in waiting] == names(5)[1:]
+    assert {row.error for row in waiting} == {"paced"}
+    assert paces(waiting) == [timedelta(seconds=1)] * 3
+
+
+async def test_what_has_its_slot_keeps_it(desk: Desk, late: Late) -> None:
+    """A second of slots has come since the last poll."""
+    rates = {"email": 4.0}
+    await desk.know(*names(4))
+    await desk.take_through(await desk.ask(names(4)), rates=rates)
+    await late(next_attempt_at=now() - timedelta(seconds=1))
+    assert await desk.db.write(lambda conn: sending(conn, rates)) == names(4)
+
+
+async def test_no_slot_is_given_to_what_its_recipient_holds_back_or_does_not_want(desk: Desk) -> None:
+    ids = names(4)
+    await desk.know(*ids)
+    wishes = {
+        "c-0": Preference(digests={"Marketing": "08:00"}),
+        "c-1": Preference(channels={ChannelName.EMAIL: ChannelPreference(enabled=False)}),
+    }
+    for one, wish in wishes.items():
+        await desk.db.write(lambda conn, one=one, wish=wish: Preferences(conn, TENANT).save(one, wish, 0))
+    await desk.take_through(await desk.ask(ids), rates={"email": 1.0})
+    rows = {row.recipient_id: row for row in await desk.messages()}
+    assert [(rows[one].status, rows[one].error) for one in ids] == [
+        ("queued", "digest"),
+        ("suppressed", "channel-disabled"),
+        ("queued", "paced"),
+        ("queued", "paced"),
+    ]
+    assert rows["c-2"].next_attempt_at <= now()  # the first slot
+    assert paces([rows["c-2"], rows["c-3"]]) == [timedelta(seconds=1)]
+
+
+async def test_what_is_no_bulk_waits_for_no_slot(desk: Desk, late: Late) -> None:
+    await desk.know(*names(3))
+    await desk.take_through(await desk.ask(names(3)))
+    await late(next_attempt_at=now(), group_id="")
+    assert await desk.db.write(lambda conn: sending(conn, {"email": 1.0})) == names(3)
+
+
+async def test_a_bulk_that_is_paced_over_days_is_still_retried(desk: Desk, late: Late) -> None:
+    await desk.know("c-0")
+    await desk.take_through(await desk.ask(["c-0"]), rates={"email": 1.0})
+    await late(next_attempt_at=now(), created_at=now() - timedelta(days=3))
+
+    def fails(conn: sa.Connection) -> None:
+        (message,) = system.claim(conn, lease_until=now() + LEASE, limit=1)
+        system.settle(conn, [system.Settled(notification=message, outcome=Postponed("smtp 451"), at=now())])
+
+    for _ in range(2):
+        await desk.db.write(fails)
+        (row,) = await desk.messages()
+        assert (row.status, row.error) == ("queued", "smtp 451")
+        await late(next_attempt_at=now())
+
+
+def test_a_channel_goes_as_fast_as_the_slowest_of_its_providers_may(settings: Settings) -> None:
+    known = settings.model_copy(update={"provider_rates": {"smtp": 7.0, "africas-talking": 20.0, "legacy": 3.0}})
+    assert known.bulk_rates == {"email": 7, "sms": 3}
+    assert known.model_copy(update={"sms_providers": ("africas-talking",)}).bulk_rates == {"email": 7, "sms": 20}
+
+
+def test_a_rate_is_a_providers(settings: Settings) -> None:
+    told = {"app_api_token": settings.app_api_token, "NOTIFICATION_BULK_RATES": {"email": 7}}
+    with pytest.raises(ValidationError, match="'smtp'"):
+        Settings.model_validate(told)
 
 
 async def test_each_channel_has_its_own_rate(desk: Desk) -> None:
@@ -467,6 +582,17 @@ async def test_bulks_are_listed_newest_first(client: httpx.AsyncClient, desk: De
     assert [one["id"] for one in first["items"] + last["items"]] == asked[::-1]
     assert last["next"] is None
     assert {"templateCategory": "Marketing", "templateName": "offer", "total": 1}.items() <= first["items"][0].items()
+
+
+@pytest.mark.parametrize(
+    ("changed", "pointer"), [({"channel": "sms", "chain": ["email"]}, "/channel"), ({"chain": ["push"]}, "/chain")]
+)
+async def test_a_channel_for_which_the_template_has_no_words_is_refused_at_once(
+    client: httpx.AsyncClient, db: Database, changed: dict[str, Any], pointer: str
+) -> None:
+    refused = await client.post(PATH, json=body("c-1", **changed))
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, pointer)
+    assert await db.read(lambda conn: conn.execute(sa.select(bulks)).all()) == []
 
 
 async def test_an_unknown_template_is_refused_at_once(client: httpx.AsyncClient, db: Database) -> None:

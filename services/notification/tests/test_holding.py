@@ -1,6 +1,7 @@
 """Messages that wait for their recipient's time: held when they are written, asked again when that time has come, and
 gathered into a digest. The rules themselves are in test_policy."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,8 +10,8 @@ import sqlalchemy as sa
 
 from chassis.cache import Cache
 from chassis.ids import new_id, now
-from notification.contacts import Contact, Contacts, Preferences
-from notification.domain import LEASE, ChannelName, Delivered, Message, Notification, Postponed, Refused
+from notification.contacts import Contact, Contacts, Preferences, stop
+from notification.domain import LEASE, ChannelName, Delivered, Message, Notification, Postponed, Refused, Suppressed
 from notification.policy import Cap, ChannelPreference, Preference, QuietHours
 from notification.store import Filter, Notifications, Page, effect_of, enqueue
 from notification.system import DIGEST, Settled, claim, settle
@@ -20,11 +21,12 @@ from notification.unsubscribe import Unsubscribing
 from notification.wording import Wording
 
 DAILY = Preference(digests={"OrderUpdates": "08:00"})
+PHONE = "+254711000001"
 
 
 def draft(key, *, channel=ChannelName.EMAIL, chain=(), template="order-cancelled", **more):
     context = {"orderId": key, "customer": {"name": "Ada"}, "items": [{"name": "Latte", "quantity": 1}]}
-    address = "+254711000001" if channel is ChannelName.SMS else "ada@example.com"
+    address = PHONE if channel is ChannelName.SMS else "ada@example.com"
     told: dict[str, Any] = {
         "id": new_id(),
         "tenant": "default",
@@ -158,14 +160,33 @@ async def test_a_wish_that_changed_while_a_message_waited_is_kept(wish, write, d
     assert (row.status, row.error, row.next_attempt_at) == ("suppressed", "channel-disabled", None)
 
 
-async def test_a_channel_that_was_stopped_hands_on_to_the_next(db, wish, write, rows):
+async def test_a_channel_that_was_stopped_hands_on_to_the_next(db, write, rows):
     ada = Contact(id="c-1", owner="c-1", email="ada@example.com", as_of=now(), trusted=True)
     await db.write(lambda conn: Contacts(conn, "default").feed(ada))
-    await wish(Preference(stopped=(ChannelName.SMS,)))
+    await db.write(lambda conn: stop(conn, PHONE))
     (one,) = await write(draft("a", channel=ChannelName.SMS, chain=(ChannelName.EMAIL,)))
     assert (one.channel, one.address, one.chain) == ("email", "ada@example.com", ())
     (row,) = await rows()
     assert (row.channel, row.address, row.chain, row.status) == ("email", "ada@example.com", "", "sending")
+
+
+async def test_what_was_stopped_is_not_reached_through_a_chain_either(db, wish, write, rows):
+    ada = Contact(id="c-1", owner="c-1", email="ada@example.com", phone=PHONE, as_of=now(), trusted=True)
+    await db.write(lambda conn: Contacts(conn, "default").feed(ada))
+    await db.write(lambda conn: stop(conn, PHONE))
+    await wish(Preference(channels={ChannelName.EMAIL: ChannelPreference(enabled=False)}))
+    assert await write(draft("a", chain=(ChannelName.SMS,))) == []
+    (row,) = await rows()
+    assert (row.channel, row.status, row.error) == ("sms", "suppressed", "stopped")
+
+
+async def test_a_number_that_says_stop_while_a_message_waits_does_not_get_it(db, wish, write, due, rows):
+    await wish(quiet_now())
+    await write(draft("a", channel=ChannelName.SMS))
+    await db.write(lambda conn: stop(conn, PHONE))
+    assert await due() == []
+    (row,) = await rows()
+    assert (row.status, row.error) == ("suppressed", "stopped")
 
 
 # --- digests ---
@@ -257,16 +278,88 @@ async def test_digests_are_of_one_category_each(wish, write, due):
     assert [one.event_id for one in await due()] == ["a", "b"]
 
 
-async def test_text_messages_wait_for_the_digests_time_and_go_one_by_one(wish, write, due):
+async def test_a_digest_of_text_messages_counts_and_names_them(db, sidecar, wish, write, due):
     await wish(DAILY)
-    await write(draft("a", channel=ChannelName.SMS), draft("b", channel=ChannelName.SMS))
-    assert [(one.event_id, one.link) for one in await due()] == [("a", ""), ("b", "")]
+    ready, confirmed = (
+        draft(key, channel=ChannelName.SMS, template=template)
+        for key, template in (("a", "order-ready"), ("b", "order-confirmed"))
+    )
+    assert await write(ready, confirmed) == []
+    (carrier,) = await due()
+    message = await _worded(db, sidecar, carrier)
+    assert message.rendered.sms == "2 messages: Ada, your order is ready; Thank you, Ada: your order is confirmed"
 
 
-async def _worded(db, sidecar, carrier):
+async def test_a_digest_of_one_text_message_is_that_message(db, sidecar, wish, write, due):
+    await wish(DAILY)
+    await write(draft("a", channel=ChannelName.SMS, template="order-confirmed"))
+    (carrier,) = await due()
+    assert (await _worded(db, sidecar, carrier)).rendered.sms == "Your order is confirmed: $9.00. Thank you!"
+
+
+async def test_a_push_waits_for_no_digest_its_wire_has_no_room_for_one(wish, write):
+    await wish(DAILY)
+    assert len(await write(draft("a", channel=ChannelName.PUSH, template="order-status"))) == 1
+
+
+async def test_a_digest_that_only_a_push_could_carry_on_is_refused_as_a_whole(db, sidecar, wish, write, due):
+    await wish(DAILY)
+    await write(draft("a"), draft("b"))
+    (carrier,) = await due()
+    worded = await _wording(db, sidecar).message(replace(carrier, channel=ChannelName.PUSH))
+    assert isinstance(worded, Refused)
+
+
+async def test_what_waits_for_a_digest_and_is_handed_on_to_push_goes_by_itself(db, wish, write, due):
+    ada = Contact(id="c-1", owner="c-1", email="ada@example.com", as_of=now(), trusted=True)
+    await db.write(lambda conn: Contacts(conn, "default").feed(ada))
+    await wish(DAILY)
+    await write(*(draft(key, channel=ChannelName.SMS, chain=(ChannelName.PUSH,)) for key in "ab"))
+    await db.write(lambda conn: stop(conn, PHONE))
+    assert [(one.event_id, one.channel, one.link) for one in await due()] == [("a", "push", ""), ("b", "push", "")]
+
+
+async def test_a_digest_of_which_nothing_can_be_said_is_not_sent(db, sidecar, wish, write, due):
+    await wish(DAILY)
+    await write(draft("a", template="unheard-of"))
+    (carrier,) = await due()
+    assert isinstance(await _wording(db, sidecar).message(carrier), Suppressed)
+
+
+@pytest.mark.parametrize("channel", [ChannelName.EMAIL, ChannelName.SMS])
+async def test_a_digest_is_one_message_to_whoever_wants_few(wish, write, due, rows, channel):
+    await wish(DAILY.model_copy(update={"caps": (Cap(limit=1, per="day"),)}))
+    await write(*(draft(key, channel=channel) for key in "abc"))
+    (carrier,) = await due()
+    assert [row.digest_of for row in (await rows())[1:]] == [carrier.id] * 2
+
+
+async def test_a_digest_that_a_cap_holds_back_waits_as_one(wish, write, due, rows):
+    await wish(DAILY.model_copy(update={"caps": (Cap(limit=1, per="day"),)}))
+    assert len(await write(draft("0", category="System"), draft("a"), draft("b"))) == 1
+    assert await due() == []
+    waiting = (await rows())[1:]
+    assert [(row.status, row.error, row.digest_of) for row in waiting] == [("queued", "cap", "")] * 2
+    assert waiting[0].next_attempt_at == waiting[1].next_attempt_at
+
+
+async def test_what_a_digest_carried_does_not_count_towards_a_cap(wish, write, due, ended):
+    await wish(DAILY.model_copy(update={"caps": (Cap(limit=2, per="day"),)}))
+    await write(draft("a"), draft("b"), draft("c"))
+    (carrier,) = await due()
+    await ended(carrier, Delivered())
+    assert len(await write(draft("d", category="System"))) == 1
+    assert await write(draft("e", category="System")) == []
+
+
+def _wording(db, sidecar):
     unsubscribing = Unsubscribing("http://test")
     unsubscribing.unlock("u" * 43)
     catalog = Catalog(db, Cache(sidecar=sidecar, store="statestore", changes=None, name="notification"))
-    message = await Wording(db=db, catalog=catalog, unsubscribing=unsubscribing, links={}).message(carrier)
+    return Wording(db=db, catalog=catalog, unsubscribing=unsubscribing, links={})
+
+
+async def _worded(db, sidecar, carrier):
+    message = await _wording(db, sidecar).message(carrier)
     assert isinstance(message, Message)
     return message

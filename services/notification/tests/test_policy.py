@@ -81,19 +81,8 @@ def test_stop_holds_back_even_what_is_critical_on_that_channel_alone():
     assert ask(stopped, channel=EMAIL) == Send()
 
 
-def test_start_undoes_a_stop_and_nothing_else():
-    off = wish(channels={"sms": {"categories": {"Marketing": False}}}).with_stop(SMS).with_stop(PUSH).with_stop(SMS)
-    assert off.stopped == (PUSH, SMS)
-    started = off.with_start(SMS).with_start(SMS)
-    assert ask(started, channel=SMS, category="Orders") == Send()
-    assert ask(started, channel=SMS) == Suppress("unsubscribed")
-    assert ask(started, channel=PUSH) == Suppress("stopped")
-
-
-def test_a_put_neither_undoes_a_stop_nor_makes_one():
-    held = Preference().with_stop(SMS)
-    assert wish(timeZone="Asia/Kathmandu").replacing(held).stopped == (SMS,)
-    assert wish(stopped=["sms"], timeZone="Asia/Kathmandu").replacing(Preference()) == wish(timeZone="Asia/Kathmandu")
+def test_a_second_stop_is_the_same_as_one():
+    assert Preference().with_stop(SMS).with_stop(PUSH).with_stop(SMS).stopped == (PUSH, SMS)
 
 
 def test_a_channel_switched_off_holds_back_even_what_is_critical():

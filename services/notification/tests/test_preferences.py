@@ -20,7 +20,7 @@ from chassis.problems import Problem
 from chassis.testing.fake_sidecar import FakeSidecar
 from notification.announcements import Announcements
 from notification.api import recipients
-from notification.contacts import Contact, Contacts, Preferences
+from notification.contacts import Contact, Contacts, Preferences, start, stop
 from notification.domain import ChannelName, ConcurrencyConflict, NotYours, UnknownRecipient
 from notification.policy import Preference, QuietHours
 from notification.tables import changes, leases, metadata, outbox
@@ -131,18 +131,18 @@ async def test_a_change_that_meets_another_one_is_made_again_on_top_of_it(within
             if not met:
                 met.append(True)
                 held.save("c-1", NIGHT, 0)  # between the reading and the saving
-            return preference.with_stop(ChannelName.SMS)
+            return preference.unsubscribed("offers", ChannelName.SMS)
 
         return held.change("c-1", wish)
 
     changed = await within(meets)
-    assert changed == NIGHT.with_stop(ChannelName.SMS)
+    assert changed == NIGHT.unsubscribed("offers", ChannelName.SMS)
     assert await within(lambda held: held.of("c-1")) == (changed, 2)
 
 
 async def test_a_change_to_what_already_is_so_writes_nothing(within):
     for _ in range(2):
-        await within(lambda held: held.change("c-1", lambda one: one.with_stop(ChannelName.SMS)))
+        await within(lambda held: held.change("c-1", lambda one: one.unsubscribed("offers", ChannelName.SMS)))
     assert (await within(lambda held: held.of("c-1")))[1] == 1
     await within(lambda held: held.change("c-2", lambda one: one))
     assert (await within(lambda held: held.of("c-2")))[1] == 0
@@ -193,12 +193,46 @@ async def test_of_two_who_save_the_second_is_told_the_version_that_is_now(call):
     assert (await call("GET", "c-1")).json()["timeZone"] == "Asia/Tokyo"
 
 
-@pytest.mark.usefixtures("contact")
-async def test_saving_a_form_does_not_undo_a_stop(call, within):
-    await within(lambda held: held.change("c-1", lambda one: one.with_stop(ChannelName.SMS)))
-    saved = await call("PUT", "c-1", {"version": 1, "stopped": []})
-    assert saved.json()["stopped"] == ["sms"]
+PHONE = "+254711000111"
+
+
+@pytest.fixture
+async def texted(db):
+    """c-1 has a phone now, from which STOP was said before."""
+    ada = Contact(id="c-1", owner="u-1", phone=PHONE, as_of=now())
+
+    def work(conn: sa.Connection) -> None:
+        stop(conn, PHONE)
+        Contacts(conn, "default").feed(ada)
+
+    await db.write(work)
+
+
+@pytest.mark.usefixtures("texted")
+async def test_a_stop_is_shown_with_the_wishes_of_whoever_has_the_phone(call, db):
     assert (await call("GET", "c-1")).json()["stopped"] == ["sms"]
+    await db.write(lambda conn: start(conn, PHONE))
+    assert (await call("GET", "c-1")).json()["stopped"] == []
+
+
+@pytest.mark.usefixtures("texted")
+async def test_saving_a_form_does_not_undo_a_stop(call):
+    saved = await call("PUT", "c-1", {"version": 0, "stopped": []})
+    assert saved.json()["stopped"] == ["sms"]
+    assert (await call("GET", "c-1")).json() == saved.json()
+
+
+@pytest.mark.usefixtures("texted")
+async def test_saving_a_form_keeps_no_stop_that_the_phone_has_undone(call, db):
+    form = (await call("GET", "c-1")).json()
+    await call("PUT", "c-1", form)
+    await db.write(lambda conn: start(conn, PHONE))
+    assert (await call("GET", "c-1")).json() == form | {"stopped": [], "version": 1}
+
+
+@pytest.mark.usefixtures("contact")
+async def test_saving_a_form_makes_no_stop(call):
+    assert (await call("PUT", "c-1", {"version": 0, "stopped": ["sms", "email"]})).json()["stopped"] == []
 
 
 @pytest.mark.usefixtures("contact")

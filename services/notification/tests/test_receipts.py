@@ -4,6 +4,7 @@ import base64
 import hmac
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -20,12 +21,18 @@ from structlog.testing import capture_logs
 from chassis import problems
 from chassis.db import Database
 from chassis.ids import new_id, now
+from chassis.redaction import RedactingExporter
+from chassis.testing import eventually
+from chassis.webhooks import NotSigned
+from notification.admission import admit
 from notification.api.receipts import routes
-from notification.contacts import Contact, Contacts, Preferences
-from notification.domain import FINAL, ChannelName, Status
-from notification.policy import Preference
-from notification.receipts import NotBelieved, Receipt, Receipts, Trust, apply, sweep, take_early, wish_of
-from notification.tables import early_receipts, metadata, notifications
+from notification.contacts import Contact, Contacts, start, stop
+from notification.domain import FINAL, LEASE, ChannelName, Delivered, Notification, Status
+from notification.policy import Suppress
+from notification.receipts import Receipt, Receipts, Trust, apply, sweep, take_early, wish_of
+from notification.store import enqueue
+from notification.system import Settled, early, settle
+from notification.tables import contacts, early_receipts, metadata, notifications
 
 SECRET, OLDER_SECRET = "what stands in the address", "what stood there before"
 LEGACY = "whsec_" + base64.b64encode(b"legacy's secret, of 24 bytes+").decode()
@@ -141,7 +148,7 @@ async def client(receipts, spans):
     trust = Trust()
     trust.unlock(json.dumps(SECRETS))
     tracing = TracerProvider()
-    tracing.add_span_processor(SimpleSpanProcessor(spans))
+    tracing.add_span_processor(SimpleSpanProcessor(RedactingExporter(spans)))
     app = FastAPI(telemetry={"tracer_provider": tracing, "metrics": False, "logs": False, "operation_spans": False})
     problems.install(app, {})
     app.include_router(routes(receipts=receipts, trust=trust))
@@ -234,6 +241,12 @@ async def test_the_same_name_at_another_provider_is_another_message(db, sent, ro
     assert [(await row(it)).status for it in (other, one)] == ["sent", "delivered"]
 
 
+async def test_a_receipt_finds_its_message_in_whichever_tenant_that_is(db, sent, row):
+    other, one = await sent("m-2"), await sent(tenant="other")
+    await db.write(lambda conn: apply(conn, DELIVERED))
+    assert [(await row(it)).status for it in (other, one)] == ["sent", "delivered"]
+
+
 async def test_a_digest_takes_with_it_all_that_it_carried(receipts, sent, row, heard):
     carrier = await sent()
     carried = [await sent(None, digest_of=carrier, provider=None) for _ in range(2)]
@@ -274,14 +287,46 @@ async def test_an_early_receipt_of_another_provider_stays(db, kept):
     assert len(await kept()) == 1
 
 
-async def test_the_sweep_finds_what_met_its_answer_half_way(receipts, sent, row, kept, heard):
-    """On PostgreSQL neither of two transactions that commit at once sees the other."""
-    await receipts.take(DELIVERED)
-    one = await sent()
-    await receipts.sweep()
-    assert (await row(one)).status == "delivered"
-    assert (heard.rows, heard.wakes) == ([(one, "delivered")], 1)
-    assert await kept() == []
+async def test_a_receipt_that_meets_its_answer_half_way_is_not_missed(on_postgres):
+    """Neither of two transactions sees what the other has not committed: one of them has to wait."""
+    message = Notification(
+        id=new_id(),
+        tenant="default",
+        effect="e-1",
+        owner="u-1",
+        event_id="e-1",
+        recipient_id="c-1",
+        channel=ChannelName.SMS,
+        address=PHONE,
+        category="OrderUpdates",
+        template="order-ready",
+        locale="en",
+        context={},
+        traceparent="",
+        created_at=now(),
+        lease_until=now() + LEASE,
+    )
+    answer = [Settled(notification=message, outcome=Delivered(provider=AT, message_id="m-1"), at=now())]
+
+    def receive():
+        with on_postgres.begin() as conn:
+            apply(conn, DELIVERED)
+
+    def waits():
+        with on_postgres.connect() as conn:
+            return conn.execute(sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")).first()
+
+    with on_postgres.begin() as conn:
+        enqueue(conn, [message], at=now())
+    with ThreadPoolExecutor(1) as provider:
+        with on_postgres.begin() as conn:
+            settle(conn, answer)
+            assert early(conn, answer) == []
+            receipt = provider.submit(receive)
+            await eventually(lambda: receipt.done() or waits(), within=30)
+        receipt.result(timeout=30)
+    with on_postgres.connect() as conn:
+        assert conn.execute(sa.select(notifications.c.status)).scalar_one() == "delivered"
 
 
 async def test_what_nobody_came_for_is_forgotten_after_three_days(db, kept):
@@ -291,7 +336,7 @@ async def test_what_nobody_came_for_is_forgotten_after_three_days(db, kept):
         aged = sa.update(early_receipts).where(early_receipts.c.message_id == message_id)
         then = now() - timedelta(days=days)
         await db.write(lambda conn, it=aged, at=then: conn.execute(it.values(received_at=at)))
-    assert await db.write(sweep) == []
+    await db.write(sweep)
     assert [it.message_id for it in await kept()] == ["young"]
 
 
@@ -460,6 +505,35 @@ async def test_no_signature_at_all_is_not_believed_either(client):
     assert refused.status_code == 401
 
 
+@pytest.mark.parametrize("stamp", ["inf", "-inf", "nan", "1e308", "now", "", "\u0661"])
+async def test_a_time_that_is_none_is_not_believed(client, stamp):
+    headers = {"webhook-id": "m", "webhook-timestamp": stamp.encode(), "webhook-signature": "v1,AAAA"}
+    refused = await client.post("/api/v1/receipts/legacy", content=b"{}", headers=headers)
+    assert refused.status_code == 401
+
+
+@pytest.mark.parametrize("signature", ["v1", "v1,", "v1,!", "v2,AAAA", "v1,AAAA,AAAA", ",", "\xe9"])
+async def test_what_is_no_signature_is_not_believed(client, signature):
+    headers = {"webhook-id": "m", "webhook-timestamp": f"{now().timestamp():.0f}"}
+    headers = {**headers, "webhook-signature": signature.encode("latin-1")}
+    refused = await client.post("/api/v1/receipts/legacy", content=b"\xff", headers=headers)
+    assert refused.status_code == 401
+
+
+async def test_a_receipt_is_taken_however_much_its_provider_has_to_say(report, signed, sent, row):
+    """Refused, it would come again for a while and then be lost."""
+    text, other = await sent(), await sent(provider="legacy")
+    known = new_id()
+    mailed = await sent(known, id=known, provider="smtp", channel="email")
+    answers = [
+        await report(id="m-1", status="Failed", failureReason="x" * 5000),
+        await signed("legacy", told("Failed", error="x" * 5000), secret=LEGACY),
+        await signed("smtp", mail("bounced", mailed, kind="permanent", code=None), secret=SMTP),
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert [(await row(one)).error for one in (text, other, mailed)] == ["Failed", "Failed", "bounced"]
+
+
 @pytest.mark.parametrize(
     ("content", "pointer"),
     [
@@ -475,10 +549,17 @@ async def test_a_malformed_event_is_pointed_at(signed, content, pointer):
     assert [one["pointer"] for one in refused.json()["errors"]] == [pointer]
 
 
+@pytest.mark.parametrize("secret", ["whsec_", "whsec_abcde"])
+def test_a_signing_secret_that_is_none_is_noticed_before_any_receipt_is_refused_for_it(secret):
+    with pytest.raises(ValueError, match="smtp's") as wrong:
+        Trust().unlock(json.dumps(SECRETS | {"smtp": f"{SMTP},{secret}"}))
+    assert secret not in str(wrong.value)
+
+
 def test_before_the_secrets_are_read_nobody_is_believed():
-    with pytest.raises(NotBelieved):
+    with pytest.raises(NotSigned):
         Trust().require_secret(AT, "")
-    with pytest.raises(NotBelieved):
+    with pytest.raises(NotSigned):
         Trust().require_signature("smtp", b"", {})
 
 
@@ -490,16 +571,12 @@ def test_before_the_secrets_are_read_nobody_is_believed():
     ["STOP", "stop", " Stop. ", "«STOP»", "StopAll", "stop all", "Unsubscribe!", "END", "quit\n", "cancel", "opt-out"],
 )
 def test_a_stop_is_one_however_it_is_written(text):
-    wish = wish_of(text)
-    assert wish is not None
-    assert wish(Preference()).stopped == (ChannelName.SMS,)
+    assert wish_of(text) is stop
 
 
 @pytest.mark.parametrize("text", ["START", "unstop", " yes! "])
 def test_a_start_undoes_it(text):
-    wish = wish_of(text)
-    assert wish is not None
-    assert wish(Preference().with_stop(ChannelName.SMS)).stopped == ()
+    assert wish_of(text) is start
 
 
 @pytest.mark.parametrize("text", ["", "HELP", "don't stop", "stop it, please", "thank you", "STOP" + "!" * 2000, "…"])
@@ -508,34 +585,63 @@ def test_anything_else_is_none(text):
 
 
 @pytest.fixture
-async def people(db):
+def feed(db):
+    """Makes or changes a contact of `u`."""
+
+    async def tell(whose: str, phone: str) -> None:
+        tenant, recipient = whose.split("/")
+        contact = Contact(id=recipient, owner="u", phone=phone, as_of=now())
+        await db.write(lambda conn: Contacts(conn, tenant).feed(contact))
+
+    return tell
+
+
+OTHER_PHONE = "+254711000222"
+
+
+@pytest.fixture
+async def people(feed):
     """Three contacts of one phone, in two tenants, and one of another."""
-
-    def work(conn: sa.Connection) -> None:
-        for tenant, recipient, phone in (
-            ("default", "c-1", PHONE),
-            ("default", "c-2", PHONE),
-            ("other", "c-1", PHONE),
-            ("other", "c-9", "+254711000222"),
-        ):
-            Contacts(conn, tenant).feed(Contact(id=recipient, owner="u", phone=phone, as_of=now()))
-
-    await db.write(work)
+    for whose, phone in (
+        ("default/c-1", PHONE),
+        ("default/c-2", PHONE),
+        ("other/c-1", PHONE),
+        ("other/c-9", OTHER_PHONE),
+    ):
+        await feed(whose, phone)
 
 
 @pytest.fixture
 def stopped(db):
-    """Who has said STOP."""
+    """Whose text messages are not to be sent, of all contacts as they are now."""
 
-    async def read() -> list[str]:
-        def work(conn: sa.Connection) -> list[str]:
-            everybody = [("default", "c-1"), ("default", "c-2"), ("other", "c-1"), ("other", "c-9")]
-            held = [(f"{tenant}/{one}", Preferences(conn, tenant).of(one)[0]) for tenant, one in everybody]
-            return [name for name, preference in held if preference.stopped]
+    def work(conn: sa.Connection) -> list[str]:
+        rows = conn.execute(sa.select(contacts).order_by(contacts.c.tenant, contacts.c.id)).all()
+        asked = admit(conn, [text_to(row) for row in rows], now())
+        held = [one.message for one in asked if one.decision == Suppress("stopped")]
+        return [f"{message.tenant}/{message.recipient_id}" for message in held]
 
-        return await db.read(work)
+    return lambda: db.read(work)
 
-    return read
+
+def text_to(contact: Any) -> Notification:
+    return Notification(
+        id=new_id(),
+        tenant=contact.tenant,
+        effect="",
+        owner="",
+        event_id="",
+        recipient_id=contact.id,
+        channel=ChannelName.SMS,
+        address=contact.phone,
+        category="System",
+        template="test",
+        locale="en",
+        context={},
+        traceparent="",
+        created_at=now(),
+        critical=True,
+    )
 
 
 @pytest.fixture
@@ -586,3 +692,26 @@ async def test_a_stop_that_is_delivered_again_does_not_undo_a_start(text, stoppe
 async def test_a_sender_that_is_no_phone_is_nobody(text, stopped):
     assert (await text("STOP", sender="BANK")).status_code == 200
     assert await stopped() == []
+
+
+@pytest.mark.usefixtures("people")
+async def test_a_stop_is_the_numbers_whoever_gets_it_later(text, stopped, feed):
+    await text("STOP")
+    await feed("other/c-9", PHONE)
+    await feed("third/c-1", PHONE)
+    assert await stopped() == [*EVERYWHERE, "other/c-9", "third/c-1"]
+    await text("START")
+    assert await stopped() == []
+
+
+@pytest.mark.usefixtures("people")
+async def test_a_stop_stays_behind_with_the_number(text, stopped, feed):
+    await text("STOP")
+    await feed("default/c-1", OTHER_PHONE)
+    assert await stopped() == ["default/c-2", "other/c-1"]
+
+
+async def test_a_number_that_nobody_is_known_by_says_stop_as_well(text, stopped, feed):
+    await text("STOP", sender=OTHER_PHONE)
+    await feed("default/c-1", OTHER_PHONE)
+    assert await stopped() == ["default/c-1"]

@@ -2,14 +2,18 @@
 
 import time
 import tracemalloc
+from contextlib import suppress
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notification import rendering
-from notification.rendering import BadTemplate, NotRenderable, Source, check, compile_template, render, variables
+from notification.language import BadTemplate, compile_template
+from notification.metering import SECONDS, STEPS
+from notification.names import dotted, uses
+from notification.rendering import NotRenderable, check, render
+from notification.sources import PARTS, Source, samples, shipped
 
 MANY = list(range(1000))
 LONG = "x" * 60_000
@@ -21,6 +25,10 @@ def text(source, context=None, **more):
 
 def html(source, context=None):
     return render(Source(html=source), context or {}, locale="en").html
+
+
+def names(source):
+    return {dotted(use.path) for part in PARTS for use in uses(source, part)}
 
 
 def refused(source):
@@ -39,10 +47,16 @@ def test_only_the_parts_that_are_asked_for_are_rendered():
     assert (rendered.subject, rendered.text, rendered.html, rendered.sms, rendered.push) == ("s", "", "", "m", "")
 
 
-def test_a_compiled_template_renders_as_its_source_does():
+def test_a_template_is_compiled_once():
     source = Source(text="{{ a }}")
-    assert render(compile_template(source), {"a": 1}, locale="en") == render(source, {"a": 1}, locale="en")
+    assert render(source, {"a": 1}, locale="en").text == "1"
     assert compile_template(Source(text="{{ a }}")) is compile_template(source)
+
+
+def test_what_one_part_sets_another_does_not_see():
+    source = Source(subject="{% set a = 'changed' %}{{ a }}", text="{{ a }}")
+    rendered = render(source, {"a": "given"}, locale="en")
+    assert (rendered.subject, rendered.text) == ("changed", "given")
 
 
 def test_what_it_can_say():
@@ -88,9 +102,14 @@ def test_a_subject_is_one_line():
     assert len(render(Source(subject="{{ n }}"), {"n": LONG}, locale="en").subject) == 255
 
 
+def test_a_push_message_has_no_line_around_it():
+    assert render(Source(push="\n {{ n }}\n\n"), {"n": "Ada\n"}, locale="en").push == "Ada"
+
+
 def test_html_is_escaped_and_nothing_else_is():
-    assert html("{{ n }}", {"n": "<b>'\"&"}) == "&lt;b&gt;&#39;&#34;&amp;"
-    assert text("{{ n }}", {"n": "<b>'\"&"}) == "<b>'\"&"
+    rendered = render(Source(**dict.fromkeys(PARTS, "{{ n }}")), {"n": "<b>'\"&"}, locale="en")
+    assert rendered.html == "&lt;b&gt;&#39;&#34;&amp;"
+    assert {rendered.subject, rendered.text, rendered.sms, rendered.push} == {"<b>'\"&"}
 
 
 @pytest.mark.parametrize(
@@ -139,6 +158,22 @@ def test_a_name_is_never_taken_for_a_template():
         ("{{ lipsum() }}{{ cycler() }}", "a call is not allowed"),
         ("{{ b.format(c) }}", "a call is not allowed"),
         ("{% macro m() %}{% endmacro %}", "Macro is not allowed"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "Macro is not allowed"),
+        ("{% call b() %}{% endcall %}", "CallBlock is not allowed"),
+        ("{% from 'items.html' import x %}", "FromImport is not allowed"),
+        ("{% block a %}{{ self.a() }}{% endblock %}", "a call is not allowed"),
+        ("{% extends 'layout.html' %}{% block content %}{{ super() }}{% endblock %}", "a call is not allowed"),
+        ("{{ '{0.__class__}'.format(b) }}", "a call is not allowed"),
+        ("{{ '{0.__class__.__init__.__globals__}'|format(b) }}", "no filter format"),
+        ("{{ b|attr('__class__') }}", "no filter attr"),
+        ("{{ b|map(attribute='__class__')|list }}", "no filter "),
+        ("{{ b|map('upper') }}", "no filter map"),
+        ("{{ b|xmlattr }}", "no filter xmlattr"),
+        ("{{ b|pprint }}", "no filter pprint"),
+        ("{{ b|indent(1000000000) }}", "no filter indent"),
+        ("{{ b|batch(1000000000, 'x') }}", "no filter batch"),
+        ("{{ b is filter }}", "no test filter"),
+        ("{{ b|forceescape }}{% do b %}", "line 1: "),
         ("{{ '%1000000000d'|format(1) }}", "no filter format"),
         ("{{ b|center(1000000000) }}", "no filter center"),
         ("{{ b is divisibleby 3 }}", "no test divisibleby"),
@@ -163,6 +198,8 @@ def test_a_name_is_never_taken_for_a_template():
         ("{% for a in b %}" * 25 + "{% endfor %}" * 25, "no template"),
         ("{{ b }}" * 4000, "too long"),
         ("{{ [" + "1," * 9000 + "] }}", "too long"),
+        ("{{ [" + "1," * 9000 + " nor is it read any further", "too long"),
+        ("{{ " + "a==" * 1500 + "a }}", "too long"),
         ("x" * 100_001, "too long"),
     ],
 )
@@ -186,11 +223,44 @@ def test_a_missing_variable_is_refused_and_not_left_blank():
 
 
 @pytest.mark.parametrize(
-    "path", ["n.__class__", "n['__class__']", "d.keys", "l.append", "n.upper", "d._x", "loop.index"]
+    "path",
+    [
+        *(
+            "n.__class__",
+            "n['__class__']",
+            "n['__cla' ~ 'ss__']",
+            "n.upper",
+            "n.format",
+            "n.format_map",
+            "locale.upper",
+        ),
+        *("d.keys", "d._x", "d['__class__']", "l.append", "l.__len__", "l[0].real", "(1).__class__", "none.__class__"),
+        *("loop.index", "missing.__class__", "self.__class__", "self._TemplateReference__context", "self['<run>']"),
+        *("''.__class__.__mro__[1].__subclasses__", "range", "dict", "lipsum", "cycler", "joiner", "namespace"),
+    ],
 )
 def test_a_template_can_reach_nothing_but_its_context(path):
     with pytest.raises(NotRenderable, match="UndefinedError"):
         text("{{ " + path + " }}", {"n": "Ada", "d": {"a": 1}, "l": [1]})
+
+
+@pytest.mark.parametrize("name", ["__class__", "_iterable", "_context", "cycle", "changed", "previtem", "nextitem"])
+def test_a_loop_tells_where_it_is_and_no_more(name):
+    with pytest.raises(NotRenderable, match="UndefinedError"):
+        text("{% for x in l %}{{ loop." + name + " }}{% endfor %}", {"l": [1, 2]})
+
+
+def test_a_list_is_not_joined_by_what_its_items_are_made_of():
+    with pytest.raises(NotRenderable, match="TypeError"):
+        text("{{ l|join(', ', '__class__') }}", {"l": ["Ada"]})
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ '%s' % n }}", "{{ '%(a)s' % d }}", "{{ '%c' % 65 }}", "{{ 'a' * 3 }}", "{{ n - 1 }}"]
+)
+def test_arithmetic_is_for_numbers(source):
+    with pytest.raises(NotRenderable, match="TypeError"):
+        text(source, {"n": "Ada", "d": {"a": 1}})
 
 
 @pytest.mark.parametrize("value", ["d", "l", "self", "loop"])
@@ -213,6 +283,9 @@ ENDLESS = {
     "an if": NESTED.replace("%s", "{% if a == b %}{% endif %}"),
     "a slow search": NESTED.replace("%s", "{% if needle in hay %}{% endif %}"),
     "a slow filter": NESTED.replace("%s", "{% set x = long|replace('x', 'y') %}"),
+    "a slow title": NESTED.replace("%s", "{% set x = words|title %}"),
+    "a slow join": NESTED.replace("%s", "{% set x = numbers|join %}"),
+    "a slow list": "{% set x = numbers|join %}" * 600,
     "a slow sum": NESTED.replace("%s", "{% set x = long + 'y' %}"),
     "a condition": "{% for a in many if a in many %}{% for b in many if a in many %}{% endfor %}{% endfor %}",
     "a partial": "{% for a in many %}{% for b in many %}{% include 'items.txt' %}{% endfor %}{% endfor %}",
@@ -223,11 +296,34 @@ ENDLESS = {
 def test_a_template_that_does_not_end_is_stopped(source):
     items = [{"name": "", "quantity": 1}] * 100
     context = {"many": MANY, "long": LONG, "hay": LONG, "needle": "x" * 30_000 + "y" + "x" * 29_000}
+    context |= {"words": "a " * 30_000, "numbers": [1] * 30_000}
     compile_template(Source(text=source))
     began = time.thread_time()
     with pytest.raises(NotRenderable, match=r"^template C/n/text: (time|size) limit$"):
         text(source, context | {"items": items, "total": {"amount": "1", "currency": "USD"}})
-    assert time.thread_time() - began < 2 * rendering.SECONDS
+    assert time.thread_time() - began < 2 * SECONDS
+
+
+def test_the_parts_of_a_template_share_one_budget():
+    most = "{% for a in many %}{% endfor %}"
+    context = {"many": [1] * (STEPS * 2 // 3)}
+    assert render(Source(text=most, sms="fits"), context, locale="en").sms == "fits"
+    with pytest.raises(NotRenderable, match=r"^template /sms: time limit$"):
+        render(Source(text=most, sms=most), context, locale="en")
+
+
+def test_steps_are_counted_wherever_work_may_be_repeated():
+    context = {"many": [1] * (STEPS // 2 + 1), "one": [1]}
+    loop = "{% for a in many %}%s{% endfor %}"
+    assert text(loop.replace("%s", ""), context) == ""
+    for inner in (
+        "{% set x = a + a %}",
+        "{% set x = a ~ a %}",
+        "{% if a in one %}{% endif %}",
+        "{% set x = a|lower %}",
+    ):
+        with pytest.raises(NotRenderable, match="time limit"):
+            text(loop.replace("%s", inner), context)
 
 
 HUGE = {
@@ -243,12 +339,16 @@ HUGE = {
     "a number": "{{ '1e999999999'|number }}",
     "a small number": "{{ '1e-999999999'|money('USD') }}",
     "a date": "{{ '2026-01-31'|date(long) }}",
+    "letters that grow": "{% set a = sharp|upper %}",
+    "bytes that grow": "{% set a = sharp|urlencode %}",
+    "a long value": "{{ longer }}",
+    "a long value's title": "{% set a = (longer|title)[0:1] %}",
 }
 
 
 @pytest.mark.parametrize("source", HUGE.values(), ids=HUGE)
 def test_a_template_cannot_fill_the_memory(source):
-    context = {"many": MANY, "long": LONG}
+    context = {"many": MANY, "long": LONG, "longer": "x" * 65_537, "sharp": "ß" * 60_000}
     compile_template(Source(html=source))
     tracemalloc.start()
     try:
@@ -257,6 +357,18 @@ def test_a_template_cannot_fill_the_memory(source):
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_what_is_too_long_is_stopped_while_it_is_made():
+    for source in ("{{ long }}{{ long }}{{ missing }}", "{% for a in many %}{{ long }}{% endfor %}{{ missing }}"):
+        with pytest.raises(NotRenderable, match="size limit"):
+            text(source, {"long": LONG, "many": MANY})
+
+
+def test_numbers_stay_such_as_anybody_would_write():
+    assert text("{{ 10000000 * 10000000 }}") == "100000000000000"
+    with pytest.raises(NotRenderable, match="size limit"):
+        text("{{ n * n }}", {"n": 100_000_000})
 
 
 def test_a_remainder_that_would_be_a_format_is_no_number():
@@ -295,18 +407,15 @@ def test_whatever_is_written_is_refused_or_rendered_and_lets_no_markup_through(p
     source = Source(html=" ".join(pieces))
     context = {"a": "<b>", "b": [{"c": "<b>"}] * 50, "c": {"a": {"b": "<b>"}}}
     check(source, context)
-    try:
-        variables(source)
+    with suppress(BadTemplate, NotRenderable):
         assert "<b>" not in render(source, context, locale="de").html
-    except (BadTemplate, NotRenderable):
-        pass
 
 
 # --- what it needs ---
 
 
 @pytest.mark.parametrize(
-    ("source", "names"),
+    ("source", "used"),
     [
         ("{{ customer.name }} {{ orderId }}", {"customer.name", "orderId"}),
         ("{{ a['b'].c }} {{ d[0].e }}", {"a.b.c", "d[0].e"}),
@@ -328,16 +437,16 @@ def test_whatever_is_written_is_refused_or_rendered_and_lets_no_markup_through(p
         ("{% raw %}{{ a }}{% endraw %}{# {{ b }} #}", set()),
     ],
 )
-def test_the_names_a_template_uses_are_known(source, names):
-    assert variables(Source(text=source)) == names
+def test_the_names_a_template_uses_are_known(source, used):
+    assert names(Source(text=source)) == used
 
 
 def test_what_a_partial_uses_its_template_uses():
-    assert variables(Source(html="{% extends 'layout.html' %}{% block content %}{{ a }}{% endblock %}")) == {
+    assert names(Source(html="{% extends 'layout.html' %}{% block content %}{{ a }}{% endblock %}")) == {
         "a",
         "unsubscribeLink",
     }
-    assert "items[].quantity" in variables(Source(text="{% include 'items.txt' %}"))
+    assert "items[].quantity" in names(Source(text="{% include 'items.txt' %}"))
 
 
 SAMPLE = {"customer": {"name": "Ada"}, "items": [{"name": "Latte"}], "nil": None, "empty": [], "n": 1}
@@ -380,6 +489,10 @@ def test_a_template_whose_sample_has_it_all_may_be_published(source):
         ("{% if link is defined %}-{% else %}{{ link }}{% endif %}", "line 1: link is not in the sample"),
         ("{% if link is defined or n %}{{ link }}{% endif %}", "line 1: link is not in the sample"),
         ("{% if customer is defined %}{{ customer.nick }}{% endif %}", "line 1: customer.nick is not in the sample"),
+        (
+            "{% if n == 2 %}{% for i in items if link is defined %}{% else %}{{ link }}{% endfor %}{% endif %}",
+            "line 1: link is not in the sample",
+        ),
         ("{{ nil.name }}", "line 1: nil.name is not in the sample"),
         ("{{ customer }}", "dict where text was expected"),
         ("{{ customer.name|money }}", "no currency"),
@@ -393,7 +506,7 @@ def test_a_template_whose_sample_lacks_something_may_not(source, detail):
 
 def test_an_ordinary_template_is_rendered_in_less_than_a_millisecond():
     key = ("OrderUpdates", "order-confirmed")
-    source, context = rendering.shipped()[key]["en"], rendering.samples()[key]
+    source, context = shipped()[key]["en"], samples()[key]
 
     def took(times=50):
         began = time.thread_time()

@@ -1,13 +1,21 @@
 """Password resets: nobody learns whether an account exists, and a link works once, for an hour, and only the last."""
 
+import asyncio
 import hashlib
 import re
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
+from chassis.ids import now
 from chassis.testing import eventually
+from notification.contacts import Contact, Contacts
+from notification.resets import _issue, draft
+from notification.tables import password_resets
 
 ASK, REDEEM, LIST = "/api/v1/password-resets", "/api/v1/password-resets/redeem", "/api/v1/notifications"
 ADA = "ada@example.com"
@@ -138,6 +146,84 @@ async def test_a_retry_makes_a_link_of_its_own_and_revokes_the_one_that_may_have
     assert [ended_at is None for _, ended_at in rows] == [False, True]
     assert rows[1][0] == hashlib.sha256(token.encode()).hexdigest()
     assert (await redeem(ada, token)).status_code == 204
+
+
+async def test_of_two_asked_for_at_once_one_link_holds(ada, inbox):
+    await asyncio.gather(ask(ada), ask(ada))
+    await eventually(lambda: len(inbox.mails) == 2, within=5, every=0.01)
+    answers = [await redeem(ada, token_in(mail)) for mail in inbox.mails]
+    assert sorted(answer.status_code for answer in answers) == [204, 410]
+
+
+async def test_two_processes_that_make_a_link_at_once_leave_one(on_postgres):
+    """Neither sees what the other has not committed: one of them has to wait."""
+
+    def issue(conn, token_hash):
+        _issue(conn, draft(tenant="default", email=ADA, traceparent=""), token_hash)
+
+    def issue_second():
+        with on_postgres.begin() as conn:
+            issue(conn, "second")
+
+    def waits():
+        with on_postgres.connect() as conn:
+            return conn.execute(sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")).first()
+
+    ada = Contact(id="c-1", owner="u-1", email=ADA, as_of=now(), trusted=True)
+    with on_postgres.begin() as conn:
+        Contacts(conn, "default").feed(ada)
+    with ThreadPoolExecutor(1) as other_process:
+        with on_postgres.begin() as conn:
+            issue(conn, "first")
+            second = other_process.submit(issue_second)
+            await eventually(lambda: second.done() or waits(), within=30)
+        second.result(timeout=30)
+    with on_postgres.connect() as conn:
+        rows = conn.execute(sa.select(password_resets).order_by(password_resets.c.created_at)).all()
+    assert [row.token_hash for row in rows if row.ended_at is None] == ["second"]
+
+
+# --- what its recipient wants ---
+
+
+def wish(client, **told):
+    return client.put("/api/v1/recipients/c-1/preferences", json={"version": 0, **told})
+
+
+async def test_whoever_asks_gets_it_though_they_want_no_mail_of_its_kind_or_at_this_time(ada, inbox):
+    """What is asked for by its recipient is critical: no unsubscription, quiet hour or cap is meant for it."""
+    start, end = (f"{now() + timedelta(hours=hours):%H:%M}" for hours in (-1, 1))
+    wishes = {
+        "channels": {"email": {"categories": {"Account": False}}},
+        "quietHours": {"start": start, "end": end},
+        "caps": [{"limit": 0, "per": "day"}],
+        "digests": {"Account": "08:00"},
+    }
+    assert (await wish(ada, **wishes)).status_code == 200
+    assert await mailed(ada, inbox)
+
+
+async def test_whoever_wants_no_mail_at_all_gets_none_and_nobody_learns_of_it(ada, inbox):
+    token = await mailed(ada, inbox)
+    assert (await wish(ada, channels={"email": {"enabled": False}})).status_code == 200
+    refused, unknown = await ask(ada), await ask(ada, "nobody@example.com")
+    assert (refused.status_code, refused.content) == (unknown.status_code, unknown.content) == (202, b"")
+    items = await ended(ada, 3)
+    assert [(item["status"], item["error"]) for item in items[:2]] == [
+        ("suppressed", "no account"),
+        ("suppressed", "channel-disabled"),
+    ]
+    assert len(inbox.mails) == 1
+    assert (await redeem(ada, token)).status_code == 204  # no other link took its place
+
+
+async def test_a_stranger_who_orders_under_somebodys_address_does_not_get_their_link(ada, inbox, database_url, event):
+    """Nor keeps it from them: an order's word for whose address it is counts for less."""
+    order = event(ownerId="mallory", customer={"id": "a-0", "name": "M", "email": ADA}, status="new")
+    posted = await ada.post("/events/orders", json=order | {"type": "order.created.v1"})
+    assert posted.status_code == 200
+    await mailed(ada, inbox)
+    assert sql(database_url, "SELECT recipient_id FROM password_resets") == [("c-1",)]
 
 
 async def test_a_sixth_within_the_hour_is_not_sent(ada, inbox, database_url):

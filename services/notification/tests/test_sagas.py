@@ -21,6 +21,7 @@ from notification.tables import notifications
 
 CUSTOMER, STAFF = TellStep(name="CustomerNotification"), TellStep(name="StaffNotification")
 EVENT = "0199f7b5-7a3e-7cc0-9d5f-3d9f1f6f0b01"
+LOAN = shipped()["loan-origination", "LoanApplicationCreated"]
 
 
 class Idle(Sender):
@@ -42,16 +43,15 @@ def sender():
 
 
 @pytest.fixture
-def steps(db, sidecar, sender, monkeypatch):
-    monkeypatch.setattr("notification.sagas._PAUSES", ())  # what isn't gone is not waited for
-    return Steps(db=db, sidecar=sidecar, sender=sender)
+def steps(db, sidecar, sender):
+    return Steps(db=db, sidecar=sidecar, sender=sender, pauses=())  # what isn't gone is not waited for
 
 
 @pytest.fixture
 def begin(db):
     """The loan application's event is taken."""
 
-    async def take(*, tenant="default", key="e-1", **told):
+    async def take(*, tenant="default", key="e-1", route=LOAN, **told):
         data = {
             "eventId": EVENT,
             "applicationId": "LA-1",
@@ -62,7 +62,7 @@ def begin(db):
             "branchId": "7",
         } | told
         event = CloudEvent(id=key, type="LoanApplicationCreated", tenantid=tenant, data=data)
-        news = read(event, shipped()["loan-origination", "LoanApplicationCreated"])
+        news = read(event, route)
         return (await db.write(lambda conn: intake.take(conn, news, lease_until=None))).saga
 
     return take
@@ -204,6 +204,43 @@ async def test_staff_of_the_branch_hear_in_their_turn(begin, staff, steps, rows,
     await end(db, "sent")
     await steps.tell(ref, STAFF, run(ref))
     assert [one["step"] for one in json.loads((await record()).steps)] == [CUSTOMER.name, STAFF.name]
+
+
+async def test_two_steps_in_the_same_words_to_the_same_person_are_two_messages(begin, steps, rows):
+    first = LOAN.messages[0]
+    again = first.model_copy(update={"step": "Reminder"})
+    ref = await begin(route=LOAN.model_copy(update={"messages": (first, again)}))
+    await steps.tell(ref, CUSTOMER, run(ref))
+    assert isinstance(await steps.tell(ref, TellStep(name="Reminder"), run(ref)), Unknown)
+    assert [row.template for row in await rows()] == [first.template] * 2
+    await steps.tell(ref, CUSTOMER, run(ref))
+    assert len(await rows()) == 2
+
+
+async def test_a_step_that_is_told_again_late_changes_nothing_on_record(begin, steps, db, record):
+    ref = await begin()
+    await steps.tell(ref, CUSTOMER, run(ref))
+    await end(db, "sent")
+    await steps.tell(ref, CUSTOMER, run(ref))
+    await steps.tell(ref, STAFF, run(ref))
+    under_way = await record()
+    assert await steps.tell(ref, CUSTOMER, run(ref)) == Told(step=CUSTOMER.name, sent=True)
+    assert await record() == under_way
+    await steps.complete(ref, None, run(ref))
+    completed = await record()
+    for step in (CUSTOMER, STAFF):
+        await steps.tell(ref, step, run(ref))
+    assert await record() == completed
+
+
+async def test_a_step_ends_once_with_its_first_word(begin, steps, db):
+    ref = await begin()
+    await steps.tell(ref, CUSTOMER, run(ref))
+    long_ago = sa.update(tables.sagas).values(step_started_at=now() - timedelta(minutes=61))
+    await db.write(lambda conn: conn.execute(long_ago))
+    assert await steps.tell(ref, CUSTOMER, run(ref)) == Told(step=CUSTOMER.name, sent=False)
+    await end(db, "sent")
+    assert await steps.tell(ref, CUSTOMER, run(ref)) == Told(step=CUSTOMER.name, sent=False)
 
 
 async def test_a_group_of_nobody_ends_its_step(begin, steps):

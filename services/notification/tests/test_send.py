@@ -17,6 +17,7 @@ COMMAND = {
     "templateName": "test",
     "personalizationContext": {"name": "Ada"},
 }
+MAIL_ONLY = {"templateCategory": "Account", "templateName": "password-reset"}
 
 
 @pytest.fixture
@@ -156,6 +157,8 @@ async def test_a_key_is_its_callers_own(ada, issuer):
         ({"templateCategory": "Missing"}, "/templateName"),
         ({"channel": "pigeon"}, "/channel"),
         ({"chain": ["email"]}, "/chain"),
+        ({"channel": "push"} | MAIL_ONLY, "/channel"),
+        ({"chain": ["push"]} | MAIL_ONLY, "/chain"),
         ({"chain": ["sms", "sms"]}, "/chain"),
         ({"eventId": ""}, "/eventId"),
         ({"recipientId": "c\x00"}, "/recipientId"),

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from chassis.cache import Cache
 from chassis.changes import Changes
 from chassis.events import consume
-from chassis.ids import now
+from chassis.ids import new_id, now
 from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.tasks import Tasks
@@ -22,7 +22,7 @@ from notification import system, tables
 from notification.announcements import FEED, Announcements
 from notification.contacts import Preferences
 from notification.domain import LEASE, ChannelName, Delivered, Down, Postponed, Refused, Status
-from notification.policy import Preference
+from notification.policy import ChannelPreference, Preference
 from notification.receipts import Receipt, apply
 from notification.routing import RouteTable
 from notification.sagas import Steps
@@ -60,6 +60,26 @@ class Wire:
 
     async def close(self):
         return
+
+
+class Choosy(Wire):
+    """Of several providers: it says whom it asks, one after the other, and waits at the gate with the last of them."""
+
+    def __init__(self, *providers, answer=None):
+        super().__init__()
+        self.gate.clear()
+        self.providers = providers
+        self.answer = answer or Delivered(provider=providers[-1], message_id="m-1")
+        self.posted = []
+        self.known = []
+
+    async def send(self, message):
+        self.known.append(message.provider)
+        for provider in self.providers:
+            await message.posting(provider)
+            self.posted.append(provider)
+        await self.gate.wait()
+        return self.answer
 
 
 @pytest.fixture
@@ -119,7 +139,7 @@ def only(history):
             rows = await history()
             return rows[0] if rows and rows[0].status == status else None
 
-        return await eventually(found, within=3, every=0.005)
+        return await eventually(found, within=10, every=0.005)
 
     return look
 
@@ -141,8 +161,7 @@ def told(db):
     return read
 
 
-@pytest.fixture
-def payment_due():
+def payment():
     """By text message, and where that fails by e-mail."""
     data = {
         "loanId": "L-1",
@@ -154,6 +173,11 @@ def payment_due():
         "dueDate": "2026-02-15",
     }
     return {"specversion": "1.0", "id": "e-1", "source": "collections", "type": "PaymentDue", "data": data}
+
+
+@pytest.fixture
+def payment_due():
+    return payment()
 
 
 def lapse(db, **columns):
@@ -307,6 +331,102 @@ async def test_a_retried_email_stays_true_though_the_order_moved_on(sending, ema
         await only("sent")
 
 
+# --- what ends without an attempt is told of as well ---
+
+
+async def test_who_has_no_address_is_told_of(sending, told, event):
+    async with sending() as deliver:
+        await deliver(event(customer={"id": "c-1", "name": "Ada"}))
+        await eventually(lambda: _is_told(told, ["notification.failed.v1"], ["failed"]), within=5, every=0.02)
+
+
+async def test_what_nobody_wants_is_told_to_who_watches_and_to_no_service(sending, told, db, history, event):
+    off = Preference(channels={ChannelName.EMAIL: ChannelPreference(enabled=False)})
+    await db.write(lambda conn: Preferences(conn, "default").save("c-1", off, 0))
+    async with sending() as deliver:
+        await deliver(event())
+        await eventually(lambda: _is_told(told, [], ["suppressed"]), within=5, every=0.02)
+    (row,) = await history()
+    assert (row.status, row.next_attempt_at, row.lease_until) == ("suppressed", None, None)
+    async with sending() as deliver:  # once
+        await deliver(event(orderId="o-2", customer={"id": "c-2", "name": "Bob", "email": "bob@example.com"}))
+        await eventually(lambda: _is_told(told, ["notification.sent.v1"], ["suppressed"]), within=5, every=0.02)
+
+
+async def test_what_came_too_late_is_told_to_who_watches(sending, told, event):
+    async with sending() as deliver:
+        await deliver(event("order.cancelled.v1", status="cancelled", version=3))
+        await eventually(lambda: _is_told(told, ["notification.sent.v1"], ["sent"]), within=5, every=0.02)
+        await deliver(event(version=2))
+        await eventually(lambda: _is_told(told, ["notification.sent.v1"], ["sent", "suppressed"]), within=5, every=0.02)
+
+
+async def test_what_was_overtaken_while_it_waited_is_told_to_who_watches(sending, wires, only, told, db, event):  # noqa: PLR0917
+    wires[ChannelName.PUSH].answers = [Postponed("push 503")]
+    async with sending() as deliver:
+        await deliver(event("order.status-changed.v1", status="preparation", version=3))
+        await only("queued")
+    await lapse(db, next_attempt_at=now())
+    await move_on(db)
+    async with sending():
+        await only("suppressed")
+    assert await told() == ([], ["suppressed"])
+
+
+async def test_a_wish_that_changed_while_it_waited_is_told_to_who_watches(sending, email_wire, only, told, db, event):  # noqa: PLR0917
+    email_wire.answers = [Postponed("smtp 451")]
+    async with sending() as deliver:
+        await deliver(event())
+        await only("queued")
+    off = Preference(channels={ChannelName.EMAIL: ChannelPreference(enabled=False)})
+    await db.write(lambda conn: Preferences(conn, "default").save("c-1", off, 0))
+    await lapse(db, next_attempt_at=now())
+    async with sending():
+        await only("suppressed")
+    assert await told() == ([], ["suppressed"])
+
+
+async def _is_told(told, events, watched):
+    return await told() == (events, watched)
+
+
+# --- who may have it ---
+
+
+async def test_who_is_asked_stands_in_the_row_before_a_word_is_said_and_outlives_a_kill(sending, wires, only, db):
+    sms = wires[ChannelName.SMS] = Choosy("legacy")
+    async with sending() as deliver:
+        await deliver(payment(), "collections")
+        await eventually(lambda: sms.posted, every=0.005)
+        row = await only("sending")
+        assert (row.provider, row.provider_message_id) == ("legacy", None)
+        sms.gate.set()
+        await only("sent")
+    await lapse(db, status="sending", sent_at=None, lease_until=now(), provider="legacy")  # as a kill leaves it
+    async with sending():
+        await only("sent")
+    assert sms.known == ["", "legacy"]
+
+
+async def test_a_send_without_end_is_cut_off_in_time_and_stays_with_whom_it_was_asking(
+    sending, wires, only, monkeypatch
+):
+    monkeypatch.setattr("notification.sender.SEND_WITHIN", timedelta(seconds=0.2))
+    wires[ChannelName.SMS] = Choosy("africas-talking", "legacy")
+    async with sending() as deliver:
+        await deliver(payment(), "collections")
+        row = await only("queued")
+    assert (row.error, row.provider, row.lease_until) == ("timed out", "legacy", None)
+
+
+async def test_who_surely_has_not_got_it_is_forgotten(sending, wires, only):
+    sms = wires[ChannelName.SMS] = Choosy("legacy", answer=Postponed("legacy 407"))
+    sms.gate.set()
+    async with sending() as deliver:
+        await deliver(payment(), "collections")
+        assert (await only("queued")).provider is None
+
+
 async def test_an_error_nobody_expected_costs_only_its_own_message(sending, email_wire, only, event):
     email_wire.answers = [RuntimeError("ada@example.com")]
     async with sending() as deliver:
@@ -314,6 +434,21 @@ async def test_an_error_nobody_expected_costs_only_its_own_message(sending, emai
         assert (await only("queued")).error == "unexpected: RuntimeError"
         await deliver(event(orderId="o-2"))
         await only("sent")
+
+
+async def test_a_result_that_cannot_be_written_down_costs_only_its_own_message(sending, email_wire, history, event):
+    email_wire.answers = [Refused(None)]
+    email_wire.gate.clear()
+
+    async def only_one_lost():
+        return sorted(row.status for row in await history()) == ["sending", "sent"]
+
+    async with sending() as deliver:
+        for number in range(2):
+            await deliver(event(orderId=f"o-{number}"))
+        await eventually(lambda: len(email_wire.ids) == 2)
+        email_wire.gate.set()  # both end before anything is written down
+        await eventually(only_one_lost)
 
 
 async def test_stopping_finishes_what_is_under_way_and_gives_the_rest_back(sending, email_wire, history, event):
@@ -357,6 +492,44 @@ async def test_more_than_a_handful_waits_in_the_database_without_a_lease(sending
         email_wire.gate.set()
         await eventually(lambda: len(set(email_wire.ids)) == 301, within=10)
     assert len(email_wire.ids) == 301  # none of them twice
+
+
+async def test_what_is_in_hand_is_taken_up_by_nobody_else_of_this_process(sending, email_wire, history, db, event):
+    """However late it is: its lease runs out while it is being sent, and while it waits to be."""
+    email_wire.gate.clear()
+    async with sending() as deliver:
+        for number in range(5):
+            await deliver(event(orderId=f"o-{number}"))
+        await eventually(lambda: len(email_wire.ids) == 2)
+        await lapse(db, lease_until=now())
+        await deliver(event(orderId="o-5"))
+        await _polled(db)
+        assert sum(row.lease_until <= now() for row in await history(recipient_id="c-1")) == 5
+        email_wire.gate.set()
+        await eventually(lambda: len(set(email_wire.ids)) == 6)
+        await eventually(lambda: _all_sent(history))
+    assert len(email_wire.ids) == 6
+
+
+async def _polled(db):
+    """The poll has looked for what is due: it finds a row that waits, and by its wish closes it."""
+    off = Preference(channels={ChannelName.EMAIL: ChannelPreference(enabled=False)})
+    await db.write(lambda conn: Preferences(conn, "default").save("c-8", off, 0))
+    row = {"id": new_id(), "tenant": "default", "effect": "polled", "owner": "", "event_id": "e", "subject_id": ""}
+    row |= {"recipient_id": "c-8", "channel": "email", "address": "eve@example.com", "template": "t", "context": "{}"}
+    row |= {"version": 0, "attempts": 0, "traceparent": "", "created_at": now()}
+    waiting = sa.insert(notifications).values(**row, status="queued", next_attempt_at=now())
+    await db.write(lambda conn: conn.execute(waiting))
+    status = sa.select(notifications.c.status).where(notifications.c.effect == "polled")
+
+    async def closed():
+        return await db.read(lambda conn: conn.execute(status).scalar_one()) == "suppressed"
+
+    await eventually(closed, within=5, every=0.02)
+
+
+async def _all_sent(history):
+    return {row.status for row in await history(channel="email") if row.recipient_id == "c-1"} == {"sent"}
 
 
 async def test_a_row_that_waited_too_long_in_hand_is_left_to_the_poll(sending, email_wire, event, monkeypatch):

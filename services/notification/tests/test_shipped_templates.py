@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from jinja2 import meta
 
-from notification import rendering
+from notification.language import compile_template, language_of
 from notification.locales import canonical, fallbacks
-from notification.rendering import PARTS, SHIPPED, Source, check, compile_template, render, samples, shipped, variables
+from notification.names import dotted, uses
+from notification.rendering import check, render
 from notification.segments import measure
+from notification.sources import PARTS, SHIPPED, Source, samples, shipped
 
 EVERY = [(key, locale) for key, locales in shipped().items() for locale in locales]
 HOSTILE = "<script>alert('x')</script>"
@@ -42,6 +44,10 @@ def texts(value: Any) -> Iterator[Any]:
                 yield from texts(one)
         case _:
             yield value
+
+
+def names(source: Source, part: str) -> set[str]:
+    return {dotted(use.path) for use in uses(source, part)}
 
 
 @every
@@ -89,7 +95,7 @@ def test_an_email_that_one_can_be_spared_has_a_link_for_that(key, locale):
         assert (
             'href="https://example.com/u?t=1&amp;c=2"' in render(source, {**samples()[key], **link}, locale=locale).html
         )
-        assert "<a" not in render(source, samples()[key], locale=locale).html or "resetLink" in variables(source)
+        assert "<a" not in render(source, samples()[key], locale=locale).html or "resetLink" in names(source, "html")
 
 
 @every
@@ -105,8 +111,8 @@ def test_what_jinja_sees_is_seen(key, locale):
     source = shipped()[key][locale]
     for part in PARTS:
         text = getattr(source, part)
-        seen = meta.find_undeclared_variables(rendering._language(part).parse(text))
-        assert seen <= {re.split(r"[.\[]", name)[0] for name in variables(Source(**{part: text}))}
+        seen = meta.find_undeclared_variables(language_of(part).parse(text))
+        assert seen <= {re.split(r"[.\[]", name)[0] for name in names(source, part)}
 
 
 @each
@@ -177,3 +183,27 @@ def test_partials_are_of_the_language_too():
 def test_samples_are_no_real_persons():
     for sample in samples().values():
         assert all("@" not in text or text.endswith("@example.com") for text in texts(sample) if isinstance(text, str))
+
+
+@every
+def test_the_link_that_spares_one_an_email_stands_in_its_text_too(key, locale):
+    source, link = shipped()[key][locale], "https://example.com/u?t=1&c=2"
+    if source.text:
+        spared = render(source, {**samples()[key], "unsubscribeLink": link}, locale=locale).text
+        assert re.search(rf"\n\n[^\n]+: {re.escape(link)}$", spared.rstrip())
+        assert not re.search(r"nsubscribe|abbestellen|Cancelar", render(source, samples()[key], locale=locale).text)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    ["Your order is ready", "O seu pedido est\u00e1 pronto", "\u0432\u0430\u0448 \u0437\u0430\u043a\u0430\u0437"],
+)
+@pytest.mark.parametrize("locale", ["en", "de", "pt"])
+def test_a_digest_by_sms_fits_two_segments_however_much_it_carries(locale, subject):
+    for count in (2, 3, 10, 100):
+        items = [{"subject": subject, "text": "..."}] * count
+        context = {"items": items, "category": "OrderUpdates"}
+        sms = render(shipped()["Digest", "digest"][locale], context, locale=locale, parts=["sms"]).sms
+        assert sms.startswith(f"{count} ")
+        assert subject in sms
+        assert measure(sms).segments <= 2

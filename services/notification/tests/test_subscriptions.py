@@ -13,7 +13,7 @@ from chassis.events import consume
 from chassis.ids import now
 from chassis.tasks import Tasks
 from notification import tables
-from notification.contacts import Contacts, Preferences
+from notification.contacts import Contact, Contacts, Preferences
 from notification.domain import LEASE, ChannelName
 from notification.policy import ChannelPreference, Preference
 from notification.routing import EventRoute, Route, Routes, RouteTable
@@ -239,6 +239,18 @@ async def test_an_address_the_event_leaves_out_is_known_from_an_earlier_one(deli
     assert [one.address for one in sender.taken] == ["ada@example.com"] * 2
 
 
+async def test_what_is_known_of_a_person_is_not_for_an_order_under_that_id(deliver, sender, rows, db, event):
+    bea = Contact(id="c-1", owner="c-1", name="Bea", email="bea@example.com", locale="de", as_of=now(), trusted=True)
+    await db.write(lambda conn: Contacts(conn, "default").feed(bea))
+    await deliver(event(ownerId="u-2", customer={"id": "c-1"}))
+    await deliver(event(ownerId="u-2", orderId="o-2", customer={"id": "c-1", "email": "cy@example.com"}))
+    assert [(row.status, row.error, row.address) for row in await rows()] == [
+        ("failed", "no address", ""),
+        ("sending", None, "cy@example.com"),
+    ]
+    assert len(sender.taken) == 1
+
+
 # --- what its recipient wants ---
 
 
@@ -267,6 +279,16 @@ async def test_a_tenants_own_row_takes_the_place_of_the_one_that_ships(deliver, 
     await deliver(event())
     assert await history("acme") == [("sms", "order-confirmed", "sending")]
     assert await history() == [("email", "order-confirmed", "sending")]
+
+
+async def test_routes_that_differ_in_anything_are_messages_of_their_own(deliver, history, db, event):
+    shipped = await db.read(lambda conn: dict(_by_key(Routes(conn, "default").all())))
+    told = {"channel": "email", "category": "OrderUpdates", "template": "order-confirmed"}
+    routes = tuple(Route.model_validate(told | {"set": {"counter": counter}}) for counter in ("1", "2", "2"))
+    own = shipped["orders", "order.confirmed.v1"].model_copy(update={"messages": routes})
+    await db.write(lambda conn: Routes(conn, "default").put(own, 0))
+    await deliver(event())
+    assert await history() == [("email", "order-confirmed", "sending")] * 2  # one that stands there twice is one
 
 
 async def test_an_event_of_a_new_topic_needs_a_row_and_nothing_else(deliver, rows, db):

@@ -14,7 +14,7 @@ from chassis.leases import Leases
 from chassis.testing.fake_sidecar import FakeSidecar
 from notification import tables
 from notification.domain import ConcurrencyConflict, UnknownTemplate
-from notification.rendering import Source, shipped
+from notification.sources import Source, shipped
 from notification.templates import (
     Catalog,
     Head,

@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 from html.parser import HTMLParser
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -13,17 +14,21 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 
 from chassis import problems
+from chassis.cache import Cache
 from chassis.changes import Changes
 from chassis.db import Database
+from chassis.ids import new_id, now
 from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.testing.fake_sidecar import FakeSidecar
 from notification.announcements import Announcements
 from notification.api import unsubscribe
 from notification.contacts import Preferences
-from notification.domain import ChannelName
+from notification.domain import ChannelName, Message, Notification
 from notification.tables import changes, leases, metadata, outbox
+from notification.templates import Catalog
 from notification.unsubscribe import Forged, Subscription, Unsubscribing
+from notification.wording import Wording
 from notification.work import Units
 
 NEWER, OLDER = "the newer key of the two: 32 bytes", "the older key of the two: 32 bytes"
@@ -129,6 +134,8 @@ FORGED = {
     "no signature": unsigned(CLAIMS),
     "another algorithm": jwt.encode(CLAIMS, NEWER * 2, algorithm="HS512"),
     "a claim is missing": jwt.encode({"t": "acme", "r": "c-1", "n": "email"}, NEWER, algorithm="HS256"),
+    "no category": jwt.encode(CLAIMS | {"c": ""}, NEWER, algorithm="HS256"),
+    "what can be no category": jwt.encode(CLAIMS | {"c": "Offers\n"}, NEWER, algorithm="HS256"),
     "no channel": jwt.encode(CLAIMS | {"n": "pigeon"}, NEWER, algorithm="HS256"),
     "no token": "",
     "nonsense": "a.b.c",
@@ -208,3 +215,39 @@ async def test_a_category_is_text_on_the_page_whatever_it_is_called(client):
     assert "&lt;script&gt;" in page.text
     braces = await client.get(unlocked().link("acme", "c-1", EMAIL, "{channel.__class__}"))
     assert "{channel.__class__}" in braces.text
+
+
+# --- in an e-mail ---
+
+
+@pytest.fixture
+def worded(db):
+    """A test message as its channel is given it."""
+
+    async def make(**more: Any) -> Message:
+        told: dict[str, Any] = dict.fromkeys(("effect", "owner", "event_id", "traceparent"), "")
+        told |= {"id": new_id(), "tenant": "acme", "recipient_id": "c-1", "address": "ada@example.com", "context": {}}
+        told |= {"category": "System", "template": "test", "locale": "en", "channel": EMAIL, "created_at": now()}
+        catalog = Catalog(db, Cache(sidecar=FakeSidecar(), store="statestore", changes=None, name="notification"))
+        wording = Wording(db=db, catalog=catalog, unsubscribing=unlocked(), links={})
+        message = await wording.message(Notification(**told | more))
+        assert isinstance(message, Message)
+        return message
+
+    return make
+
+
+async def test_an_email_that_one_may_be_spared_says_how_in_headers_text_and_html(worded):
+    message = await worded()
+    link = message.headers["List-Unsubscribe"].strip("<>")
+    assert message.headers == unlocked().headers(link)
+    assert unlocked().read(token_of(link)) == Subscription("acme", "c-1", EMAIL, "System")
+    assert link in message.rendered.text
+    assert f'href="{link}"' in message.rendered.html
+
+
+@pytest.mark.parametrize("told", [{"critical": True}, {"channel": ChannelName.SMS}], ids=["critical", "no e-mail"])
+async def test_any_other_message_does_not(worded, told):
+    message = await worded(**told)
+    assert message.headers == {}
+    assert "unsubscribe" not in f"{message.rendered}".lower()

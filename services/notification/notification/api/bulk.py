@@ -14,9 +14,11 @@ from chassis.events import Wire
 from chassis.ids import now
 from chassis.paging import decode_cursor, encode_cursor
 from chassis.problems import Invalid
-from notification.api.templates import Context, Name
+from chassis.telemetry import traceparent
+from notification.api.shapes import Context, Name
 from notification.bulk import Bulks, BulkStore, Key, Progress, Standing, Wanted
 from notification.domain import ChannelName
+from notification.drafts import first_wordless
 from notification.routing import Chain
 from notification.store import Page
 from notification.templates import Catalog
@@ -64,6 +66,7 @@ class BulkRequest(Wire):
         return self
 
     def wanted(self, author: str) -> Wanted:
+        """With the trace of the request, which the messages go on with."""
         return Wanted(
             channel=self.channel,
             chain=self.chain,
@@ -72,6 +75,7 @@ class BulkRequest(Wire):
             context=self.context,
             recipients=[(one.recipient_id, one.context) for one in self.recipients],
             author=author,
+            traceparent=traceparent(),
         )
 
 
@@ -175,11 +179,23 @@ def _sending(router: APIRouter, units: Units, catalog: Catalog, bulks: Bulks) ->
             raise Invalid("/templateName", "There is no such template, or none of its versions is published.")
         key = None if idempotency_key is None else _key(caller, idempotency_key, await request.body())
         wanted = body.wanted(caller.subject)
+        await _require_words(units, caller.tenant, wanted)
         bulk_id, made = await units.write(
             caller.tenant, lambda unit: BulkStore(unit.conn, unit.tenant).create(wanted, key)
         )
         bulks.wake()
         return _accepted(BulkAccepted(bulk_id=bulk_id, total=len(wanted.recipients)), replayed=not made)
+
+
+async def _require_words(units: Units, tenant: str, wanted: Wanted) -> None:
+    """Raises Invalid where no language of the template has anything for a channel: nothing could ever be sent by it."""
+    channels = (wanted.channel, *wanted.chain)
+    wordless = await units.read(
+        tenant, lambda unit: first_wordless(unit.conn, tenant, wanted.category, wanted.template, channels)
+    )
+    if wordless is not None:
+        pointer = "/channel" if wordless is wanted.channel else "/chain"
+        raise Invalid(pointer, f"The template has no words for {wordless}.")
 
 
 def _watching(router: APIRouter, units: Units, bulks: Bulks) -> None:

@@ -15,10 +15,10 @@ from chassis.events import Wire
 from chassis.ids import new_id, now
 from chassis.problems import Invalid
 from chassis.telemetry import traceparent
-from notification.api.templates import Context, Name
+from notification.api.shapes import Context, Name
 from notification.contacts import Contact
 from notification.domain import ChannelName, Notification, Status
-from notification.drafts import first_reachable
+from notification.drafts import first_reachable, first_wordless
 from notification.routing import Chain, Person
 from notification.sender import Sender
 from notification.store import Filter, Page, effect_of, enqueue
@@ -216,6 +216,7 @@ def _sending(router: APIRouter, units: Units, catalog: Catalog, sender: Sender) 
         made_at, parent, lease = new_id(), traceparent(), sender.lease()
 
         def work(unit: UnitOfWork) -> tuple[str, list[Notification]]:
+            _require_words(unit, command)
             draft = _draft(
                 command,
                 unit.contacts.find(command.recipient_id),
@@ -234,6 +235,15 @@ def _sending(router: APIRouter, units: Units, catalog: Catalog, sender: Sender) 
         notification_id, leased = await units.write(caller.tenant, work)
         sender.hand_over(leased)
         return _accepted(notification_id, replayed=notification_id != made_at)
+
+
+def _require_words(unit: UnitOfWork, command: SendCommand) -> None:
+    """Raises Invalid where no language of the template has anything for a channel."""
+    channels = (command.channel, *command.chain)
+    wordless = first_wordless(unit.conn, unit.tenant, command.template_category, command.template_name, channels)
+    if wordless is not None:
+        pointer = "/channel" if wordless is command.channel else "/chain"
+        raise Invalid(pointer, f"The template has no words for {wordless}.")
 
 
 def _draft(

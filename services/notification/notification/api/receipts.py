@@ -9,15 +9,15 @@ from urllib.parse import parse_qsl
 import orjson
 import structlog
 from fastapi import APIRouter, Query, Request, Response
-from opentelemetry import trace
 from pydantic import Field, StringConstraints, ValidationError
 
 from chassis.app import refused
 from chassis.events import Wire
 from chassis.problems import FieldProblem, Problem, invalid
+from chassis.webhooks import NotSigned
 from notification.domain import Status
 from notification.phones import NotAPhone, normalise
-from notification.receipts import NotBelieved, Receipt, Receipts, Trust
+from notification.receipts import Receipt, Receipts, Trust
 
 log = structlog.get_logger()
 
@@ -32,15 +32,17 @@ _MOST_DIGITS = 6  # of a code such as 550 5.1.1: fewer than any phone number has
 
 MessageId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
 Word = Annotated[str, Field(max_length=64)]
-Text = Annotated[str, Field(max_length=1000)]
 
 
 class Report(Wire):
-    """Africa's Talking's delivery report (https://developers.africastalking.com/docs/sms/notifications)."""
+    """Africa's Talking's delivery report (https://developers.africastalking.com/docs/sms/notifications).
+
+    Here and below, a reason is as long as its provider likes; of a long one nothing is kept.
+    """
 
     id: MessageId
     status: Word
-    failure_reason: Text = ""
+    failure_reason: str = ""
 
 
 class Inbound(Wire):
@@ -54,7 +56,7 @@ class Inbound(Wire):
 class LegacyData(Wire):
     transaction_id: MessageId
     status: Word
-    error: Text | None = None
+    error: str | None = None
 
 
 class LegacyReport(Wire):
@@ -67,7 +69,7 @@ class MailData(Wire):
 
     message_id: MessageId
     kind: Literal["permanent", "transient"] | None = None
-    code: Annotated[str | int, Field(union_mode="left_to_right")] = ""
+    code: Annotated[str | int | None, Field(union_mode="left_to_right")] = None
 
 
 class MailReport(Wire):
@@ -119,13 +121,11 @@ def routes(*, receipts: Receipts, trust: Trust) -> APIRouter:
         secret: Annotated[str, Query(max_length=256, description="Africa's Talking's, which signs nothing")] = "",
     ) -> Response:
         """A delivery report, a bounce or a text message, as the provider puts it."""
-        # The span has the whole query by now, and is exported.
-        trace.get_current_span().set_attribute("url.query", "")
         if (taker := takers.get(provider)) is None:
             raise Problem(status=404, error_type="provider-not-found", title="No such provider")
         try:
             await taker(await request.body(), request.headers, secret)
-        except NotBelieved:
+        except NotSigned:
             raise _NOT_SIGNED from None
         except ValidationError as wrong:
             raise invalid([_field(one["loc"], one["msg"]) for one in wrong.errors()]) from None
@@ -181,7 +181,7 @@ def _of_mail(told: MailReport) -> Receipt | None:
         return Receipt(provider=SMTP, message_id=notification_id, status=Status.DELIVERED)
     if told.data.kind != "permanent":
         return None
-    error = _terse("bounced", str(told.data.code))
+    error = _terse("bounced", str(told.data.code or ""))
     return Receipt(provider=SMTP, message_id=notification_id, status=Status.BOUNCED, error=error)
 
 

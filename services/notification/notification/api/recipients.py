@@ -1,8 +1,7 @@
 """Recipients as staff sees them, and what each of them wants."""
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
@@ -10,8 +9,8 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from chassis.app import refused
 from chassis.auth import Caller, current_caller
 from chassis.events import Wire
-from notification.contacts import Contact, Contacts, Preferences
-from notification.domain import NotYours, UnknownRecipient
+from notification.contacts import Contact, Contacts, stopped
+from notification.domain import ChannelName, NotYours, UnknownRecipient
 from notification.locales import canonical
 from notification.phones import NotAPhone, normalise
 from notification.policy import Preference
@@ -118,7 +117,8 @@ def _for_staff(router: APIRouter, units: Units) -> None:
 
     @router.put("/{recipient_id}", responses=refused({409: "concurrency-conflict"}))
     async def put_recipient(caller: CallerNow, recipient_id: Key, body: RecipientBody) -> RecipientView:
-        """What events told before is overwritten, what they tell later counts again."""
+        """What events told before is overwritten. What trusted sources tell later counts again; what an order says of
+        its customer does not."""
 
         def work(unit: UnitOfWork) -> RecipientView:
             return _shown(unit.contacts, [unit.contacts.put(recipient_id, **dict(body))])[0]
@@ -133,37 +133,43 @@ def _wishes(router: APIRouter, units: Units) -> None:
     @router.get(path, responses=refused(whose))
     async def get_preferences(caller: CallerNow, recipient_id: Key) -> VersionedPreference:
         """A user's own, for staff everybody's. Version 0 is the default: nobody has said anything yet."""
-        return await units.read(
-            caller.tenant, _of(caller, recipient_id, lambda held: VersionedPreference.of(*held.of(recipient_id)))
-        )
+
+        def work(unit: UnitOfWork) -> VersionedPreference:
+            _require(caller, recipient_id, unit)
+            return _held(unit, recipient_id)
+
+        return await units.read(caller.tenant, work)
 
     @router.put(path, responses=refused(whose | {409: "concurrency-conflict"}))
     async def put_preferences(caller: CallerNow, recipient_id: Key, body: VersionedPreference) -> VersionedPreference:
         """As a whole; only `stopped` stays as it is: it is the phone's own word."""
 
-        def save(held: Preferences) -> VersionedPreference:
-            wanted = body.plain().replacing(held.of(recipient_id)[0])
-            return VersionedPreference.of(wanted, held.save(recipient_id, wanted, body.version))
+        def work(unit: UnitOfWork) -> VersionedPreference:
+            _require(caller, recipient_id, unit)
+            unit.preferences.save(recipient_id, body.plain(), body.version)
+            return _held(unit, recipient_id)
 
-        return await units.write(caller.tenant, _of(caller, recipient_id, save))
-
-
-T = TypeVar("T")
+        return await units.write(caller.tenant, work)
 
 
-def _of(caller: Caller, recipient_id: str, then: Callable[[Preferences], T]) -> Callable[[UnitOfWork], T]:
-    """`then`, once it is known that the caller may. Raises UnknownRecipient or NotYours."""
+def _require(caller: Caller, recipient_id: str, unit: UnitOfWork) -> None:
+    """That they are the caller's. Raises UnknownRecipient or NotYours."""
+    if recipient_id == caller.subject:
+        return
+    contact = unit.contacts.find(recipient_id)
+    if contact is None and (caller.owner is not None or unit.preferences.of(recipient_id)[1] == 0):
+        raise UnknownRecipient(recipient_id)
+    if contact is not None and caller.owner not in {None, contact.owner}:
+        raise NotYours("These are somebody else's preferences")
 
-    def work(unit: UnitOfWork) -> T:
-        if recipient_id != caller.subject:
-            contact = unit.contacts.find(recipient_id)
-            if contact is None and (caller.owner is not None or unit.preferences.of(recipient_id)[1] == 0):
-                raise UnknownRecipient(recipient_id)
-            if contact is not None and caller.owner not in {None, contact.owner}:
-                raise NotYours("These are somebody else's preferences")
-        return then(unit.preferences)
 
-    return work
+def _held(unit: UnitOfWork, recipient_id: str) -> VersionedPreference:
+    """With what the phone that they have now has said."""
+    preference, version = unit.preferences.of(recipient_id)
+    contact = unit.contacts.find(recipient_id)
+    if contact is not None and stopped(unit.conn, [contact.phone]):
+        preference = preference.with_stop(ChannelName.SMS)
+    return VersionedPreference.of(preference, version)
 
 
 def _shown(theirs: Contacts, found: list[Contact]) -> list[RecipientView]:

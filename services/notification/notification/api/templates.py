@@ -2,61 +2,29 @@
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-import orjson
 from fastapi import APIRouter, Depends, Query
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from chassis.app import refused
 from chassis.auth import Caller, current_caller
 from chassis.events import Wire
 from chassis.problems import FieldProblem, Invalid, invalid
+from notification.api.shapes import Context, Locale, Name
+from notification.language import LONGEST_SOURCE, BadTemplate, compile_template
 from notification.locales import DEFAULT
-from notification.rendering import PARTS, BadTemplate, NotRenderable, Source, check, compile_template, render
+from notification.rendering import NotRenderable, check, render
 from notification.segments import measure
-from notification.templates import (
-    NAME,
-    Catalog,
-    Head,
-    Key,
-    Position,
-    Template,
-    TemplateStatus,
-    Wanted,
-    tag_of,
-)
+from notification.sources import PARTS, Source
+from notification.templates import Catalog, Head, Key, Position, Template, TemplateStatus, Wanted
 from notification.work import UnitOfWork, Units
 
-_LONGEST_CONTEXT = 65_536  # bytes of JSON
-
-
-def _storable(context: dict[str, Any]) -> dict[str, Any]:
-    """JSON as parsed may hold what can't be written again: numbers of any length, half a surrogate pair."""
-    try:
-        size = len(orjson.dumps(context))
-    except orjson.JSONEncodeError:
-        raise ValueError("holds a number or a text that can't be kept") from None
-    if size > _LONGEST_CONTEXT:
-        raise ValueError(f"longer than {_LONGEST_CONTEXT} bytes")
-    return context
-
-
-def _tag(locale: str) -> str:
-    if (tag := tag_of(locale)) is None:
-        raise ValueError("not a locale")
-    return tag
-
-
 CallerNow = Annotated[Caller, Depends(current_caller)]
-Name = Annotated[str, StringConstraints(pattern=NAME)]
-Locale = Annotated[str, Field(max_length=35, examples=["pt-BR"]), AfterValidator(_tag)]
 Version = Annotated[int, Field(ge=0, lt=2**31 - 1)]
-Context = Annotated[dict[str, Any], AfterValidator(_storable)]
 _Part = Annotated[str, Field(max_length=65_536)]
 _Asked = Query(description="The locale itself; nothing else stands in for it.")
 
@@ -68,7 +36,7 @@ class SourceBody(Wire):
 
     subject: _Part = ""
     text: _Part = ""
-    html: Annotated[str, Field(max_length=262_144)] = ""
+    html: Annotated[str, Field(max_length=LONGEST_SOURCE)] = ""
     sms: _Part = ""
     push: _Part = ""
 
@@ -320,11 +288,11 @@ _POSITION = TypeAdapter(tuple[Name, Name, Locale, Version])
 
 
 def _encoded(position: Position) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps(list(position))).decode().rstrip("=")
+    return base64.urlsafe_b64encode(_POSITION.dump_json(position)).decode().rstrip("=")
 
 
 def _decoded(cursor: str) -> Position:
     try:
         return Position(*_POSITION.validate_json(base64.urlsafe_b64decode(cursor + "==")))
-    except (ValidationError, binascii.Error, ValueError):
+    except ValueError:  # a ValidationError is one, and so is whatever base64 says
         raise Invalid("?cursor", "This cursor is not one of ours.") from None

@@ -186,11 +186,11 @@ def _people() -> None:
         sa.Column("email_key", sa.String(320), nullable=False),
         sa.Column("phone", sa.String(16), nullable=False),
         sa.Column("locale", sa.String(35), nullable=False),
+        sa.Column("trusted", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("as_of", Timestamp, nullable=False),
     )
     op.create_index("ix_contacts_email", "contacts", ["tenant", "email_key"])
-    op.create_index("ix_contacts_phone", "contacts", ["phone"])
     op.create_table(
         "contact_groups",
         sa.Column("tenant", sa.String(64), primary_key=True),
@@ -205,6 +205,11 @@ def _people() -> None:
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("document", sa.Text, nullable=False),
         sa.Column("updated_at", Timestamp, nullable=False),
+    )
+    op.create_table(
+        "stops",
+        sa.Column("phone", sa.String(16), primary_key=True),
+        sa.Column("stopped_at", Timestamp, nullable=False),
     )
     op.create_table(
         "password_resets",
@@ -279,6 +284,7 @@ def _work() -> None:
         sa.Column("context", sa.Text, nullable=False),
         sa.Column("total", sa.Integer, nullable=False),
         sa.Column("taken", sa.Integer, nullable=False),
+        sa.Column("traceparent", sa.String(64), nullable=False),
         sa.Column("created_at", Timestamp, nullable=False),
         sa.Column("taken_at", Timestamp),
         sa.Column("lease_until", Timestamp),
@@ -315,6 +321,7 @@ def downgrade() -> None:
         "routes",
         "templates",
         "password_resets",
+        "stops",
         "preferences",
         "contact_groups",
         "contacts",

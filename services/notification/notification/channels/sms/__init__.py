@@ -7,10 +7,11 @@ elsewhere all the same: for it a duplicate is better than silence.
 
 import re
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Protocol
 
 import structlog
-from cachetools import TTLCache
+from cachetools import LRUCache
 
 from chassis.sidecar import Sidecar
 from notification.channels.sms.africas_talking import AfricasTalking
@@ -61,8 +62,8 @@ def sms_providers(sidecar: Sidecar, *, username: str, currency: str = "USD") -> 
 class Sms:
     """`providers` are asked in their order. `sender` is registered with all of them, or "".
 
-    For `stay` seconds a message waits for the provider that may have it already; this process remembers, and one that
-    takes over after a crash begins with the first provider again.
+    For `stay` seconds a message waits for the provider that may have it already. Which one that is stands in its row
+    before that provider is asked; since when, each process counts for itself.
     """
 
     concurrency = 16
@@ -72,8 +73,9 @@ class Sms:
             raise ValueError("no provider")
         self._providers = providers
         self._sender = sender
-        # A message's id → the name of the provider that may have it.
-        self._unsure = TTLCache[str, str, float](maxsize=_REMEMBERED, ttl=stay)
+        self._stay = stay
+        # A message's id and the provider that may have it → when it was first met so, on the monotonic clock.
+        self._since = LRUCache[tuple[str, str], float](maxsize=_REMEMBERED)
 
     async def send(self, message: Message) -> Outcome:
         if not message.rendered.sms:
@@ -81,36 +83,43 @@ class Sms:
         if not _E164.fullmatch(message.address):
             return Refused("the number can't be used")
         text = Text(id=message.id, to=message.address, body=message.rendered.sms, sender=self._sender)
+        may_have_it = self._may_have(message)
         told: list[tuple[str, NotAccepted]] = []
-        for provider in self._chain(message):
+        for provider in self._chain("" if message.critical else may_have_it):
+            await message.posting(provider.name)
             result = await provider.send(text)
             if isinstance(result, Accepted):
-                self._unsure.pop(message.id, None)
                 return _delivered(provider.name, result, text)
             told.append((provider.name, result))
             _tell(message, provider.name, result)
             if isinstance(result, Unknown):
-                self._unsure[message.id] = provider.name
-            if isinstance(result, Rejected) and self._unsure.get(message.id, provider.name) == provider.name:
+                may_have_it = provider.name
+            if isinstance(result, Rejected) and may_have_it in {"", provider.name}:
                 return Refused(f"{provider.name} {result.reason}", bounced=result.bounced, provider=provider.name)
             if isinstance(result, Unknown) and not message.critical:
                 break
-        return self._nobody(message, told)
+        return _nobody(told, may_have_it)
 
-    def _chain(self, message: Message) -> Sequence[SmsProvider]:
-        may_have_it = None if message.critical else self._unsure.get(message.id)
-        return [provider for provider in self._providers if provider.name == may_have_it] or self._providers
+    def _may_have(self, message: Message) -> str:
+        """The provider that may have taken it in an earlier attempt; "" where none has, or the wait is over."""
+        if not message.provider:
+            return ""
+        since = self._since.setdefault((message.id, message.provider), monotonic())
+        return message.provider if monotonic() - since < self._stay else ""
 
-    def _nobody(self, message: Message, told: Sequence[tuple[str, NotAccepted]]) -> Outcome:
-        """`told` is what each provider said that was asked."""
-        sure = message.id not in self._unsure
-        if sure and all(isinstance(result, Unavailable) for _, result in told):
-            return Down("SMS service temporarily unavailable")
-        error = "; ".join(f"{name} {result.reason}" for name, result in told)
-        return Postponed(error, provider=self._unsure.get(message.id, ""))
+    def _chain(self, only: str) -> Sequence[SmsProvider]:
+        return [provider for provider in self._providers if provider.name == only] or self._providers
 
     async def close(self) -> None:
         return
+
+
+def _nobody(told: Sequence[tuple[str, NotAccepted]], may_have_it: str) -> Outcome:
+    """`told` is what each provider said that was asked."""
+    if not may_have_it and all(isinstance(result, Unavailable) for _, result in told):
+        return Down("SMS service temporarily unavailable")
+    error = "; ".join(f"{name} {result.reason}" for name, result in told)
+    return Postponed(error, provider=may_have_it)
 
 
 def _delivered(provider: str, taken: Accepted, text: Text) -> Delivered:

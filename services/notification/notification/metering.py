@@ -1,0 +1,41 @@
+"""What one rendering may use up: steps, processor time, and the length of any text it makes."""
+
+import time
+
+from jinja2.runtime import Context
+
+SECONDS = 0.25  # of processor time, for all parts of one template together
+STEPS = 50_000
+LONGEST_VALUE = 65_536  # characters of any one text made on the way
+RUN = "<run>"  # where a context has its run: a name that no template can spell
+
+
+class TooMuch(Exception):
+    """A limit was reached; its text says which."""
+
+
+class Run:
+    """One rendering: its locale, and what it has used up."""
+
+    __slots__ = ("_deadline", "_steps", "locale")
+
+    def __init__(self, locale: str) -> None:
+        self.locale = locale
+        self._steps = 0
+        self._deadline = time.thread_time() + SECONDS
+
+    def tick(self) -> None:
+        """Before every step, none of which takes longer than some hundredths of a second."""
+        self._steps += 1
+        if self._steps > STEPS or time.thread_time() > self._deadline:
+            raise TooMuch("time limit")
+
+
+def run_of(context: Context) -> Run:
+    return context.resolve_or_missing(RUN)
+
+
+def measured(text: str) -> str:
+    if len(text) > LONGEST_VALUE:
+        raise TooMuch("size limit")
+    return text

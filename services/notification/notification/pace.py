@@ -1,0 +1,60 @@
+"""How fast bulk messages go out. Each gets a slot of its channel's time, from a row that all replicas share: when it is
+written down, and again where that slot was lost, in quiet hours, by a retry, or while nobody ran."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from chassis.db import upsert
+from notification.domain import ChannelName, Notification, Status
+from notification.tables import leases, notifications
+
+Rates = Mapping[str, float]  # messages a second, by channel; a channel that isn't here goes as fast as it can
+PACED = "paced"  # the `error` of a row that waits for its slot, its `next_attempt_at`
+
+_LOST = timedelta(seconds=3)  # polls may be a second late; what missed its slot by more would go out in a burst
+
+
+def keeps_slot(row: sa.Row[Any], at: datetime) -> bool:
+    """Whether a due row of a bulk may go in the slot that it has."""
+    return row.error == PACED and row.next_attempt_at is not None and row.next_attempt_at > at - _LOST
+
+
+def slots(conn: sa.Connection, messages: Sequence[Notification], rates: Rates, at: datetime) -> dict[str, datetime]:
+    """A slot for each whose channel has a rate, by its id, in their order."""
+    by_channel: dict[ChannelName, list[Notification]] = defaultdict(list)
+    for message in messages:
+        if message.channel in rates:
+            by_channel[message.channel].append(message)
+    given: dict[str, datetime] = {}
+    for channel, theirs in sorted(by_channel.items()):  # every replica locks in the same order
+        each = timedelta(seconds=1 / rates[channel])
+        start = _reserve(conn, f"bulk.{channel}", at, len(theirs) * each)
+        given |= {one.id: start + number * each for number, one in enumerate(theirs)}
+    return given
+
+
+def wait_for(conn: sa.Connection, given: Mapping[str, datetime]) -> None:
+    """The rows of these ids are due at their slots."""
+    if given:
+        conn.execute(_WAIT, [{"key": key, "slot": slot} for key, slot in given.items()])
+
+
+_WAIT = (
+    sa.update(notifications)
+    .where(notifications.c.id == sa.bindparam("key"))
+    .values(status=Status.QUEUED, lease_until=None, next_attempt_at=sa.bindparam("slot"), error=PACED)
+)
+
+
+def _reserve(conn: sa.Connection, name: str, at: datetime, time: timedelta) -> datetime:
+    """From when on a channel is free for as long as `time`, which is then given away. Its row among the leases says so
+    to every bulk, in every replica and after any restart, so that their rates never add up."""
+    conn.execute(upsert(conn, leases).values(name=name, owner="", held_until=at).on_conflict_do_nothing())
+    query = sa.select(leases.c.held_until).where(leases.c.name == name).with_for_update()
+    start = max(at, cast("datetime", conn.execute(query).scalar_one()))
+    conn.execute(sa.update(leases).where(leases.c.name == name).values(held_until=start + time))
+    return start
