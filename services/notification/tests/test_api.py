@@ -1,4 +1,3 @@
-import asyncio
 import re
 import sqlite3
 from contextlib import closing
@@ -222,7 +221,12 @@ async def test_no_log_line_holds_a_name_or_an_address(client, inbox, event, caps
     await deliver(client, event())
     await client.post("/events/orders", json=event(version=-1))
     await client.post("/events/dead", json=event(version=-1))
-    await asyncio.sleep(0.1)
-    logged = capsys.readouterr().out
-    assert "notification.not_sent" in logged
+    logged = ""
+
+    def told():
+        nonlocal logged
+        logged += capsys.readouterr().out
+        return "notification.not_sent" in logged
+
+    await eventually(told, within=10, every=0.02)
     assert not re.search(r"ada|example\.com", logged, re.IGNORECASE)
