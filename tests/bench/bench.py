@@ -1,55 +1,36 @@
-"""`make bench`: orders per second, latencies and memory, and the floor under them. JSON to var/, a table on screen.
-
-Everything is real: sidecars, Redis (appending), SQLite (synchronous=full), sandbox. The client runs in this process
-and on the same two cores as everything else.
-"""
+"""`make bench`: the order chain, what the edge adds to a request, notifications, and a history of a million of them.
+JSON to var/, a table on screen."""
 
 import argparse
 import asyncio
 import json
 import os
 import platform
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import edge
-from cryptography.fernet import Fernet
+import history
+import notifications
+import orders
+import uvloop
 
-from chassis.local import free_port
-from chassis.testing.stack import AppSpec, Stack
-from order.saga import OrderRef
-from order.workflow import WORKFLOW, instance_id
+from chassis.testing import postgres
 
+PARTS = ("orders", "edge", "notifications", "history")
 ROOT = Path(__file__).resolve().parents[2]
-ORDERS = "/api/v1/orders"
-BODY = {
-    "customer": {"id": "bench", "name": "Ada", "email": "ada@example.com", "phone": "+12025550123", "locale": "en"},
-    "items": [{"sku": "latte", "variation": "vanilla", "quantity": 2}],
-    "location": "take-away",
-    "currency": "USD",
-    "payment": {"method": "credit_card", "token": "tok_ok"},
-}
-_WEBHOOK_SECRET = "whsec_b2YtdGhlLWJlbmNoLWFsb25lLW9mLWNvdXJzZQ=="
-_DELIVERED_WITHIN = 3  # seconds; reading a large inbox earlier would keep the sandbox from receiving the rest
-Call = Callable[[], Awaitable[None]]
 
 
 def main() -> None:
     options = _options()
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="brewline-bench-") as folder:
-        stack = _stack(Path(folder))
-        print("starting the stack …", flush=True)
-        with stack:
-            figures = asyncio.run(_measure(stack, options))
-    print("the edge: what it adds to a request …", flush=True)
-    figures["edge"] = asyncio.run(edge.measure(BODY))
+        for part in options.only or PARTS:
+            figures |= _MEASURES[part](options, Path(folder))
     figures["machine"] = {"cores": os.cpu_count(), "python": platform.python_version(), "at": _now()}
     target = ROOT / "var" / "bench.json"
     target.parent.mkdir(exist_ok=True)
@@ -59,156 +40,55 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measures the order chain on this machine.")
-    parser.add_argument("--seconds", type=float, default=20, help="of the run with many clients (default 20)")
+    parser = argparse.ArgumentParser(description="Measures Brewline on this machine.")
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part; may be given again (default: all)")
+    parser.add_argument("--seconds", type=float, default=20, help="of each run with many at once (default 20)")
     parser.add_argument("--clients", type=int, default=16, help="at the same time (default 16)")
     parser.add_argument("--alone", type=int, default=200, help="orders one after another (default 200)")
+    parser.add_argument("--bulk", type=int, default=5000, help="notifications at once (default 5000, at most 10000)")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the history (default 1000000)")
+    parser.add_argument("--pages", type=int, default=60, help="of the history, of each kind (default 60)")
     return parser.parse_args()
 
 
-def _stack(folder: Path) -> Stack:
-    smtp = str(free_port())
-
-    def env(name: str) -> dict[str, str]:
-        upper = name.upper()
-        database = {f"{upper}_DATABASE_URL": f"sqlite:///{folder}/{name}.db", "LOG_LEVEL": "INFO"}
-        return database | {"NOTIFICATION_SMTP_PORT": smtp}
-
-    outside = {
-        "SANDBOX_DATA_DIR": f"{folder}/sandbox",
-        "SANDBOX_SMTP_PORT": smtp,
-        "SANDBOX_PAYMENT_B_KEY": "of-the-bench",
-    }
-    # As in production: a webhook follows every charge.
-    outside |= {"SANDBOX_WEBHOOK_URL": "{payment-service}/api/v1/webhooks", "SANDBOX_WEBHOOK_SECRET": _WEBHOOK_SECRET}
-    names = ("payment", "notification", "order")
-    keys = {"seal-keys": Fernet.generate_key().decode(), "payment-b-key": "of-the-bench"}
-    keys["webhook-secrets"] = _WEBHOOK_SECRET
-    services = [AppSpec(app_id=f"{name}-service", module=f"{name}.main", env=env(name), secrets=keys) for name in names]
-    sandbox = AppSpec(app_id="sandbox", module="sandbox.main", env=outside, known_as="localhost:8009")
-    tools = ROOT / "tools" / "bin"
-    return Stack(apps=[sandbox, *services], components=ROOT / "components", run_dir=folder, tools_bin=tools)
+def _edge(_options: argparse.Namespace, _folder: Path) -> dict[str, Any]:
+    print("the edge: what it adds to a request …", flush=True)
+    return {"edge": asyncio.run(edge.measure(orders.BODY))}
 
 
-async def _measure(stack: Stack, options: argparse.Namespace) -> dict[str, Any]:
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, headers={"dapr-api-token": stack.dapr_token}) as session:
-        session.headers["Authorization"] = await _bearer(session, stack)
-        bench = Bench(stack, session)
-        await _alone(bench.place, 30)  # warm: code paths, connections, statement caches
-        await bench.to_inbox()
-        figures: dict[str, Any] = {}
-        print(f"orders: {options.alone} one after another, then {options.clients} clients …", flush=True)
-        figures["order_alone"] = await _alone(bench.place, options.alone)
-        figures["to_inbox_alone"] = await bench.to_inbox()
-        before = stack.cpu_seconds()
-        figures["order_many"] = await _many(bench.place, options.clients, options.seconds)
-        await asyncio.sleep(_DELIVERED_WITHIN)  # the mails' work belongs to the orders' cost
-        spent = {name: cpu - before.get(name, 0) for name, cpu in stack.cpu_seconds().items()}
-        count = figures["order_many"]["count"]
-        figures["order_cpu_ms_each"] = {name: round(cpu * 1000 / count, 2) for name, cpu in spent.items()}
-        figures["to_inbox_many"] = await bench.to_inbox()
-        print("floor: the same call to payment through the sidecars alone …", flush=True)
-        figures["floor_alone"] = await _alone(bench.floor, options.alone)
-        figures["floor_many"] = await _many(bench.floor, options.clients, min(options.seconds, 10))
-        print("durable driver: the same saga as a Dapr Workflow …", flush=True)
-        figures["durable_alone"] = await _alone(bench.durable, max(20, options.alone // 4))
-        figures["durable_many"] = await _many(bench.durable, options.clients, min(options.seconds, 10))
-        figures["ratio_order_to_floor"] = round(figures["order_many"]["per_s"] / figures["floor_many"]["per_s"], 3)
-        figures["memory_mb"] = {name: round(size / 2**20) for name, size in stack.memory().items()}
-        return figures
+def _notifications(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    with postgres.running() as server:
+        for name, url in _databases(server, folder, "notifications"):
+            print(f"notifications to nowhere, {name} …", flush=True)
+            measured = notifications.measure(url, folder, count=options.bulk, seconds=options.seconds)
+            figures |= {f"{what}_{name}": row for what, row in uvloop.run(measured).items()}
+    return figures
 
 
-async def _bearer(session: aiohttp.ClientSession, stack: Stack) -> str:
-    asked = {"grant_type": "client_credentials", "client_id": "bench", "client_secret": "any", "role": "user"}
-    async with session.post(stack.url("sandbox") + "/oauth/token", data=asked) as answer:
-        return f"Bearer {(await answer.json())['access_token']}"
+def _history(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    with postgres.running() as server:
+        began = time.monotonic()
+        (_, lite), (_, pg) = databases = _databases(server, folder, "history")
+        print(f"history: writing {options.rows} rows, twice …", flush=True)
+        for url in (lite, pg):
+            notifications.migrate(url)
+        rows = folder / "history.db"
+        history.fill_sqlite(rows, options.rows)
+        history.fill_postgresql(pg, rows)
+        filled = round(time.monotonic() - began)
+        for name, url in databases:
+            print(f"history: its pages, {name} …", flush=True)
+            figures[name] = uvloop.run(history.measure(url, folder, rows, times=options.pages))
+    return {"history": figures, "history_filled_s": filled}
 
 
-class Bench:
-    def __init__(self, stack: Stack, session: aiohttp.ClientSession) -> None:
-        self._stack, self._session = stack, session
-        self._orders = stack.url("order-service") + ORDERS
-        self._sidecar = stack.sidecar_url("order-service")
-        self._placed: list[str] = []
-        self._told: dict[str, float] = {}
-        self._floor = 0
-
-    async def place(self) -> None:
-        async with self._session.post(self._orders, json=BODY) as answer:
-            order = await answer.json()
-            assert answer.status == 201, order
-        self._told[order["id"]] = time.time()
-        self._placed.append(order["id"])
-
-    async def floor(self) -> None:
-        """The same call to payment and its provider through the sidecars, with no order around it."""
-        self._floor += 1
-        name = f"floor-{self._floor}"
-        body = {"key": name, "orderId": name, "amount": "9.00", "currency": "USD"}
-        body |= {"paymentMethod": "credit_card", "cardToken": "tok_ok"}
-        url = f"{self._sidecar}/v1.0/invoke/payment-service/method/process-payment"
-        async with self._session.post(url, json=body, headers={"X-Tenant-Id": "default"}) as answer:
-            assert (await answer.json())["success"]
-
-    async def durable(self) -> None:
-        """A confirmed order driven once more, by the durable driver: every step, idempotent, through the engine."""
-        ref = OrderRef(tenant="default", id=self._placed.pop())
-        instance = instance_id(ref)
-        start = f"{self._sidecar}/v1.0/workflows/dapr/{WORKFLOW}/start?instanceID={instance}"
-        async with self._session.post(start, json={"reference": ref.model_dump(), "attempt": 0}) as answer:
-            assert answer.status == 202, await answer.text()
-        while True:
-            async with self._session.get(f"{self._sidecar}/v1.0/workflows/dapr/{instance}") as answer:
-                if (await answer.json()).get("runtimeStatus") == "COMPLETED":
-                    return
-            await asyncio.sleep(0.002)
-
-    async def to_inbox(self) -> dict[str, float]:
-        """Milliseconds from each 201 to the mail's arrival; waits until every mail is there."""
-        await asyncio.sleep(_DELIVERED_WITHIN)
-        placed, waiting, took = len(self._told), self._told, list[float]()
-        self._told = {}
-        inbox = self._stack.url("sandbox") + "/sandbox/inbox"
-        deadline = time.monotonic() + 60
-        while waiting and time.monotonic() < deadline:
-            async with self._session.get(inbox, params={"limit": str(placed)}) as answer:
-                mails = await answer.json()
-            for mail in mails:
-                for order_id in [one for one in mail["text"].split() if one in waiting]:
-                    arrived = datetime.fromisoformat(mail["at"]).timestamp()
-                    took.append((arrived - waiting.pop(order_id)) * 1000)
-            await asyncio.sleep(1)
-        return _percentiles(took) | {"missing": len(waiting)}
+def _databases(server: postgres.Postgres, folder: Path, name: str) -> list[tuple[str, str]]:
+    return [("sqlite", f"sqlite:///{folder}/{name}.db"), ("postgresql", server.create(name))]
 
 
-async def _alone(call: Call, count: int) -> dict[str, float]:
-    took = [await _timed(call) for _ in range(count)]
-    return {"count": count} | _percentiles(took)
-
-
-async def _many(call: Call, clients: int, seconds: float) -> dict[str, float]:
-    took: list[float] = []
-    ends = time.perf_counter() + seconds
-
-    async def client() -> None:
-        while time.perf_counter() < ends:
-            took.append(await _timed(call))
-
-    began = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(clients)))
-    return {"count": len(took), "per_s": round(len(took) / (time.perf_counter() - began), 1)} | _percentiles(took)
-
-
-async def _timed(call: Call) -> float:
-    began = time.perf_counter()
-    await call()
-    return (time.perf_counter() - began) * 1000
-
-
-def _percentiles(took: list[float]) -> dict[str, float]:
-    cuts = statistics.quantiles(took, n=100, method="inclusive")
-    return {"p50_ms": round(cuts[49], 1), "p99_ms": round(cuts[98], 1)}
+_MEASURES = {"orders": orders.measure, "edge": _edge, "notifications": _notifications, "history": _history}
 
 
 def _now() -> str:
@@ -216,17 +96,28 @@ def _now() -> str:
 
 
 def _show(figures: dict[str, Any]) -> None:
-    print(f"\n{'':24}{'count':>8}{'per s':>9}{'p50 ms':>9}{'p99 ms':>9}")
+    print(f"\n{'':28}{'count':>8}{'per s':>9}{'per core s':>12}{'p50 ms':>9}{'p99 ms':>9}")
     for name, row in figures.items():
-        if isinstance(row, dict) and "p50_ms" in row:
-            print(f"{name:24}{row.get('count', ''):>8}{row.get('per_s', ''):>9}{row['p50_ms']:>9}{row['p99_ms']:>9}")
-    print(f"\n{'the edge, p50':32}{'with ms':>10}{'without ms':>12}{'adds ms':>9}")
-    for route, row in figures["edge"].items():
-        print(f"{route:32}{row['with_ms']:>10}{row['without_ms']:>12}{row['adds_ms']:>9}")
-    print(f"\norder / floor: {figures['ratio_order_to_floor']}")
-    print(f"\n{'':32}{'cpu ms an order':>16}{'memory MB':>11}")
-    for name, size in figures["memory_mb"].items():
-        print(f"{name:32}{figures['order_cpu_ms_each'].get(name, ''):>16}{size:>11}")
+        if isinstance(row, dict) and {"p50_ms", "per_s"} & row.keys():
+            told = (f"{row.get(key, ''):>{width}}" for key, width in _COLUMNS.items())
+            print(f"{name:28}{''.join(told)}")
+    if "edge" in figures:
+        print(f"\n{'the edge, p50':32}{'with ms':>10}{'without ms':>12}{'adds ms':>9}")
+        for route, row in figures["edge"].items():
+            print(f"{route:32}{row['with_ms']:>10}{row['without_ms']:>12}{row['adds_ms']:>9}")
+    if "memory_mb" in figures:
+        print(f"\norder / floor: {figures['ratio_order_to_floor']}")
+        print(f"\n{'':32}{'cpu ms an order':>16}{'memory MB':>11}")
+        for name, size in figures["memory_mb"].items():
+            print(f"{name:32}{figures['order_cpu_ms_each'].get(name, ''):>16}{size:>11}")
+    for database, pages in figures.get("history", {}).items():
+        print(f"\n{'history, ' + database + ': all, and the slowest':68}{'p50 ms':>9}{'p99 ms':>9}")
+        for name in sorted(pages, key=lambda name: (name != "all", -pages[name]["p99_ms"]))[:_SLOWEST]:
+            print(f"{name:68}{pages[name]['p50_ms']:>9}{pages[name]['p99_ms']:>9}")
+
+
+_COLUMNS = {"count": 8, "per_s": 9, "per_core_s": 12, "p50_ms": 9, "p99_ms": 9}
+_SLOWEST = 12
 
 
 if __name__ == "__main__":

@@ -119,6 +119,8 @@ class _PostgresBackend:
             hide_parameters=True,  # a parameter may be an e-mail address, and errors are logged
             # Who was first is learnt by `rowcount`; unasked, SQLAlchemy answers -1 for an INSERT on psycopg.
             execution_options={"preserve_rowcount": True},
+            # A plan for any value, to which PostgreSQL turns after five runs, can be a walk through a whole table.
+            connect_args={"options": "-c plan_cache_mode=force_custom_plan"},
         )
 
         self._under_way = 0

@@ -36,7 +36,7 @@ _TELLING_TEXT = re.compile(
 )
 
 # A parameter of a URL's query or of a form, also of a URL that stands encoded in another one's query.
-_PARAMETER = re.compile(r"(?:^|[?&;]|%3[Ff]|%26)(?P<name>[\w.-]{1,64}+)(?:=|%3[Dd])")
+_PARAMETER = re.compile(r"(?:^|[?&;#]|%3[Ff]|%23|%26)(?P<name>[\w.-]{1,64}+)(?:=|%3[Dd])")
 _ITS_VALUE = re.compile(r"[^&;\s\"'<>]*")
 
 

@@ -140,6 +140,9 @@ def create_app(
         refusals=REFUSALS,
     )
     units = parts.units
+    # First: routes are tried in their order, and most requests are events.
+    keep_dead_letters(app, "/events/dead", parts.db)
+    subscribe(app, "/events/{topic}", parts.intake.take)
     app.include_router(bulk_api.routes(units=units, catalog=parts.catalog, bulks=parts.bulks))
     app.include_router(notifications.routes(units=units, catalog=parts.catalog, sender=parts.sender))
     app.include_router(stream.routes(changes=parts.changes))
@@ -150,8 +153,6 @@ def create_app(
     app.include_router(event_api.routes(units=units, cache=parts.cache))
     app.include_router(reset_api.routes(units=units, resets=parts.resets, sender=parts.sender))
     app.include_router(letters.routes(units=units, sidecar=sidecar, pubsub=settings.pubsub))
-    keep_dead_letters(app, "/events/dead", parts.db)
-    subscribe(app, "/events/{topic}", parts.intake.take)
     parts.jobs.mount(app)
     app.state.leaving.append(parts.changes.end_readers)
     return app

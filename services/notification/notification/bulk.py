@@ -23,7 +23,7 @@ from notification.domain import ChannelName, OtherTenant, UnknownBulk
 from notification.pace import Rates
 from notification.store import Keys, Page, Rows, paged
 from notification.system import tenant_of
-from notification.tables import attempts, bulk_recipients, bulks, notifications
+from notification.tables import attempts, bulk_recipients, bulks, notifications, of_group
 
 log = structlog.get_logger()
 
@@ -160,10 +160,9 @@ class BulkStore:
 
     def _completed_at(self, bulk: sa.Row[Any]) -> datetime:
         """When the last attempt of its messages ended; of one without any, when its last recipient was taken."""
-        of_it = sa.and_(notifications.c.tenant == self._tenant, notifications.c.group_id == bulk.id)
         joined = sa.join(attempts, notifications, attempts.c.notification_id == notifications.c.id)
         query = sa.select(sa.func.max(attempts.c.ended_at, type_=attempts.c.ended_at.type))
-        last = self._conn.execute(query.select_from(joined).where(of_it)).scalar_one()
+        last = self._conn.execute(query.select_from(joined).where(of_group(self._tenant, bulk.id))).scalar_one()
         return max(last, bulk.taken_at) if last else bulk.taken_at
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, lru_cache
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 import sqlalchemy as sa
@@ -66,6 +67,8 @@ class Contacts:
             "phone": _phone(news.phone),
             **_named(news.name, news.email),
         }
+        if news.trusted and row["email"]:
+            self._forget_claimed(news.id, news.email.strip())
         self._conn.execute(_feed(self._conn.dialect.name, trusted=news.trusted), row)
 
     def find(self, recipient_id: str) -> Contact | None:
@@ -90,12 +93,16 @@ class Contacts:
         version: int,
     ) -> Contact:
         """Staff's word, as a whole; `phone` is E.164 or "". Raises ConcurrencyConflict."""
-        told = _named(name, email) | {"phone": phone, "locale": locale, "trusted": True}
+        told: dict[str, Any] = _named(name, email) | {"phone": phone, "locale": locale, "trusted": True}
         told |= {"version": version + 1, "as_of": now()}
         if version == 0:
             mine = {"tenant": self._tenant, "id": recipient_id, "owner": ""}
             statement = upsert(self._conn, contacts).values(mine | told).on_conflict_do_nothing()
         else:
+            if email:  # none contradicts nobody
+                self._forget_claimed(recipient_id, email)
+                kept = sa.or_(contacts.c.trusted, contacts.c.email_key.in_(("", email_key(email))))
+                told |= {"owner": sa.case((kept, contacts.c.owner), else_="")}
             statement = sa.update(contacts).where(*self._is(recipient_id), contacts.c.version == version).values(told)
         if self._conn.execute(statement).rowcount != 1:
             known = self.find(recipient_id)
@@ -105,7 +112,7 @@ class Contacts:
 
     def by_email(self, email: str) -> list[Contact]:
         """All who have this address, however it is written; first those who don't only claim it."""
-        query = sa.select(contacts).where(contacts.c.tenant == self._tenant, contacts.c.email_key == email.lower())
+        query = sa.select(contacts).where(contacts.c.tenant == self._tenant, contacts.c.email_key == email_key(email))
         return [_contact(row) for row in self._conn.execute(query.order_by(contacts.c.trusted.desc(), contacts.c.id))]
 
     def page(self, *, group: str | None, after: str | None, limit: int) -> list[Contact]:
@@ -140,6 +147,13 @@ class Contacts:
         row = {"tenant": self._tenant, "recipient_id": recipient_id}
         if rows := [row | {"group_name": group} for group in sorted(set(groups))]:
             self._conn.execute(sa.insert(table), rows)
+
+    def _forget_claimed(self, recipient_id: str, email: str) -> None:
+        """What somebody at another address, who only claimed to be this recipient, wished for in that name."""
+        another = contacts.c.email_key.not_in(("", email_key(email)))
+        claimed = sa.exists().where(*self._is(recipient_id), contacts.c.trusted.is_(False), another)
+        theirs = sa.and_(preferences.c.tenant == self._tenant, preferences.c.recipient_id == recipient_id)
+        self._conn.execute(sa.delete(preferences).where(theirs, claimed))
 
     def _is(self, recipient_id: str) -> tuple[sa.ColumnElement[bool], ...]:
         return contacts.c.tenant == self._tenant, contacts.c.id == recipient_id
@@ -185,7 +199,15 @@ def _named(name: str, email: str) -> dict[str, str]:
     email = email.strip()
     if len(email) > _LONGEST_EMAIL or not email.isprintable():
         email = ""
-    return {"name": name.replace("\x00", "")[:_LONGEST_NAME], "email": email, "email_key": email.lower()}
+    return {"name": name.replace("\x00", "")[:_LONGEST_NAME], "email": email, "email_key": email_key(email)}
+
+
+_CASELESS = str.maketrans(ascii_uppercase, ascii_lowercase)
+
+
+def email_key(email: str) -> str:
+    """By ASCII letters alone: `str.lower` makes a k of a Kelvin sign too, and those are two people's addresses."""
+    return email.translate(_CASELESS)
 
 
 def _phone(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from chassis.schedule import GIVE_UP, recheck_delay
 
 DEFAULT_TENANT = "default"
+DIGEST = "digest"  # the `link` of a message that carries others
 
 # A row is this process's to send for so long. One send is cut off after SEND_WITHIN: with that much of its lease left,
 # and a little to write it down, a row can be sent before anybody else may take it.

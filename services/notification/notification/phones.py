@@ -1,6 +1,7 @@
 """Phone numbers as E.164, by the numbering plans of `phonenumbers`."""
 
 import re
+from functools import lru_cache
 
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat
@@ -19,6 +20,7 @@ class NotAPhone(Exception):
         super().__init__("Not a valid phone number")
 
 
+@lru_cache(maxsize=4096)  # an order tells the same few again and again
 def normalise(text: str, region: str | None) -> str:
     """E.164 of a number that its country's plan knows. `region` (ISO 3166, "KE") is where a number without + is from.
 

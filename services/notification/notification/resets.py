@@ -82,9 +82,11 @@ def _issue(conn: sa.Connection, notification: Notification, token_hash: str) -> 
     known = Contacts(conn, notification.tenant).by_email(notification.address)
     if not known:
         return Suppressed("no account")
-    contact = known[0]
-    if isinstance(refused := _decision(conn, notification, contact.id), Suppress):
-        return Suppressed(refused.reason)
+    # Anybody may claim an address in an order: only what all who have it equally refuse is refused.
+    asked = [(one, _decision(conn, notification, one.id)) for one in known if one.trusted == known[0].trusted]
+    contact, decision = next((one for one in asked if not isinstance(one[1], Suppress)), asked[0])
+    if isinstance(decision, Suppress):
+        return Suppressed(decision.reason)
     # Two at once would not see each other's, and leave both.
     mine = sa.and_(contacts.c.tenant == notification.tenant, contacts.c.id == contact.id)
     conn.execute(sa.select(contacts.c.id).where(mine).with_for_update())

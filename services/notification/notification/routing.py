@@ -4,6 +4,7 @@ An `EventRoute` stands for one (topic, event type). Those in shipped/routes.json
 row for an event takes their place. Adding an event needs a row and a template, and for a new topic a Subscription.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -157,7 +158,7 @@ def read(event: CloudEvent, route: EventRoute) -> News:
     if not isinstance(event.data, dict):
         raise InvalidEvent("data: not an object")
     data = cast("Mapping[str, Any]", event.data)
-    subject = _text(data, route.subject_id, _ID) if route.subject_id else event.subject[:64]
+    subject = _text(data, route.subject_id, _ID) if route.subject_id else _usable(event.subject)
     owner = _text(data, route.owner_id, _OWNER, needed=False) if route.owner_id else ""
     return News(
         tenant=event.tenantid,
@@ -167,7 +168,7 @@ def read(event: CloudEvent, route: EventRoute) -> News:
         subject_id=subject,
         version=_version(data) if subject else 0,  # of what? Without a subject nothing is overtaken
         owner=owner,
-        correlation_id=_text(data, route.correlation_id, _ID) if route.correlation_id else event.id[:64],
+        correlation_id=_text(data, route.correlation_id, _ID) if route.correlation_id else _short(event.id),
         person=_person(data, route.contact) if route.contact else None,
         trusted=route.contact is not None and route.contact.trusted,
         data=data,
@@ -211,6 +212,16 @@ def _phone(text: str) -> str:
         return normalise(text, None) if text else ""
     except NotAPhone:
         return ""
+
+
+def _short(event_id: str) -> str:
+    """As long as its column at most, and still nobody else's."""
+    return event_id if len(event_id) <= 64 else hashlib.sha256(event_id.encode()).hexdigest()
+
+
+def _usable(subject: str) -> str:
+    """It stands in a header; one that can't is none."""
+    return subject[:64] if _ID.fullmatch(subject[:64]) else ""
 
 
 def _version(data: Mapping[str, Any]) -> int:

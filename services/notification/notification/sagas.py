@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import structlog
 
 from chassis.db import Database, upsert
-from chassis.events import CloudEvent
+from chassis.events import CloudEvent, InvalidEvent
 from chassis.ids import now
 from chassis.jobs import Job
 from chassis.saga import Performer, Run, StepRecord, Unknown
@@ -22,7 +22,7 @@ from notification.routing import EventRoute, News, read
 from notification.saga import Completed, TellRef, TellStep, Told
 from notification.sender import Sender
 from notification.store import effect_of, enqueue
-from notification.tables import notifications, sagas
+from notification.tables import notifications, of_group, sagas
 
 log = structlog.get_logger()
 
@@ -39,7 +39,8 @@ _BATCH = 200
 
 
 def begin(conn: sa.Connection, news: News) -> TellRef | None:
-    """The saga's row, in the transaction of its event; None where it has begun before."""
+    """The saga's row, in the transaction of its event; None where it has begun before. Raises InvalidEvent where the
+    correlation id is that of another kind of event: its steps would be lost."""
     steps = tuple(dict.fromkeys(route.step for route in news.routes if route.step))
     at = now()
     row = {
@@ -61,9 +62,13 @@ def begin(conn: sa.Connection, news: News) -> TellRef | None:
         "due_at": at + _BEGUN,
         "version": 1,
     }
+    ref = TellRef(tenant=news.tenant, id=news.correlation_id, traceparent=news.traceparent, steps=steps)
     if conn.execute(upsert(conn, sagas).values(row).on_conflict_do_nothing()).rowcount == 0:
+        known = conn.execute(sa.select(sagas.c.topic, sagas.c.type).where(_this(ref))).one()
+        if (known.topic, known.type) != (news.topic, news.type):
+            raise InvalidEvent("correlationId: of another kind of event")
         return None
-    return TellRef(tenant=news.tenant, id=news.correlation_id, traceparent=news.traceparent, steps=steps)
+    return ref
 
 
 def instance_id(ref: TellRef) -> str:
@@ -126,7 +131,9 @@ class Steps:
         routes = [route for route in news.routes if route.step == step]
         drafts = messages(conn, news, routes, lease_until=None, group_id=group)
         # Forward only: a step may be told again, by a driver that died or came late, after the story went on.
-        earlier = sagas.c.current_step.in_(ref.steps[: ref.steps.index(step)])
+        first = conn.execute(sa.select(notifications.c.id).where(of_group(ref.tenant, group)).limit(1)).first() is None
+        # Its own step too, when it is told at last: the first one stands there since the event came.
+        earlier = sagas.c.current_step.in_(ref.steps[: ref.steps.index(step) + first])
         begun = {"current_step": step, "step_started_at": now(), "version": sagas.c.version + 1}
         conn.execute(sa.update(sagas).where(_this(ref), sagas.c.completed_at.is_(None), earlier).values(begun))
         return enqueue(conn, drafts, at=now())
@@ -207,7 +214,7 @@ def _news(row: sa.Row[Any]) -> News:
 
 def _outcome(conn: sa.Connection, ref: TellRef, group: str) -> bool | None:
     """Whether the step reached anybody; None while that is open and there is time."""
-    mine = sa.and_(notifications.c.tenant == ref.tenant, notifications.c.group_id == group)
+    mine = of_group(ref.tenant, group)
     statuses = {Status(status) for status in conn.execute(sa.select(notifications.c.status).where(mine)).scalars()}
     if statuses & _REACHED:
         return True

@@ -23,7 +23,7 @@ from chassis.ids import now
 from chassis.problems import DATABASE_DOWN, Unavailable
 from chassis.tasks import Tasks
 from chassis.telemetry import continued, meter, told_of, tracer
-from notification import system
+from notification import endings, system
 from notification.announcements import Announcements
 from notification.channels import Channel, Channels
 from notification.domain import (
@@ -38,13 +38,14 @@ from notification.domain import (
     Postponed,
     Refused,
 )
+from notification.endings import Settled
 from notification.pace import Rates
 from notification.store import posting
-from notification.system import Settled
 from notification.wording import Wording
 
 log = structlog.get_logger()
 
+_QUEUED = 64  # waiting for one channel's workers at most
 _IN_HAND = 256  # leased at most; the rest waits in the database, where a crash costs no lease
 _POLL = 1.0
 _POLL_BEHIND = 0.05
@@ -132,14 +133,14 @@ class Sender:
         for channel in self._channels.values():
             await channel.close()
 
-    def _taken_out(self) -> list[str]:
-        """The ids of what nobody has begun to send, out of the queues."""
-        ids: list[str] = []
+    def _taken_out(self) -> list[Notification]:
+        """What nobody has begun to send, out of the queues."""
+        unsent: list[Notification] = []
         for queue in self._queues.values():
             while not queue.empty():
                 if (one := queue.get_nowait()) is not None:
-                    ids.append(one.id)
-        return ids
+                    unsent.append(one)
+        return unsent
 
     # --- sending ---
 
@@ -161,6 +162,7 @@ class Sender:
             _delay.record((at - notification.created_at).total_seconds(), keys)
             self._settled.append(Settled(notification=notification, outcome=outcome, at=at))
             self._woken.set()
+            await asyncio.sleep(0)  # a channel that never waits would keep everybody else waiting
 
     async def _attempt(self, channel: Channel, notification: Notification) -> Outcome:
         asked = notification.provider
@@ -208,23 +210,27 @@ class Sender:
                 self._leases.pop(one.notification.id, None)
 
     async def _settle_all(self, batch: list[Settled]) -> None:
-        """One that can't be written down must not take the others with it: they would all be sent again."""
+        """One that can't be written down must not take the others with it, nor be sent again and again: all that is
+        kept of it is how it ended."""
         try:
             if batch:
                 await self._settle(batch)
         except DATABASE_DOWN:
             raise
         except Exception:
-            if len(batch) == 1:
-                log.exception("sender.result_lost", notification_id=batch[0].notification.id)
+            if len(batch) > 1:
+                for one in batch:
+                    await self._settle_all([one])
                 return
-            for one in batch:
-                await self._settle_all([one])
+            (one,) = batch
+            log.exception("sender.result_unwritable", notification_id=one.notification.id)
+            if one.outcome != (bare := _bare(one.outcome)):
+                await self._settle_all([replace(one, outcome=bare)])
 
     async def _settle(self, batch: list[Settled]) -> None:
         def work(conn: sa.Connection) -> None:
-            self._announcements.add(conn, system.settle(conn, batch))
-            self._announcements.add_rows(conn, system.early(conn, batch))
+            self._announcements.add(conn, endings.settle(conn, batch))
+            self._announcements.add_rows(conn, endings.early(conn, batch))
 
         await self._db.write(work)
         self._announcements.wake()
@@ -252,23 +258,34 @@ class Sender:
                     await self._poll_now.wait()
 
     async def _poll(self) -> bool:
-        """Take up what is due, the oldest first; False when there was nothing."""
-        room = _IN_HAND - len(self._leases)
-        if room <= 0:
-            return True
+        """Take up what is due, each channel's oldest first; False when there was nothing. A channel has a room of its
+        own: what one that hangs can't take must not keep the others waiting."""
+        behind = False
+        for channel, queue in self._queues.items():
+            room = _QUEUED - queue.qsize()
+            behind |= room <= 0 or await self._take_up(channel, room)
+        return behind
+
+    async def _take_up(self, channel: ChannelName, room: int) -> bool:
         in_hand = list(self._leases)
-        if not await self._db.read(lambda conn: system.any_due(conn, in_hand)):
+        if not await self._db.read(lambda conn: system.any_due(conn, in_hand, channel)):
             return False
         in_hand, until = list(self._leases), now() + LEASE
 
         def work(conn: sa.Connection) -> list[Notification]:
             told = self._announcements.add
-            return system.claim(conn, lease_until=until, limit=room, in_hand=in_hand, rates=self._rates, told=told)
+            return system.claim(
+                conn, lease_until=until, limit=room, channel=channel, in_hand=in_hand, rates=self._rates, told=told
+            )
 
         claimed = await self._db.write(work)
         self._announcements.wake()
         self.hand_over(claimed)
         return True
+
+
+def _bare(outcome: Outcome) -> Outcome:
+    return Delivered(provider=outcome.provider) if isinstance(outcome, Delivered) else Refused("unwritable result")
 
 
 def _tell(notification: Notification, outcome: Outcome) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from chassis.settings import Rate as Limit
 from chassis.settings import ServiceSettings, Words
 
 Rate = Annotated[float, Field(gt=0, le=10_000)]
@@ -16,6 +17,8 @@ class Settings(ServiceSettings):
     dapr_http_port: int = 3503
     # As much as a sidecar delivers. An event refused with a 413 would be delivered again without end.
     max_body_bytes: int = 4 * 1024 * 1024
+    # Anybody may ask, and each time a row is written.
+    rate_limits: dict[str, Limit] = Field(default={"POST /api/v1/password-resets": "30/minute"})
     database_url: str = Field(
         default="sqlite:///var/data/notification.db", validation_alias="NOTIFICATION_DATABASE_URL"
     )

@@ -3,7 +3,7 @@ are bound to one tenant, `Notifications` also to a user's own, so that no query 
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cache
 from typing import Any, Literal, cast
@@ -169,19 +169,24 @@ class Notifications:
 
     def history(self, wanted: Filter, page: Page) -> Rows:
         """Rows of `notifications`, newest first, and the cursor of the next page if there is one."""
-        table = notifications
-        equal = {
-            table.c.recipient_id: wanted.recipient_id,
-            table.c.channel: wanted.channel,
-            table.c.subject_id: wanted.subject_id,
-        }
-        query = self._mine().where(*(column == value for column, value in equal.items() if value is not None))
+        c = notifications.c
+        asked = {c.subject_id: wanted.subject_id, c.recipient_id: wanted.recipient_id, c.owner: self._owner}
+        asked |= {c.channel: wanted.channel}
+        query = sa.select(notifications).where(c.tenant == self._tenant)
+        for number, (column, value) in enumerate((name, value) for name, value in asked.items() if value is not None):
+            # Only the first, the narrowest, by its index: SQLite, which doesn't know how many there are, takes any.
+            query = query.where((column if number == 0 else column.concat("")) == value)
         # Ids are UUIDv7, whose first 48 bits are the time they were made: a range of them is a range of the index.
         if wanted.since is not None:
-            query = query.where(table.c.id >= _first_id(wanted.since), table.c.created_at >= wanted.since)
+            query = query.where(c.id >= _first_id(wanted.since), c.created_at >= wanted.since)
         if wanted.until is not None:
-            query = query.where(table.c.id < _first_id(wanted.until, after=True), table.c.created_at < wanted.until)
-        return paged(self._conn, table, query, page)
+            query = query.where(c.created_at < wanted.until)
+            end = _first_id(wanted.until, after=True)
+            if page.cursor is None:
+                query = query.where(c.id < end)
+            else:  # of two bounds SQLite takes one
+                page = replace(page, cursor=min(page.cursor, end))
+        return paged(self._conn, notifications, query, page)
 
     def get(self, notification_id: str) -> sa.Row[Any]:
         """Raises UnknownNotification, OtherTenant or NotYours."""
@@ -248,16 +253,26 @@ class Keys:
         self._conn = conn
         self._tenant = tenant
 
+    def find(self, key: str, body_hash: str) -> str | None:
+        """What `key` stands for. Raises IdempotencyMismatch."""
+        table = tables.keys
+        query = sa.select(table).where(table.c.tenant == self._tenant, table.c.key == key)
+        if (known := self._conn.execute(query).one_or_none()) is None:
+            return None
+        if known.body_hash != body_hash:
+            raise IdempotencyMismatch
+        return cast("str", known.made)
+
     def take(self, key: str, body_hash: str, made: str) -> str | Literal[True]:
         """True when `key` now stands for `made`; else what it stood for before. Raises IdempotencyMismatch."""
         table = tables.keys
         row = {"tenant": self._tenant, "key": key, "body_hash": body_hash, "made": made, "created_at": now()}
         if self._conn.execute(upsert(self._conn, table).values(row).on_conflict_do_nothing()).rowcount == 1:
             return True
-        known = self._conn.execute(sa.select(table).where(table.c.tenant == self._tenant, table.c.key == key)).one()
-        if known.body_hash != body_hash:
-            raise IdempotencyMismatch
-        return cast("str", known.made)
+        known = self.find(key, body_hash)
+        if known is None:
+            raise AssertionError(key)  # keys are deleted a day later, by nobody else
+        return known
 
 
 def paged(conn: sa.Connection, table: sa.Table, query: sa.Select[Any], page: Page) -> Rows:

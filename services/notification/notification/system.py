@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -10,32 +10,18 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from chassis.ids import new_id, now
-from chassis.schedule import GIVE_UP
-from notification.admission import Admitted, admit, handed_on
+from chassis.ids import now
+from notification.admission import Admitted, admit
 from notification.announcements import Moved, moved, moved_row
 from notification.domain import (
+    DIGEST,
     ChannelName,
-    Delivered,
-    Down,
     Notification,
-    Outcome,
-    Postponed,
-    Refused,
     Status,
-    before,
-    retry_at,
-    status_after,
 )
 from notification.pace import Rates, keeps_slot, slots, wait_for
 from notification.policy import Hold, Send
-from notification.receipts import one_at_a_time, take_early
-from notification.tables import attempts, notifications, subjects
-
-DIGEST = "digest"  # the `link` of a message that carries others
-
-_LONGEST_ERROR = 255
-_OURS = "smtp"  # an e-mail's receipts name it by our own id
+from notification.tables import notifications, subjects
 
 
 def tenant_of(conn: sa.Connection, table: sa.Table, key: str) -> str | None:
@@ -46,24 +32,59 @@ def tenant_of(conn: sa.Connection, table: sa.Table, key: str) -> str | None:
 # --- the sender's view: what is due, whoever's it is ---
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """One attempt, ended at `at`."""
-
-    notification: Notification
-    outcome: Outcome
-    at: datetime
-
-
-def _due(at: datetime, in_hand: Collection[str] = ()) -> sa.ColumnElement[bool]:
-    """Its time has come, or the process that had it is gone. Each column is null in every other status, but that a row
-    which was closed as it was written has its `lease_until`, until it is told of."""
-    due = sa.or_(notifications.c.next_attempt_at <= at, notifications.c.lease_until <= at)
-    return sa.and_(due, notifications.c.id.not_in(in_hand)) if in_hand else due
+def _due(
+    at: datetime, in_hand: Collection[str] = (), channel: ChannelName | None = None
+) -> list[sa.ColumnElement[bool]]:
+    """Its time has come, or the process that had it is gone: one condition for each of the two partial indexes. No row
+    has both columns, and an OR of them would be answered by a walk through all that ever was, in the order of ids."""
+    also = [] if channel is None else [notifications.c.channel == channel]
+    also += [notifications.c.id.not_in(in_hand)] if in_hand else []
+    return [sa.and_(column <= at, *also) for column in _WHEN]
 
 
-def any_due(conn: sa.Connection, in_hand: Collection[str] = ()) -> bool:
-    return conn.execute(sa.select(notifications.c.id).where(_due(now(), in_hand)).limit(1)).first() is not None
+_WHEN = (notifications.c.lease_until, notifications.c.next_attempt_at)
+
+
+def any_due(conn: sa.Connection, in_hand: Collection[str] = (), channel: ChannelName | None = None) -> bool:
+    queries = (
+        sa.select(notifications.c.id).where(due).order_by(column).limit(1)
+        for due, column in zip(_due(now(), in_hand, channel), _WHEN, strict=True)
+    )
+    return any(conn.execute(query).first() is not None for query in queries)
+
+
+def _oldest(
+    conn: sa.Connection, at: datetime, in_hand: Collection[str], channel: ChannelName | None, limit: int
+) -> list[sa.Row[Any]]:
+    """Locked for this transaction. Two replicas: the second skips what the first is just claiming."""
+    rows: list[sa.Row[Any]] = []
+    for due, column in zip(_due(at, in_hand, channel), _WHEN, strict=True):
+        waiting = sa.and_(due, notifications.c.status.in_((Status.QUEUED, Status.SENDING)))
+        query = sa.select(notifications).where(waiting).order_by(column).limit(limit - len(rows))
+        rows += conn.execute(query.with_for_update(skip_locked=True))
+    return sorted(rows, key=lambda row: row.id)
+
+
+def _same_digests(conn: sa.Connection, found: Sequence[sa.Row[Any]], at: datetime) -> list[sa.Row[Any]]:
+    """What is due beyond the limit and belongs into a digest that is just going out: it is one message, not several."""
+    wholes = {_whole(row) for row in found if row.digest_of == ""}
+    if not wholes:
+        return []
+    table = notifications
+    query = sa.select(table).where(
+        table.c.tenant.in_({whole[0] for whole in wholes}),
+        table.c.recipient_id.in_({whole[1] for whole in wholes}),
+        table.c.digest_of == "",
+        table.c.status == Status.QUEUED,
+        table.c.next_attempt_at <= at,
+        table.c.id.not_in([row.id for row in found]),
+    )
+    rows = conn.execute(query.with_for_update(skip_locked=True))
+    return [row for row in rows if _whole(row) in wholes]
+
+
+def _whole(row: sa.Row[Any]) -> tuple[str, ...]:
+    return row.tenant, row.recipient_id, row.channel, row.category, row.address
 
 
 Told = Callable[[sa.Connection, Sequence[Moved]], None]
@@ -78,6 +99,7 @@ def claim(
     *,
     lease_until: datetime,
     limit: int,
+    channel: ChannelName | None = None,
     in_hand: Collection[str] = (),
     rates: Rates = MappingProxyType({}),
     told: Told = _nobody,
@@ -86,11 +108,11 @@ def claim(
     event has overtaken are closed; those that their recipient does not want, or not now, are closed or put off; bulk
     messages wait for their slot. `told` hears of what has ended without an attempt."""
     at = now()
-    waiting = sa.and_(_due(at, in_hand), notifications.c.status.in_((Status.QUEUED, Status.SENDING)))
-    ended = [*_ended_unsent(conn, at), *_supersede(conn, waiting)]
-    due = sa.select(notifications).where(waiting).order_by(notifications.c.id).limit(limit)
-    # Two replicas: the second skips what the first is just claiming. SQLite has one writer anyway.
-    rows = {row.id: row for row in conn.execute(due.with_for_update(skip_locked=True))}
+    found = _oldest(conn, at, in_hand, channel, limit)
+    rows = {row.id: row for row in sorted([*found, *_same_digests(conn, found, at)], key=lambda row: row.id)}
+    ended = [*_ended_unsent(conn, at, channel), *_supersede(conn, list(rows))]
+    for move in ended:
+        rows.pop(move.id, None)
     mine = [replace(notification_of(row), lease_until=lease_until) for row in rows.values()]
     going: list[Notification] = []
     for was, one in zip(mine, admit(conn, mine, at), strict=True):
@@ -106,10 +128,11 @@ def claim(
     return going
 
 
-def _ended_unsent(conn: sa.Connection, at: datetime) -> list[Moved]:
+def _ended_unsent(conn: sa.Connection, at: datetime, channel: ChannelName | None) -> list[Moved]:
     """Rows that were closed as they were written. Whoever writes them has nobody to tell."""
     closed = notifications.c.status.in_((Status.FAILED, Status.SUPPRESSED))
-    untold = sa.update(notifications).where(closed, notifications.c.lease_until <= at).values(lease_until=None)
+    over = sa.and_(*_due(at, (), channel)[:1])
+    untold = sa.update(notifications).where(closed, over).values(lease_until=None)
     return [moved_row(row) for row in conn.execute(untold.returning(notifications))]
 
 
@@ -179,7 +202,7 @@ def carried_by(conn: sa.Connection, carrier_id: str) -> list[Notification]:
     return [notification_of(row) for row in conn.execute(mine)]
 
 
-def _supersede(conn: sa.Connection, waiting: sa.ColumnElement[bool]) -> list[Moved]:
+def _supersede(conn: sa.Connection, ids: Sequence[str]) -> list[Moved]:
     newer = sa.exists().where(
         subjects.c.tenant == notifications.c.tenant,
         subjects.c.topic == notifications.c.topic,
@@ -189,7 +212,7 @@ def _supersede(conn: sa.Connection, waiting: sa.ColumnElement[bool]) -> list[Mov
     # Not what carries others: they are not overtaken with it.
     latest = sa.and_(notifications.c.latest_only.is_(True), notifications.c.link != DIGEST)
     closed = {"status": Status.SUPPRESSED, "error": "superseded", "next_attempt_at": None, "lease_until": None}
-    overtaken = sa.update(notifications).where(waiting, latest, newer).values(closed)
+    overtaken = sa.update(notifications).where(notifications.c.id.in_(ids), latest, newer).values(closed)
     return [moved_row(row) for row in conn.execute(overtaken.returning(notifications))]
 
 
@@ -204,171 +227,10 @@ def notification_of(row: sa.Row[Any]) -> Notification:
     return Notification(**values)
 
 
-# --- how attempts ended ---
-
-
-def settle(conn: sa.Connection, settled: Sequence[Settled]) -> list[Moved]:
-    """Write down how attempts ended, many at once; what has moved, for the announcements.
-
-    The attempt of a process whose lease ran out may end after another one's: only what may still move does.
-    """
-    for provider, ids in sorted(_named(settled).items()):
-        one_at_a_time(conn, provider, ids)
-    conn.execute(sa.insert(attempts), [_attempt(one) for one in settled])
-    ids = [one.notification.id for one in settled]
-    known = sa.select(notifications.c.id, notifications.c.status).where(notifications.c.id.in_(ids))
-    present = {row.id: Status(row.status) for row in conn.execute(known.with_for_update())}
-    moves: list[Moved] = []
-    by_status: dict[Status, list[dict[str, Any]]] = defaultdict(list)
-    for one in settled:
-        if (other := _handed_on(conn, one, present)) is not None:
-            conn.execute(_hand_on(one, other))
-            continue
-        retry = retry_at(attempts=one.notification.attempts + 1, created_at=_began(conn, one), at=one.at)
-        status = status_after(one.outcome, retry=retry)
-        if present.get(one.notification.id) not in before(status):
-            continue
-        by_status[status].append(_ending(one, retry if status is Status.QUEUED else None))
-        moves.append(moved(one.notification, status, _words(one.outcome)))
-    for status, rows in by_status.items():
-        conn.execute(_SETTLE[status], rows)
-    moves += _carried(conn, moves, settled)
-    return [move for move in moves if move.status is not Status.QUEUED]
-
-
-def _attempt(one: Settled) -> dict[str, Any]:
-    return {
-        "id": new_id(),
-        "notification_id": one.notification.id,
-        "channel": one.notification.channel,
-        "provider": getattr(one.outcome, "provider", ""),
-        "outcome": type(one.outcome).__name__.lower(),
-        "error": _error(one.outcome),
-        "ended_at": one.at,
-    }
-
-
-def _began(conn: sa.Connection, one: Settled) -> datetime:
-    """From when on it is tried for a day: it may have been held for longer than that before its first attempt."""
-    if not isinstance(one.outcome, Postponed | Down) or one.at - one.notification.created_at < GIVE_UP:
-        return one.notification.created_at
-    first = sa.select(sa.func.min(attempts.c.ended_at)).where(attempts.c.notification_id == one.notification.id)
-    return conn.execute(first).scalar_one()
-
-
-def _error(outcome: Outcome) -> str | None:
-    match outcome:
-        case Delivered():
-            return None
-        case Refused(error=error) | Down(error=error):
-            return error[:_LONGEST_ERROR]
-        case _:
-            return str(getattr(outcome, "error", getattr(outcome, "reason", "")))[:_LONGEST_ERROR]
-
-
-def _words(outcome: Outcome) -> str:
-    return (outcome.subject or "") if isinstance(outcome, Delivered) else ""
-
-
-def _handed_on(conn: sa.Connection, one: Settled, present: dict[str, Status]) -> Notification | None:
-    """The message by its next channel, where this one certainly didn't take it."""
-    if not isinstance(one.outcome, Refused | Down) or present.get(one.notification.id) is not Status.SENDING:
-        return None
-    return handed_on(conn, one.notification)
-
-
-def _hand_on(one: Settled, other: Notification) -> sa.Update:
-    by = {"channel": other.channel, "chain": ",".join(other.chain), "address": other.address, "lease_until": None}
-    waits = {"status": Status.QUEUED, "next_attempt_at": one.at, "error": _error(one.outcome), "provider": None}
-    table = notifications
-    return sa.update(table).where(table.c.id == other.id).values(**by, **waits, attempts=table.c.attempts + 1)
-
-
-def _ending(one: Settled, retry: datetime | None) -> dict[str, Any]:
-    ending: dict[str, Any] = {
-        "key": one.notification.id,
-        "retry": retry,
-        "reason": _error(one.outcome),
-        "heading": None,
-        "ended": None,
-        "who": None,
-        "named": None,
-        "parts": None,
-        "price": None,
-    }
-    if isinstance(one.outcome, Delivered):
-        provider, named = _name(one.notification, one.outcome)
-        parts, price = one.outcome.segments or None, one.outcome.cost or None
-        ending |= {"heading": one.outcome.subject, "ended": one.at, "who": provider, "named": named}
-        ending |= {"parts": parts, "price": price}
-    elif isinstance(one.outcome, Postponed):
-        ending["who"] = one.outcome.provider or None  # may have it
-    return ending
-
-
-def _name(notification: Notification, outcome: Delivered) -> tuple[str | None, str | None]:
-    """By what a receipt will name it."""
-    if notification.channel is ChannelName.EMAIL:
-        return _OURS, notification.id
-    return outcome.provider or None, outcome.message_id[:128] or None
-
-
-def _settling(status: Status) -> sa.Update:
-    table = notifications
-    return (
-        sa.update(table)
-        .where(table.c.id == sa.bindparam("key"))
-        .values(
-            status=status,
-            attempts=table.c.attempts + 1,
-            next_attempt_at=sa.bindparam("retry"),
-            lease_until=None,
-            subject=sa.bindparam("heading"),
-            error=sa.bindparam("reason"),
-            sent_at=sa.bindparam("ended"),
-            provider=sa.bindparam("who"),
-            provider_message_id=sa.bindparam("named"),
-            segments=sa.bindparam("parts"),
-            cost=sa.bindparam("price"),
-        )
-    )
-
-
-_ENDS = (Status.SENT, Status.BOUNCED, Status.FAILED, Status.SUPPRESSED, Status.QUEUED)
-_SETTLE = {status: _settling(status) for status in _ENDS}
-
-
-def _carried(conn: sa.Connection, moves: Sequence[Moved], settled: Sequence[Settled]) -> list[Moved]:
-    """A digest's messages share the end of the one that carried them."""
-    digests = {one.notification.id: one.at for one in settled if one.notification.link == DIGEST}
-    others: list[Moved] = []
-    for move in moves:
-        if move.id in digests and move.status is not Status.QUEUED:
-            mine = sa.and_(notifications.c.digest_of == move.id, notifications.c.status == Status.QUEUED)
-            sent_at = digests[move.id] if move.status is Status.SENT else None
-            ended = sa.update(notifications).where(mine).values(status=move.status, sent_at=sent_at)
-            others += [moved_row(row) for row in conn.execute(ended.returning(notifications))]
-    return others
-
-
-def early(conn: sa.Connection, settled: Sequence[Settled]) -> list[sa.Row[Any]]:
-    """Applies receipts that were here before the answer was written down; the rows that they moved."""
-    return [row for provider, ids in _named(settled).items() for row in take_early(conn, provider, ids)]
-
-
-def _named(settled: Sequence[Settled]) -> dict[str, list[str]]:
-    """The names by which receipts will come, by provider."""
-    named: dict[str, list[str]] = defaultdict(list)
-    for one in settled:
-        if isinstance(one.outcome, Delivered):
-            provider, message_id = _name(one.notification, one.outcome)
-            if provider and message_id:
-                named[provider].append(message_id)
-    return named
-
-
-def give_back(conn: sa.Connection, ids: Sequence[str]) -> None:
-    """Not begun, and not to be begun by this process: due at once for whoever comes next."""
-    mine = sa.and_(notifications.c.id.in_(ids), notifications.c.status == Status.SENDING)
+def give_back(conn: sa.Connection, unsent: Sequence[Notification]) -> None:
+    """Not begun, and not to be begun by this process: due at once for whoever comes next. One whose lease ran out may
+    be another's by now, and is."""
+    leased = sa.tuple_(notifications.c.id, notifications.c.lease_until)
+    mine = leased.in_([(one.id, one.lease_until) for one in unsent])
     freed = {"status": Status.QUEUED, "next_attempt_at": now(), "lease_until": None}
-    conn.execute(sa.update(notifications).where(mine).values(freed))
+    conn.execute(sa.update(notifications).where(mine, notifications.c.status == Status.SENDING).values(freed))

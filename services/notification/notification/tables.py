@@ -61,10 +61,10 @@ notifications = sa.Table(
     sa.Column("sent_at", Timestamp),
     sa.Column("delivered_at", Timestamp),
     sa.UniqueConstraint("tenant", "effect", name="uq_notifications_effect"),
-    # One for every filter of the history, each in the order of its pages.
+    # One for every filter of the history, each in the order of its pages; behind the id what else is often asked.
     sa.Index("ix_notifications_tenant", "tenant", "id"),
-    sa.Index("ix_notifications_owner", "tenant", "owner", "id"),
-    sa.Index("ix_notifications_recipient", "tenant", "recipient_id", "id"),
+    sa.Index("ix_notifications_owner", "tenant", "owner", "id", "channel"),
+    sa.Index("ix_notifications_recipient", "tenant", "recipient_id", "id", "owner", "channel"),
     sa.Index("ix_notifications_channel", "tenant", "channel", "id"),
     sa.Index("ix_notifications_subject", "tenant", "subject_id", "id"),
     sa.Index("ix_notifications_group", "tenant", "group_id", "id", **_where("group_id <> ''")),
@@ -72,9 +72,16 @@ notifications = sa.Table(
     sa.Index(
         "ix_notifications_receipt", "provider", "provider_message_id", **_where("provider_message_id IS NOT NULL")
     ),
-    sa.Index("ix_notifications_next_attempt", "next_attempt_at", **_where("next_attempt_at IS NOT NULL")),
-    sa.Index("ix_notifications_lease", "lease_until", **_where("lease_until IS NOT NULL")),
+    sa.Index("ix_notifications_next_attempt", "channel", "next_attempt_at", **_where("next_attempt_at IS NOT NULL")),
+    sa.Index("ix_notifications_lease", "channel", "lease_until", **_where("lease_until IS NOT NULL")),
 )
+
+
+def of_group(tenant: str, group_id: str) -> sa.ColumnElement[bool]:
+    """A bulk's messages, or a saga's step's. What its partial index says is said again, or SQLite would not use it."""
+    c = notifications.c
+    return sa.and_(c.tenant == tenant, c.group_id == group_id, sa.text("notifications.group_id <> ''"))
+
 
 attempts = sa.Table(
     "attempts",

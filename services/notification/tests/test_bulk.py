@@ -26,7 +26,7 @@ from chassis.outbox import Outbox
 from chassis.problems import Problem
 from chassis.testing import eventually
 from chassis.testing.fake_sidecar import FakeSidecar
-from notification import system, tables
+from notification import endings, system, tables
 from notification.announcements import Announcements
 from notification.api import bulk as api
 from notification.bulk import Bulks, BulkStore, Wanted
@@ -436,7 +436,7 @@ async def test_a_bulk_that_is_paced_over_days_is_still_retried(desk: Desk, late:
 
     def fails(conn: sa.Connection) -> None:
         (message,) = system.claim(conn, lease_until=now() + LEASE, limit=1)
-        system.settle(conn, [system.Settled(notification=message, outcome=Postponed("smtp 451"), at=now())])
+        endings.settle(conn, [endings.Settled(notification=message, outcome=Postponed("smtp 451"), at=now())])
 
     for _ in range(2):
         await desk.db.write(fails)

@@ -11,10 +11,21 @@ import sqlalchemy as sa
 from chassis.cache import Cache
 from chassis.ids import new_id, now
 from notification.contacts import Contact, Contacts, Preferences, stop
-from notification.domain import LEASE, ChannelName, Delivered, Message, Notification, Postponed, Refused, Suppressed
+from notification.domain import (
+    DIGEST,
+    LEASE,
+    ChannelName,
+    Delivered,
+    Message,
+    Notification,
+    Postponed,
+    Refused,
+    Suppressed,
+)
+from notification.endings import Settled, settle
 from notification.policy import Cap, ChannelPreference, Preference, QuietHours
 from notification.store import Filter, Notifications, Page, effect_of, enqueue
-from notification.system import DIGEST, Settled, claim, settle
+from notification.system import claim
 from notification.tables import notifications, subjects
 from notification.templates import Catalog
 from notification.unsubscribe import Unsubscribing

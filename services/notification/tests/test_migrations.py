@@ -97,11 +97,13 @@ def _plan(migrated, query):
     return plan
 
 
-def test_looking_for_due_rows_reads_no_sent_ones(migrated):
-    plan = _plan(migrated, "SELECT id FROM notifications WHERE next_attempt_at <= '2025' OR lease_until <= '2025'")
-    assert "ix_notifications_next_attempt" in plan
-    assert "ix_notifications_lease" in plan
+@pytest.mark.parametrize("column", ["next_attempt_at", "lease_until"])
+def test_looking_for_due_rows_reads_no_sent_ones(migrated, column):
+    due = "SELECT * FROM notifications WHERE {} <= '2025' AND channel = 'sms' ORDER BY {} LIMIT 64"
+    plan = _plan(migrated, due.replace("{}", column))
+    assert f"(channel=? AND {column}<?)" in plan
     assert "SCAN" not in plan
+    assert "TEMP" not in plan
 
 
 def test_a_users_history_is_read_in_its_order(migrated):

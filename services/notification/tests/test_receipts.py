@@ -28,10 +28,10 @@ from notification.admission import admit
 from notification.api.receipts import routes
 from notification.contacts import Contact, Contacts, start, stop
 from notification.domain import FINAL, LEASE, ChannelName, Delivered, Notification, Status
+from notification.endings import Settled, early, settle
 from notification.policy import Suppress
 from notification.receipts import Receipt, Receipts, Trust, apply, sweep, take_early, wish_of
 from notification.store import enqueue
-from notification.system import Settled, early, settle
 from notification.tables import contacts, early_receipts, metadata, notifications
 
 SECRET, OLDER_SECRET = "what stands in the address", "what stood there before"

@@ -187,3 +187,20 @@ async def test_another_tenants_recipient_is_no_recipient(ada, issuer):
     answer = await ada.post(SEND, json=COMMAND, headers=issuer.bearer("staff", tenant="other"))
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/recipientId"]
+
+
+async def test_a_key_gives_its_answer_whatever_has_become_of_the_recipient(ada):
+    key = {"Idempotency-Key": "k-1"}
+    first = await ada.post(SEND, json=COMMAND, headers=key)
+    emptied = await ada.put("/api/v1/recipients/c-1", json={"name": "Ada", "email": "", "version": 1})
+    again = await ada.post(SEND, json=COMMAND, headers=key)
+
+    assert emptied.status_code == 200
+    assert (again.status_code, again.json()) == (202, first.json())
+    assert again.headers["idempotency-replayed"] == "true"
+
+
+async def test_a_misspelt_field_is_pointed_at(ada):
+    refused = await ada.post(SEND, json=COMMAND | {"context": {}})
+    assert refused.status_code == 422
+    assert [one["pointer"] for one in refused.json()["errors"]] == ["/context"]

@@ -436,19 +436,53 @@ async def test_an_error_nobody_expected_costs_only_its_own_message(sending, emai
         await only("sent")
 
 
-async def test_a_result_that_cannot_be_written_down_costs_only_its_own_message(sending, email_wire, history, event):
-    email_wire.answers = [Refused(None)]
+async def test_a_result_that_cannot_be_written_down_costs_no_other_and_is_not_sent_again(
+    sending, email_wire, history, event
+):
+    email_wire.answers = [Delivered(subject=object())]  # pyright: ignore[reportArgumentType]
     email_wire.gate.clear()
 
-    async def only_one_lost():
-        return sorted(row.status for row in await history()) == ["sending", "sent"]
+    async def both_sent():
+        return [row.status for row in await history()] == ["sent"] * 2
 
     async with sending() as deliver:
         for number in range(2):
             await deliver(event(orderId=f"o-{number}"))
         await eventually(lambda: len(email_wire.ids) == 2)
         email_wire.gate.set()  # both end before anything is written down
-        await eventually(only_one_lost)
+        await eventually(both_sent)
+    assert sorted(row.subject or "" for row in await history()) == ["", "Hello"]
+
+
+async def test_what_postgresql_cannot_hold_is_left_out_of_what_is_written_down(sending, email_wire, only, event):
+    email_wire.answers = [Delivered(subject="He\x00llo", provider="p", message_id="m\x00-1")]
+    async with sending() as deliver:
+        await deliver(event())
+        assert (await only("sent")).subject == "Hello"
+
+
+async def test_a_channel_that_hangs_keeps_no_other_waiting(sending, wires, email_wire, event):
+    email_wire.gate.clear()
+    async with sending() as deliver:
+        for number in range(600):
+            await deliver(event(orderId=f"o-{number}"))
+        await deliver(payment(), "collections")
+        await eventually(lambda: wires[ChannelName.SMS].ids, within=10)
+        email_wire.gate.set()
+
+
+async def test_one_whose_lease_ran_out_is_anothers_and_not_given_back(sending, email_wire, db, event):
+    email_wire.gate.clear()
+    other = now() + timedelta(minutes=1)
+    async with sending() as deliver:
+        for number in range(3):
+            await deliver(event(orderId=f"o-{number}"))
+        await eventually(lambda: len(email_wire.ids) == 2)
+        waiting = notifications.c.id.not_in(email_wire.ids)
+        await db.write(lambda conn: conn.execute(sa.update(notifications).where(waiting).values(lease_until=other)))
+        email_wire.gate.set()
+    row = await db.read(lambda conn: conn.execute(sa.select(notifications).where(waiting)).one())
+    assert (row.status, row.lease_until) == ("sending", other)
 
 
 async def test_stopping_finishes_what_is_under_way_and_gives_the_rest_back(sending, email_wire, history, event):

@@ -51,7 +51,7 @@ class PaymentStatus(StrEnum):
     REFUNDED = "refunded"
 
 
-CUSTOMER_ID = r"^[\w.@:-]+$"
+CUSTOMER_ID = r"^[A-Za-z0-9_.@:-]+$"
 NOTHING_OWED = frozenset({PaymentStatus.REFUNDED, PaymentStatus.DECLINED, PaymentStatus.FAILED})
 
 

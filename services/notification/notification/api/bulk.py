@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from chassis.app import refused
 from chassis.auth import Caller, current_caller
@@ -44,6 +44,8 @@ _HEADERS: dict[str, Any] = {
 class BulkRecipient(Wire):
     """`context` is laid over the common one."""
 
+    model_config = ConfigDict(extra="forbid")
+
     recipient_id: Text
     context: Context = Field(default_factory=dict[str, Any])
 
@@ -51,6 +53,8 @@ class BulkRecipient(Wire):
 class BulkRequest(Wire):
     """10,000 recipients at most, in a body of 4 MB at most. `chain` are the channels that take over where `channel`
     can't reach somebody. Who is listed twice gets one message."""
+
+    model_config = ConfigDict(extra="forbid")
 
     channel: ChannelName
     chain: Chain = ()

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, model_validator
 
 from chassis.app import refused
 from chassis.auth import Caller, current_caller
@@ -36,6 +36,8 @@ EventId = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern
 class SendCommand(Wire):
     """`eventId` is what it tells of: asked for again, with the same recipient, channel and template, it is the same
     notification. `chain` are the channels that take over where `channel` can't reach the recipient."""
+
+    model_config = ConfigDict(extra="forbid")
 
     event_id: EventId
     recipient_id: Text
@@ -216,6 +218,8 @@ def _sending(router: APIRouter, units: Units, catalog: Catalog, sender: Sender) 
         made_at, parent, lease = new_id(), traceparent(), sender.lease()
 
         def work(unit: UnitOfWork) -> tuple[str, list[Notification]]:
+            if key and (known := unit.keys.find(key, body_hash)) is not None:
+                return known, []  # whatever has become of its recipient or template since
             _require_words(unit, command)
             draft = _draft(
                 command,

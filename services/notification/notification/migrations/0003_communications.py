@@ -31,6 +31,13 @@ def _where(condition: str) -> dict[str, Any]:
     return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
 
 
+_WIDER = {
+    "owner": ["tenant", "owner", "id", "channel"],
+    "recipient": ["tenant", "recipient_id", "id", "owner", "channel"],
+}
+_DUE = {"next_attempt": "next_attempt_at", "lease": "lease_until"}
+
+
 def _added() -> list[sa.Column[Any]]:
     """New ones each time: a column belongs to one table."""
     return [
@@ -66,6 +73,13 @@ def _notifications() -> None:
         table.alter_column("order_id", existing_type=sa.String(64), new_column_name="subject_id")
         table.drop_constraint("uq_notifications_effect", type_="unique")
         table.create_unique_constraint("uq_notifications_effect", ["tenant", "effect"])
+    for name, columns in _WIDER.items():
+        op.drop_index(f"ix_notifications_{name}", "notifications")
+        op.create_index(f"ix_notifications_{name}", "notifications", columns)
+    for name, column in _DUE.items():
+        op.drop_index(f"ix_notifications_{name}", "notifications")
+        where = _where(f"{column} IS NOT NULL")
+        op.create_index(f"ix_notifications_{name}", "notifications", ["channel", column], **where)
     for name, columns in (
         ("tenant", ["tenant", "id"]),
         ("channel", ["tenant", "channel", "id"]),
@@ -342,6 +356,12 @@ def downgrade() -> None:
     )
     for name in ("tenant", "channel", "subject", "group", "digest", "receipt"):
         op.drop_index(f"ix_notifications_{name}", "notifications")
+    for name in _WIDER:
+        op.drop_index(f"ix_notifications_{name}", "notifications")
+        op.create_index(f"ix_notifications_{name}", "notifications", _WIDER[name][:3])
+    for name, column in _DUE.items():
+        op.drop_index(f"ix_notifications_{name}", "notifications")
+        op.create_index(f"ix_notifications_{name}", "notifications", [column], **_where(f"{column} IS NOT NULL"))
     with op.batch_alter_table("notifications") as table:
         table.drop_constraint("uq_notifications_effect", type_="unique")
         table.alter_column("subject_id", existing_type=sa.String(64), new_column_name="order_id")

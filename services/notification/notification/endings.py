@@ -1,0 +1,211 @@
+"""How attempts ended, written down many at once. Of the system scope, as system.py: rows of every tenant."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from chassis.ids import new_id
+from chassis.schedule import GIVE_UP
+from notification.admission import handed_on
+from notification.announcements import Moved, moved, moved_row
+from notification.domain import (
+    DIGEST,
+    ChannelName,
+    Delivered,
+    Down,
+    Notification,
+    Outcome,
+    Postponed,
+    Refused,
+    Status,
+    Suppressed,
+    before,
+    retry_at,
+    status_after,
+)
+from notification.receipts import one_at_a_time, take_early
+from notification.tables import attempts, notifications
+
+_LONGEST_ERROR = 255
+_OURS = "smtp"  # an e-mail's receipts name it by our own id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """One attempt, ended at `at`."""
+
+    notification: Notification
+    outcome: Outcome
+    at: datetime
+
+
+def settle(conn: sa.Connection, settled: Sequence[Settled]) -> list[Moved]:
+    """Write down how attempts ended, many at once; what has moved, for the announcements.
+
+    The attempt of a process whose lease ran out may end after another one's: only what may still move does.
+    """
+    for provider, ids in sorted(_named(settled).items()):
+        one_at_a_time(conn, provider, ids)
+    conn.execute(sa.insert(attempts), [_attempt(one) for one in settled])
+    ids = [one.notification.id for one in settled]
+    known = sa.select(notifications.c.id, notifications.c.status).where(notifications.c.id.in_(ids))
+    present = {row.id: Status(row.status) for row in conn.execute(known.with_for_update())}
+    moves: list[Moved] = []
+    by_status: dict[Status, list[dict[str, Any]]] = defaultdict(list)
+    for one in settled:
+        if (other := _handed_on(conn, one, present)) is not None:
+            conn.execute(_hand_on(one, other))
+            continue
+        retry = retry_at(attempts=one.notification.attempts + 1, created_at=_began(conn, one), at=one.at)
+        status = status_after(one.outcome, retry=retry)
+        if present.get(one.notification.id) not in before(status):
+            continue
+        by_status[status].append(_ending(one, retry if status is Status.QUEUED else None))
+        moves.append(moved(one.notification, status, _words(one.outcome)))
+    for status, rows in by_status.items():
+        conn.execute(_SETTLE[status], rows)
+    moves += _carried(conn, moves, settled)
+    return [move for move in moves if move.status is not Status.QUEUED]
+
+
+def _attempt(one: Settled) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "notification_id": one.notification.id,
+        "channel": one.notification.channel,
+        "provider": getattr(one.outcome, "provider", ""),
+        "outcome": type(one.outcome).__name__.lower(),
+        "error": _error(one.outcome),
+        "ended_at": one.at,
+    }
+
+
+def _began(conn: sa.Connection, one: Settled) -> datetime:
+    """From when on it is tried for a day: it may have been held for longer than that before its first attempt."""
+    if not isinstance(one.outcome, Postponed | Down) or one.at - one.notification.created_at < GIVE_UP:
+        return one.notification.created_at
+    first = sa.select(sa.func.min(attempts.c.ended_at)).where(attempts.c.notification_id == one.notification.id)
+    return conn.execute(first).scalar_one()
+
+
+def _error(outcome: Outcome) -> str | None:
+    match outcome:
+        case Delivered():
+            return None
+        case Refused(error=error) | Down(error=error) | Postponed(error=error) | Suppressed(reason=error):
+            return _storable(error)[:_LONGEST_ERROR]
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL takes no NUL, and whatever can't be written down is sent again."""
+    return text.replace("\x00", "")
+
+
+def _words(outcome: Outcome) -> str:
+    return _storable(outcome.subject or "") if isinstance(outcome, Delivered) else ""
+
+
+def _handed_on(conn: sa.Connection, one: Settled, present: dict[str, Status]) -> Notification | None:
+    """The message by its next channel, where this one certainly didn't take it."""
+    if not isinstance(one.outcome, Refused | Down) or present.get(one.notification.id) is not Status.SENDING:
+        return None
+    return handed_on(conn, one.notification)
+
+
+def _hand_on(one: Settled, other: Notification) -> sa.Update:
+    by = {"channel": other.channel, "chain": ",".join(other.chain), "address": other.address, "lease_until": None}
+    waits = {"status": Status.QUEUED, "next_attempt_at": one.at, "error": _error(one.outcome), "provider": None}
+    table = notifications
+    return sa.update(table).where(table.c.id == other.id).values(**by, **waits, attempts=table.c.attempts + 1)
+
+
+def _ending(one: Settled, retry: datetime | None) -> dict[str, Any]:
+    ending: dict[str, Any] = {
+        "key": one.notification.id,
+        "retry": retry,
+        "reason": _error(one.outcome),
+        "heading": None,
+        "ended": None,
+        "who": None,
+        "named": None,
+        "parts": None,
+        "price": None,
+    }
+    if isinstance(one.outcome, Delivered):
+        provider, named = _name(one.notification, one.outcome)
+        parts, price = one.outcome.segments or None, one.outcome.cost or None
+        ending |= {
+            "heading": _storable(one.outcome.subject or "") or None,
+            "ended": one.at,
+            "who": provider,
+            "named": named,
+        }
+        ending |= {"parts": parts, "price": price}
+    elif isinstance(one.outcome, Postponed):
+        ending["who"] = one.outcome.provider or None  # may have it
+    return ending
+
+
+def _name(notification: Notification, outcome: Delivered) -> tuple[str | None, str | None]:
+    """By what a receipt will name it."""
+    if notification.channel is ChannelName.EMAIL:
+        return _OURS, notification.id
+    return outcome.provider or None, _storable(outcome.message_id)[:128] or None
+
+
+def _settling(status: Status) -> sa.Update:
+    table = notifications
+    return (
+        sa.update(table)
+        .where(table.c.id == sa.bindparam("key"))
+        .values(
+            status=status,
+            attempts=table.c.attempts + 1,
+            next_attempt_at=sa.bindparam("retry"),
+            lease_until=None,
+            subject=sa.bindparam("heading"),
+            error=sa.bindparam("reason"),
+            sent_at=sa.bindparam("ended"),
+            provider=sa.bindparam("who"),
+            provider_message_id=sa.bindparam("named"),
+            segments=sa.bindparam("parts"),
+            cost=sa.bindparam("price"),
+        )
+    )
+
+
+_ENDS = (Status.SENT, Status.BOUNCED, Status.FAILED, Status.SUPPRESSED, Status.QUEUED)
+_SETTLE = {status: _settling(status) for status in _ENDS}
+
+
+def _carried(conn: sa.Connection, moves: Sequence[Moved], settled: Sequence[Settled]) -> list[Moved]:
+    """A digest's messages share the end of the one that carried them."""
+    digests = {one.notification.id: one.at for one in settled if one.notification.link == DIGEST}
+    others: list[Moved] = []
+    for move in moves:
+        if move.id in digests and move.status is not Status.QUEUED:
+            mine = sa.and_(notifications.c.digest_of == move.id, notifications.c.status == Status.QUEUED)
+            sent_at = digests[move.id] if move.status is Status.SENT else None
+            ended = sa.update(notifications).where(mine).values(status=move.status, sent_at=sent_at)
+            others += [moved_row(row) for row in conn.execute(ended.returning(notifications))]
+    return others
+
+
+def early(conn: sa.Connection, settled: Sequence[Settled]) -> list[sa.Row[Any]]:
+    """Applies receipts that were here before the answer was written down; the rows that they moved."""
+    return [row for provider, ids in _named(settled).items() for row in take_early(conn, provider, ids)]
+
+
+def _named(settled: Sequence[Settled]) -> dict[str, list[str]]:
+    """The names by which receipts will come, by provider."""
+    named: dict[str, list[str]] = defaultdict(list)
+    for one in settled:
+        if isinstance(one.outcome, Delivered):
+            provider, message_id = _name(one.notification, one.outcome)
+            if provider and message_id:
+                named[provider].append(message_id)
+    return named

@@ -1,0 +1,225 @@
+"""The order chain: orders per second, latencies and memory, and the floor under them.
+
+Everything is real: sidecars, Redis (appending), SQLite (synchronous=full), sandbox. The client runs in this process
+and on the same two cores as everything else.
+"""
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import notifications
+from cryptography.fernet import Fernet
+from in_process import percentiles
+
+from chassis.local import free_port
+from chassis.testing import eventually
+from chassis.testing.stack import AppSpec, Stack
+from order.saga import OrderRef
+from order.workflow import WORKFLOW, instance_id
+
+ROOT = Path(__file__).resolve().parents[2]
+ORDERS = "/api/v1/orders"
+BODY = {
+    "customer": {"id": "bench", "name": "Ada", "email": "ada@example.com", "phone": "+12025550123", "locale": "en"},
+    "items": [{"sku": "latte", "variation": "vanilla", "quantity": 2}],
+    "location": "take-away",
+    "currency": "USD",
+    "payment": {"method": "credit_card", "token": "tok_ok"},
+}
+_WEBHOOK_SECRET = "whsec_b2YtdGhlLWJlbmNoLWFsb25lLW9mLWNvdXJzZQ=="
+_RECEIPTS = {"africas-talking": "of-the-bench", "legacy": _WEBHOOK_SECRET, "smtp": _WEBHOOK_SECRET}
+_SECRETS = notifications.SECRETS | {"receipt-secrets": json.dumps(_RECEIPTS)}
+_DELIVERED_WITHIN = 3  # seconds; reading a large inbox earlier would keep the sandbox from receiving the rest
+_CLOUD_EVENT = {"content-type": "application/cloudevents+json"}
+Call = Callable[[], Awaitable[None]]
+
+
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    print("starting the stack …", flush=True)
+    with _stack(folder) as stack:
+        return asyncio.run(_measure(stack, options))
+
+
+def _stack(folder: Path) -> Stack:
+    smtp = str(free_port())
+
+    def env(name: str) -> dict[str, str]:
+        upper = name.upper()
+        database = {f"{upper}_DATABASE_URL": f"sqlite:///{folder}/{name}.db", "LOG_LEVEL": "INFO"}
+        return database | {"NOTIFICATION_SMTP_PORT": smtp}
+
+    outside = {
+        "SANDBOX_DATA_DIR": f"{folder}/sandbox",
+        "SANDBOX_SMTP_PORT": smtp,
+        "SANDBOX_PAYMENT_B_KEY": "of-the-bench",
+        "SANDBOX_AFRICAS_TALKING_KEY": _SECRETS["africas-talking-key"],
+        "SANDBOX_LEGACY_SMS_KEY": _SECRETS["legacy-sms-key"],
+    }
+    # As in production: a webhook follows every charge, and a receipt every message.
+    outside |= {"SANDBOX_WEBHOOK_URL": "{payment-service}/api/v1/webhooks", "SANDBOX_WEBHOOK_SECRET": _WEBHOOK_SECRET}
+    outside |= {"SANDBOX_RECEIPT_URL": "{notification-service}/api/v1/receipts"}
+    outside |= {"SANDBOX_RECEIPT_SECRETS": _SECRETS["receipt-secrets"]}
+    names = ("payment", "notification", "order")
+    keys = {"seal-keys": Fernet.generate_key().decode(), "payment-b-key": "of-the-bench"}
+    keys |= {"webhook-secrets": _WEBHOOK_SECRET} | _SECRETS
+    services = [AppSpec(app_id=f"{name}-service", module=f"{name}.main", env=env(name), secrets=keys) for name in names]
+    sandbox = AppSpec(app_id="sandbox", module="sandbox.main", env=outside, known_as="localhost:8009")
+    tools = ROOT / "tools" / "bin"
+    return Stack(apps=[sandbox, *services], components=ROOT / "components", run_dir=folder, tools_bin=tools)
+
+
+async def _measure(stack: Stack, options: argparse.Namespace) -> dict[str, Any]:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, headers={"dapr-api-token": stack.dapr_token}) as session:
+        staff = await _bearer(session, stack, "staff")
+        session.headers["Authorization"] = await _bearer(session, stack, "user")
+        bench = Bench(stack, session)
+        await _alone(bench.place, 30)  # warm: code paths, connections, statement caches
+        await bench.to_inbox()
+        figures: dict[str, Any] = {}
+        print(f"orders: {options.alone} one after another, then {options.clients} clients …", flush=True)
+        figures["order_alone"] = await _alone(bench.place, options.alone)
+        figures["to_inbox_alone"] = await bench.to_inbox()
+        before = stack.cpu_seconds()
+        figures["order_many"] = await _many(bench.place, options.clients, options.seconds)
+        await asyncio.sleep(_DELIVERED_WITHIN)  # the mails' work belongs to the orders' cost
+        spent = {name: cpu - before.get(name, 0) for name, cpu in stack.cpu_seconds().items()}
+        count = figures["order_many"]["count"]
+        figures["order_cpu_ms_each"] = {name: round(cpu * 1000 / count, 2) for name, cpu in spent.items()}
+        figures["to_inbox_many"] = await bench.to_inbox()
+        print("events: 100 a second through the broker …", flush=True)
+        figures["event_to_sent"] = await bench.events(staff, options.seconds)
+        print("floor: the same call to payment through the sidecars alone …", flush=True)
+        figures["floor_alone"] = await _alone(bench.floor, options.alone)
+        figures["floor_many"] = await _many(bench.floor, options.clients, min(options.seconds, 10))
+        print("durable driver: the same saga as a Dapr Workflow …", flush=True)
+        figures["durable_alone"] = await _alone(bench.durable, max(20, options.alone // 4))
+        figures["durable_many"] = await _many(bench.durable, options.clients, min(options.seconds, 10))
+        figures["ratio_order_to_floor"] = round(figures["order_many"]["per_s"] / figures["floor_many"]["per_s"], 3)
+        figures["memory_mb"] = {name: round(size / 2**20) for name, size in stack.memory().items()}
+        return figures
+
+
+async def _bearer(session: aiohttp.ClientSession, stack: Stack, role: str) -> str:
+    asked = {"grant_type": "client_credentials", "client_id": "bench", "client_secret": "any", "role": role}
+    async with session.post(stack.url("sandbox") + "/oauth/token", data=asked) as answer:
+        return f"Bearer {(await answer.json())['access_token']}"
+
+
+class Bench:
+    def __init__(self, stack: Stack, session: aiohttp.ClientSession) -> None:
+        self._stack, self._session = stack, session
+        self._orders = stack.url("order-service") + ORDERS
+        self._sidecar = stack.sidecar_url("order-service")
+        self._placed: list[str] = []
+        self._told: dict[str, float] = {}
+        self._floor = 0
+
+    async def place(self) -> None:
+        async with self._session.post(self._orders, json=BODY) as answer:
+            order = await answer.json()
+            assert answer.status == 201, order
+        self._told[order["id"]] = time.time()
+        self._placed.append(order["id"])
+
+    async def floor(self) -> None:
+        """The same call to payment and its provider through the sidecars, with no order around it."""
+        self._floor += 1
+        name = f"floor-{self._floor}"
+        body = {"key": name, "orderId": name, "amount": "9.00", "currency": "USD"}
+        body |= {"paymentMethod": "credit_card", "cardToken": "tok_ok"}
+        url = f"{self._sidecar}/v1.0/invoke/payment-service/method/process-payment"
+        async with self._session.post(url, json=body, headers={"X-Tenant-Id": "default"}) as answer:
+            assert (await answer.json())["success"]
+
+    async def durable(self) -> None:
+        """A confirmed order driven once more, by the durable driver: every step, idempotent, through the engine."""
+        ref = OrderRef(tenant="default", id=self._placed.pop())
+        instance = instance_id(ref)
+        start = f"{self._sidecar}/v1.0/workflows/dapr/{WORKFLOW}/start?instanceID={instance}"
+        async with self._session.post(start, json={"reference": ref.model_dump(), "attempt": 0}) as answer:
+            assert answer.status == 202, await answer.text()
+        while True:
+            async with self._session.get(f"{self._sidecar}/v1.0/workflows/dapr/{instance}") as answer:
+                if (await answer.json()).get("runtimeStatus") == "COMPLETED":
+                    return
+            await asyncio.sleep(0.002)
+
+    async def events(self, bearer: str, seconds: float) -> dict[str, float]:
+        """From the moment an event is due to its message's `sentAt`, through broker, sidecars and mail server."""
+        url = f"{self._sidecar}/v1.0/publish/pubsub/orders"
+
+        async def deliver(event: bytes) -> None:
+            async with self._session.post(url, data=event, headers=_CLOUD_EVENT) as answer:
+                assert answer.status == 204, await answer.text()
+
+        due = await notifications.evenly(deliver, rate=100, seconds=seconds)
+        sent: dict[str, float] = {}
+
+        async def all_are_sent() -> bool:
+            sent.update(await self._newest_sent(bearer, len(due)))
+            return due.keys() <= sent.keys()
+
+        await eventually(all_are_sent, within=60, every=1)
+        return notifications.since(due, sent)
+
+    async def _newest_sent(self, bearer: str, count: int) -> dict[str, float]:
+        """When what stands on the first pages, `count` at least, was sent, by its event's id."""
+        url = self._stack.url("notification-service") + "/api/v1/notifications"
+        seen: list[dict[str, Any]] = []
+        asked = {"pageSize": "100"}
+        while len(seen) < count:
+            async with self._session.get(url, params=asked, headers={"Authorization": bearer}) as answer:
+                page = await answer.json()
+            seen += page["items"]
+            asked["cursor"] = page["next"]
+        at = {one["eventId"]: one["sentAt"] for one in seen if one["sentAt"]}
+        return {event_id: datetime.fromisoformat(text).timestamp() for event_id, text in at.items()}
+
+    async def to_inbox(self) -> dict[str, float]:
+        """Milliseconds from each 201 to the mail's arrival; waits until every mail is there."""
+        await asyncio.sleep(_DELIVERED_WITHIN)
+        placed, waiting, took = len(self._told), self._told, list[float]()
+        self._told = {}
+        inbox = self._stack.url("sandbox") + "/sandbox/inbox"
+        deadline = time.monotonic() + 60
+        while waiting and time.monotonic() < deadline:
+            async with self._session.get(inbox, params={"limit": str(placed)}) as answer:
+                mails = await answer.json()
+            for mail in mails:
+                for order_id in [one for one in mail["text"].split() if one in waiting]:
+                    arrived = datetime.fromisoformat(mail["at"]).timestamp()
+                    took.append((arrived - waiting.pop(order_id)) * 1000)
+            await asyncio.sleep(1)
+        return percentiles(took) | {"missing": len(waiting)}
+
+
+async def _alone(call: Call, count: int) -> dict[str, float]:
+    took = [await _timed(call) for _ in range(count)]
+    return {"count": count} | percentiles(took)
+
+
+async def _many(call: Call, clients: int, seconds: float) -> dict[str, float]:
+    took: list[float] = []
+    ends = time.perf_counter() + seconds
+
+    async def client() -> None:
+        while time.perf_counter() < ends:
+            took.append(await _timed(call))
+
+    began = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return {"count": len(took), "per_s": round(len(took) / (time.perf_counter() - began), 1)} | percentiles(took)
+
+
+async def _timed(call: Call) -> float:
+    began = time.perf_counter()
+    await call()
+    return (time.perf_counter() - began) * 1000
