@@ -32,6 +32,7 @@ RULES: Rules = {
     "GET /api/v1/routes": Access.STAFF,
     "PUT /api/v1/routes": Access.ADMIN,
     "DELETE /api/v1/routes": Access.ADMIN,
+    "DELETE /api/v1/cache": Access.ADMIN,
     "GET /api/v1/sagas/{correlation_id}": Access.OWN,
     "POST /api/v1/password-resets": Access.PUBLIC,
     "POST /api/v1/password-resets/redeem": Access.SIGNED,

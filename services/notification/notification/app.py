@@ -32,6 +32,7 @@ from notification import tables
 from notification.access import RULES
 from notification.announcements import Announcements
 from notification.api import bulk as bulk_api
+from notification.api import cache as cache_api
 from notification.api import events as event_api
 from notification.api import letters, notifications, recipients, stream
 from notification.api import receipts as receipt_api
@@ -151,6 +152,7 @@ def create_app(
     app.include_router(unsubscribe_api.routes(units=units, unsubscribing=parts.unsubscribing))
     app.include_router(receipt_api.routes(receipts=parts.receipts, trust=parts.trust))
     app.include_router(event_api.routes(units=units, cache=parts.cache))
+    app.include_router(cache_api.routes(cache=parts.cache))
     app.include_router(reset_api.routes(units=units, resets=parts.resets, sender=parts.sender))
     app.include_router(letters.routes(units=units, sidecar=sidecar, pubsub=settings.pubsub))
     parts.jobs.mount(app)

@@ -41,6 +41,7 @@ MAY = {
     f"PUT {RECIPIENT}": STAFF,
     f"GET {RECIPIENT}/preferences": EVERYBODY,
     f"PUT {RECIPIENT}/preferences": EVERYBODY,
+    "DELETE /api/v1/cache": ADMIN,
     "GET /api/v1/unsubscribe": ANYBODY,
     "POST /api/v1/unsubscribe": ANYBODY,
     "POST /api/v1/receipts/{provider}": ANYBODY,

@@ -1,5 +1,9 @@
 """The routing table over HTTP: what is told changes without code, and nobody overwrites another's change."""
 
+import json
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from chassis.ids import new_id
@@ -173,3 +177,24 @@ async def test_a_saga_is_its_recipients_and_staffs(begun, issuer, role, claims, 
 async def test_an_unknown_saga_is_a_404(client):
     answer = await client.get("/api/v1/sagas/none")
     assert (answer.status_code, answer.json()["errorType"]) == (404, "saga-not-found")
+
+
+async def test_what_was_changed_behind_the_services_back_holds_once_the_cache_is_cleared(client, event, database_url):
+    assert await told(client, event, NEW["type"]) == 0
+    row = ("default", "orders", NEW["type"], json.dumps(NEW), 1, "2026-01-01 00:00:00")
+    with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"), timeout=10)) as connection, connection:
+        connection.execute(
+            "INSERT INTO routes (tenant, topic, type, document, version, updated_at) VALUES (?, ?, ?, ?, ?, ?)", row
+        )
+    assert await told(client, event, NEW["type"]) == 0
+
+    assert (await client.delete("/api/v1/cache", params={"pattern": "templates:*"})).status_code == 204
+    assert await told(client, event, NEW["type"]) == 0
+    assert (await client.delete("/api/v1/cache", params={"pattern": "routes:orders:*"})).status_code == 204
+    assert await told(client, event, NEW["type"]) == 1
+
+
+@pytest.mark.parametrize("pattern", ["", "*", "secrets:*", "routes:a*b", "templates"])
+async def test_only_a_pattern_of_what_is_cached_is_taken(client, pattern):
+    refused = await client.delete("/api/v1/cache", params={"pattern": pattern})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "?pattern")

@@ -1,0 +1,35 @@
+"""The cache by hand, for whoever has changed records behind the service's back."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from chassis.app import refused
+from chassis.auth import Caller, current_caller
+from chassis.cache import Cache
+
+Pattern = Annotated[
+    str,
+    Query(
+        max_length=100,
+        pattern=r"^(routes|templates):[^*\x00-\x1f\x7f]*\*?$",
+        description="what the keys begin with: `templates:Account:*`, `routes:orders:*`",
+    ),
+]
+
+
+def routes(*, cache: Cache) -> APIRouter:
+    router = APIRouter(
+        prefix="/api/v1/cache",
+        tags=["cache"],
+        responses=refused({422: "invalid-request", 503: "database-unavailable"}),
+    )
+
+    @router.delete("", status_code=204, response_class=Response)
+    async def clear_cache(caller: Annotated[Caller, Depends(current_caller)], pattern: Pattern) -> Response:
+        """What the tenant's routes or templates are is asked of the database again, by every replica in a moment."""
+        kind, _, rest = pattern.removesuffix("*").partition(":")
+        await cache.invalidate_now(f"{kind}:{caller.tenant}:{rest}", tenant=caller.tenant)
+        return Response(status_code=204)
+
+    return router
