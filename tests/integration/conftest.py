@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from brewery import NOTIFICATION, ORDER, PAYMENT, SERVICES, Brewery, bearer, client_of, replicas
+from brewery import NOTIFICATION, ORDER, PAYMENT, SERVICES, Brewery, Notices, bearer, client_of, replicas
 from cryptography.fernet import Fernet
 
 from chassis.local import free_port
@@ -133,6 +133,13 @@ async def api(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """The order service, as staff of tenant `default` reaches it."""
     async with client_of(stack, ORDER, bearer(stack, "staff")) as client:
         yield client
+
+
+@pytest.fixture
+async def notices(stack: Stack) -> AsyncIterator[Notices]:
+    """The notification service, as an admin of tenant `default` reaches it."""
+    async with client_of(stack, NOTIFICATION, bearer(stack, "admin")) as client:
+        yield Notices(client)
 
 
 @pytest.fixture

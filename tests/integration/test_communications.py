@@ -21,12 +21,6 @@ AT_ONCE = timedelta(seconds=1)  # the declared retries alone take longer
 
 
 @pytest.fixture
-async def notices(stack: Stack) -> AsyncIterator[Notices]:
-    async with client_of(stack, NOTIFICATION, bearer(stack, "admin")) as client:
-        yield Notices(client)
-
-
-@pytest.fixture
 async def elsewhere(stack: Stack) -> AsyncIterator[Notices]:
     """The last replica: where there is only one, the same."""
     async with client_of(stack, replicas(stack, NOTIFICATION)[-1], bearer(stack, "admin")) as client:

@@ -27,12 +27,6 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 @pytest.fixture
-async def notices(brew: Brewery) -> AsyncIterator[Notices]:
-    async with client_of(brew.stack, NOTIFICATION, bearer(brew.stack, "admin")) as client:
-        yield Notices(client)
-
-
-@pytest.fixture
 async def other(brew: Brewery) -> AsyncIterator[Notices]:
     """By way of the second replica."""
     async with client_of(brew.stack, second(brew), bearer(brew.stack, "admin")) as client:

@@ -20,12 +20,6 @@ from chassis.testing.stack import Stack
 
 
 @pytest.fixture
-async def notices(stack: Stack) -> AsyncIterator[Notices]:
-    async with client_of(stack, NOTIFICATION, bearer(stack, "admin")) as client:
-        yield Notices(client)
-
-
-@pytest.fixture
 async def anybody(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """Without a token."""
     async with client_of(stack, NOTIFICATION) as client:
