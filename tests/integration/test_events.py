@@ -46,8 +46,8 @@ async def test_an_older_event_after_a_newer_one_sends_nothing_and_takes_nothing_
     await brew.publish(older)
     await eventually(lambda: brew.processed([older["id"]]), within=20)
     assert [subject for subject in await brew.mailed(order_id) if "confirmed" in subject] == []
-    told = brew.rows(NOTIFICATION, "SELECT status FROM notifications WHERE event_id = ?", older["id"])
-    assert [row["status"] for row in told] == ["superseded"]
+    told = brew.rows(NOTIFICATION, "SELECT status, error FROM notifications WHERE event_id = ?", older["id"])
+    assert [(row["status"], row["error"]) for row in told] == [("suppressed", "superseded")]
 
 
 async def test_a_poison_event_goes_to_the_dead_letters_and_the_rest_flows(brew: Brewery) -> None:
