@@ -232,6 +232,7 @@ def _upkeep(db: Database, receipts: Receipts) -> Job:
 async def _running(settings: Settings, parts: Parts) -> AsyncGenerator[None]:
     await parts.db.start()  # first of all: its lock tells two processes on one file apart
     await asyncio.to_thread(migrations.upgrade, settings.database_url, notification, tables.metadata)
+    await parts.sender.take_back()
     await parts.sidecar.start()
     secrets = await read_secrets(parts.sidecar, store=settings.secret_store, name=SERVICE, needs=_SECRETS)
     parts.unsubscribing.unlock(secrets["unsubscribe-key"])

@@ -107,6 +107,11 @@ class Sender:
             self._leases[notification.id] = notification.lease_until
             self._queues[notification.channel].put_nowait(notification)
 
+    async def take_back(self) -> None:
+        """Before anything else. On PostgreSQL other replicas may be alive, and leases say who they are."""
+        if self._db.exclusive:
+            await self._db.write(system.take_back)
+
     def start(self) -> None:
         for name, channel in self._channels.items():
             for number in range(channel.concurrency):

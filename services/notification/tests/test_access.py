@@ -147,7 +147,15 @@ def test_only_the_sender_and_the_search_for_a_missed_row_look_beyond_a_tenant():
     taken = {file.name: found for file in files if (found := imports.findall(file.read_text()))}
     beside = {"bulk.py": ["tenant_of"], "wording.py": ["carried_by"]}  # a missed bulk; a digest's own rows
     assert taken == {"sender.py": ["", "Settled"], "store.py": ["tenant_of"], **beside}
-    assert public(system) == {"tenant_of", "any_due", "claim", "give_back", "notification_of", "carried_by"}
+    assert public(system) == {
+        "tenant_of",
+        "any_due",
+        "claim",
+        "give_back",
+        "take_back",
+        "notification_of",
+        "carried_by",
+    }
     assert public(endings) == {"settle", "early"}
 
 

@@ -84,6 +84,24 @@ async def test_what_was_accepted_is_sent_by_the_next_process(running, mail_serve
     assert [mail["Message-ID"] for mail in inbox.mails] == [f"<{notification_id}@brewline>"]
 
 
+async def test_what_a_killed_process_had_in_hand_is_sent_as_soon_as_the_next_one_starts(
+    running, mail_server, inbox, database_url
+):
+    """Where there is one process only, nobody else can hold its lease."""
+    await mail_server.stop()
+    async with running() as client:
+        await client.put("/api/v1/recipients/c-1", json=ADA)
+        notification_id = (await client.post(SEND, json=COMMAND)).json()["notificationId"]
+        await eventually(lambda: _attempts(client, notification_id), within=5, every=0.01)
+    with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"), timeout=10)) as connection, connection:
+        leased = "UPDATE notifications SET status = 'sending', next_attempt_at = NULL, lease_until = '2999-01-01'"
+        connection.execute(leased)
+    await mail_server.start()
+    async with running() as client:
+        await sent(client, notification_id)
+    assert len(inbox.mails) == 1
+
+
 async def _attempts(client, notification_id):
     return (await one_of(client, notification_id))["attempts"]
 
