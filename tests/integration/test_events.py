@@ -75,8 +75,7 @@ async def test_a_broker_restarted_in_the_middle_loses_no_event(brew: Brewery) ->
     placed += [(await brew.place()).json()["id"] for _ in range(10)]
 
     async def all_told() -> bool:
-        inbox = (await brew.sandbox.get("/sandbox/inbox")).json()
-        texts = "\n".join(mail["text"] for mail in inbox)
+        texts = "\n".join(mail["text"] for mail in await brew.newest_mails())
         return all(order_id in texts for order_id in placed)
 
     await eventually(all_told, within=90, every=0.5)

@@ -105,7 +105,7 @@ async def test_a_delivery_is_shipped_with_its_tracking_number(brew: Brewery) -> 
     assert (shipped.status_code, shipped.json()["trackingNumber"]) == (200, "1Z999AA1")
 
     async def told() -> bool:
-        return any("1Z999AA1" in mail["text"] for mail in (await brew.sandbox.get("/sandbox/inbox")).json())
+        return any("1Z999AA1" in mail["text"] for mail in await brew.newest_mails())
 
     await eventually(told, within=15)
 
