@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -26,7 +27,7 @@ from notification.tables import contacts, notifications
 
 _COUNTED = (Status.SENDING, Status.SENT, Status.DELIVERED)
 _DEFAULT = Preference()
-_Whole = tuple[str, ChannelName, str, str]  # recipient, channel, category and address: what one digest has in common
+Whole = tuple[str, str, str, str, str]  # tenant, recipient, channel, category and address: what a digest is of
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class _Past:
         self._tenant = tenant
         self._asked = {message.id for message in asked}
         self._sent: dict[str, list[Sent]] = {}
-        self.gathered: dict[_Whole, Sequence[Sent]] = {}  # what was sent before a digest that was just let through
+        self.gathered: dict[Whole, Sequence[Sent]] = {}  # what was sent before a digest that was just let through
         phones = {message.address for message in asked if message.channel is ChannelName.SMS}
         self._stopped = dict.fromkeys(phones, False) | dict.fromkeys(stopped(conn, phones), True)
         self.at = at
@@ -100,23 +101,22 @@ def _ask(conn: sa.Connection, message: Notification, preference: Preference, pas
         message = replace(message, digest_of=None)  # handed on to where digests have no room
     asked = Message(channel=channel, category=category, created_at=message.created_at, critical=message.critical)
     said_stop = channel is ChannelName.SMS and past.stopped(message.address)
-    whole, sent = _whole(message), past.of(message.recipient_id, preference)
-    history = History(past.gathered.get(whole, sent) if whole else sent)
+    gathering = whole(message) if message.digest_of == "" else None
+    sent = past.of(message.recipient_id, preference)
+    history = History(past.gathered.get(gathering, sent) if gathering else sent)
     decision = decide(past.at, preference.with_stop(channel) if said_stop else preference, history, asked)
     if isinstance(decision, Suppress) and (other := handed_on(conn, message)) is not None:
         return _ask(conn, other, preference, past)
-    if isinstance(decision, Send) and whole not in past.gathered:
-        if whole:
-            past.gathered[whole] = tuple(sent)
+    if isinstance(decision, Send) and gathering not in past.gathered:
+        if gathering:
+            past.gathered[gathering] = tuple(sent)
         sent.append(Sent(category, channel, past.at))
     return Admitted(message, decision, digest=gathers(preference, asked))
 
 
-def _whole(message: Notification) -> _Whole | None:
-    """The digest for which it waited."""
-    if message.digest_of != "":
-        return None
-    return message.recipient_id, message.channel, message.category, message.address
+def whole(one: Notification | sa.Row[Any]) -> Whole:
+    """Of a message, or its row, that goes out in a digest: which one."""
+    return one.tenant, one.recipient_id, one.channel, one.category, one.address
 
 
 def handed_on(conn: sa.Connection, message: Notification) -> Notification | None:

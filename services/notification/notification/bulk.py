@@ -1,9 +1,7 @@
 """Bulk: one template to thousands. The recipients are rows from the start; a worker of any replica takes them through
 in chunks (chunks.py)."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,11 +16,12 @@ import structlog
 from chassis.db import Database
 from chassis.ids import new_id, now
 from chassis.problems import DATABASE_DOWN
+from chassis.wakeups import Wakeup
 from notification.chunks import CHUNK, Leased, any_free, claim, take_chunk
 from notification.domain import ChannelName, OtherTenant, UnknownBulk
 from notification.pace import Rates
 from notification.store import Keys, Page, Rows, paged
-from notification.system import tenant_of
+from notification.system import elsewhere
 from notification.tables import attempts, bulk_recipients, bulks, notifications, of_group
 
 log = structlog.get_logger()
@@ -154,9 +153,9 @@ class BulkStore:
         query = sa.select(bulks).where(bulks.c.tenant == self._tenant, bulks.c.id == bulk_id)
         if (row := self._conn.execute(query).one_or_none()) is not None:
             return row
-        if tenant_of(self._conn, bulks, bulk_id) is None:
-            raise UnknownBulk(bulk_id)
-        raise OtherTenant("Bulk")
+        if elsewhere(self._conn, bulks, bulk_id, self._tenant):
+            raise OtherTenant("Bulk")
+        raise UnknownBulk(bulk_id)
 
     def _completed_at(self, bulk: sa.Row[Any]) -> datetime:
         """When the last attempt of its messages ended; of one without any, when its last recipient was taken."""
@@ -208,17 +207,17 @@ class Bulks:
         self._db = db
         self._lease = lease
         self._chunk = chunk
-        self._woken = asyncio.Event()
+        self._wakeup = Wakeup(poll=_POLL)
         self.rates = rates
 
     def wake(self) -> None:
         """There is a new one, committed."""
-        self._woken.set()
+        self._wakeup.set()
 
     async def run(self) -> None:
         """Until cancelled, at any moment."""
         while True:
-            self._woken.clear()
+            self._wakeup.clear()
             try:
                 while (held := await self._next()) is not None:
                     while held is not None:
@@ -227,9 +226,7 @@ class Bulks:
                 log.warning("bulk.database_unavailable", error=type(down).__name__)
             except Exception:
                 log.exception("bulk.broke")  # its lease keeps it out of the others' way for a while
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_POLL):
-                    await self._woken.wait()
+            await self._wakeup.sleep()
 
     async def _next(self) -> Leased | None:
         if not await self._db.read(any_free):

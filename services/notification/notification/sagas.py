@@ -91,8 +91,8 @@ class Sagas:
             sa.select(sagas).where(sagas.c.tenant == self._tenant, sagas.c.correlation_id == correlation_id)
         ).one_or_none()
         if found is None:
-            elsewhere = sa.select(sagas.c.tenant).where(sagas.c.correlation_id == correlation_id).limit(1)
-            if self._conn.execute(elsewhere).first() is None:
+            same, theirs = sagas.c.correlation_id == correlation_id, sagas.c.tenant != self._tenant
+            if self._conn.execute(sa.select(sagas.c.tenant).where(same, theirs).limit(1)).first() is None:
                 raise UnknownSaga(correlation_id)
             raise OtherTenant("Saga")
         if self._owner not in {None, found.owner}:

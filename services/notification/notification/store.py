@@ -26,7 +26,7 @@ from notification.domain import (
     UnknownNotification,
 )
 from notification.policy import Hold, Send
-from notification.system import tenant_of
+from notification.system import elsewhere
 from notification.tables import attempts, dead_letters, notifications
 
 NO_ID = "sha256:"  # begins the `event_id` of a dead letter without an id of its own
@@ -190,16 +190,15 @@ class Notifications:
 
     def get(self, notification_id: str) -> sa.Row[Any]:
         """Raises UnknownNotification, OtherTenant or NotYours."""
-        row = self._conn.execute(self._mine().where(notifications.c.id == notification_id)).one_or_none()
-        if row is not None:
-            return row
-        match tenant_of(self._conn, notifications, notification_id):
-            case None:
-                raise UnknownNotification(notification_id)
-            case self._tenant:
-                raise NotYours("It tells of somebody else's business")
-            case _:
+        table = notifications
+        query = sa.select(table).where(table.c.tenant == self._tenant, table.c.id == notification_id)
+        if (row := self._conn.execute(query).one_or_none()) is None:
+            if elsewhere(self._conn, table, notification_id, self._tenant):
                 raise OtherTenant("Notification")
+            raise UnknownNotification(notification_id)
+        if self._owner not in {None, row.owner}:
+            raise NotYours("It tells of somebody else's business")
+        return row
 
     def attempts(self, notification_id: str) -> list[sa.Row[Any]]:
         """Of a notification that `get` has given."""
@@ -207,12 +206,10 @@ class Notifications:
         return list(self._conn.execute(query))
 
     def by_effect(self, effect: str) -> sa.Row[Any] | None:
-        return self._conn.execute(self._mine().where(notifications.c.effect == effect)).one_or_none()
-
-    def _mine(self) -> sa.Select[Any]:
-        """What every read here begins with."""
-        query = sa.select(notifications).where(notifications.c.tenant == self._tenant)
-        return query if self._owner is None else query.where(notifications.c.owner == self._owner)
+        table = notifications
+        query = sa.select(table).where(table.c.tenant == self._tenant, table.c.effect == effect)
+        row = self._conn.execute(query).one_or_none()
+        return row if row is not None and self._owner in {None, row.owner} else None
 
 
 class Letters:
@@ -236,9 +233,9 @@ class Letters:
         query = sa.select(dead_letters).where(self._mine, dead_letters.c.id == letter_id)
         if (row := self._conn.execute(query).one_or_none()) is not None:
             return row
-        if tenant_of(self._conn, dead_letters, letter_id) is None:
-            raise UnknownDeadLetter(letter_id)
-        raise OtherTenant("Dead letter")
+        if elsewhere(self._conn, dead_letters, letter_id, self._tenant):
+            raise OtherTenant("Dead letter")
+        raise UnknownDeadLetter(letter_id)
 
     @property
     def _mine(self) -> sa.ColumnElement[bool]:

@@ -11,7 +11,7 @@ import orjson
 import sqlalchemy as sa
 
 from chassis.ids import now
-from notification.admission import Admitted, admit
+from notification.admission import Admitted, admit, whole
 from notification.announcements import Moved, moved, moved_row
 from notification.domain import (
     DIGEST,
@@ -24,9 +24,10 @@ from notification.policy import Hold, Send
 from notification.tables import bulks, notifications, subjects
 
 
-def tenant_of(conn: sa.Connection, table: sa.Table, key: str) -> str | None:
-    """Whose a row is that was missed: it alone tells "another tenant's" from "there is none"."""
-    return conn.execute(sa.select(table.c.tenant).where(table.c.id == key)).scalar_one_or_none()
+def elsewhere(conn: sa.Connection, table: sa.Table, key: str, tenant: str) -> bool:
+    """Whether a row that was missed is another tenant's; one of our own that is there by now came later."""
+    query = sa.select(table.c.id).where(table.c.id == key, table.c.tenant != tenant)
+    return conn.execute(query).first() is not None
 
 
 # --- the sender's view: what is due, whoever's it is ---
@@ -67,24 +68,20 @@ def _oldest(
 
 def _same_digests(conn: sa.Connection, found: Sequence[sa.Row[Any]], at: datetime) -> list[sa.Row[Any]]:
     """What is due beyond the limit and belongs into a digest that is just going out: it is one message, not several."""
-    wholes = {_whole(row) for row in found if row.digest_of == ""}
+    wholes = {whole(row) for row in found if row.digest_of == ""}
     if not wholes:
         return []
     table = notifications
     query = sa.select(table).where(
-        table.c.tenant.in_({whole[0] for whole in wholes}),
-        table.c.recipient_id.in_({whole[1] for whole in wholes}),
+        table.c.tenant.in_({tenant for tenant, *_ in wholes}),
+        table.c.recipient_id.in_({recipient_id for _, recipient_id, *_ in wholes}),
         table.c.digest_of == "",
         table.c.status == Status.QUEUED,
         table.c.next_attempt_at <= at,
         table.c.id.not_in([row.id for row in found]),
     )
     rows = conn.execute(query.with_for_update(skip_locked=True))
-    return [row for row in rows if _whole(row) in wholes]
-
-
-def _whole(row: sa.Row[Any]) -> tuple[str, ...]:
-    return row.tenant, row.recipient_id, row.channel, row.category, row.address
+    return [row for row in rows if whole(row) in wholes]
 
 
 Told = Callable[[sa.Connection, Sequence[Moved]], None]
@@ -179,7 +176,7 @@ def _gathered(conn: sa.Connection, going: list[Notification]) -> list[Notificati
     digests: dict[tuple[str, ...], list[Notification]] = defaultdict(list)
     for one in going:
         if one.digest_of == "":
-            digests[one.tenant, one.recipient_id, one.channel, one.category, one.address].append(one)
+            digests[whole(one)].append(one)
     if not digests:
         return going
     carried: set[str] = set()

@@ -145,10 +145,10 @@ def test_only_the_sender_and_the_search_for_a_missed_row_look_beyond_a_tenant():
         r"^from notification(?: import endings, system|\.(?:system|endings) import (.+))$", re.MULTILINE
     )
     taken = {file.name: found for file in files if (found := imports.findall(file.read_text()))}
-    beside = {"bulk.py": ["tenant_of"], "wording.py": ["carried_by"]}  # a missed bulk; a digest's own rows
-    assert taken == {"sender.py": ["", "Settled"], "store.py": ["tenant_of"], **beside}
+    beside = {"bulk.py": ["elsewhere"], "wording.py": ["carried_by"]}  # a missed bulk; a digest's own rows
+    assert taken == {"sender.py": ["", "Settled"], "store.py": ["elsewhere"], **beside}
     assert public(system) == {
-        "tenant_of",
+        "elsewhere",
         "any_due",
         "claim",
         "give_back",

@@ -34,7 +34,7 @@ from order.domain import (
 )
 from order.rows import INSERT, SELECT, Row, items_json, to_facts, to_order
 from order.stock import return_stock, take_stock
-from order.system import tenant_of
+from order.system import elsewhere
 from order.tables import orders
 from order.timeline import TimelineEntry, record, timeline_of
 
@@ -188,7 +188,7 @@ class OrderStore:
     def _select(self, conn: sa.Connection, order_id: str) -> Row:
         """Raises OrderNotFound, OrderOfOtherTenant or NotYourOrder."""
         if (row := conn.execute(SELECT, self._one(order_id)).one_or_none()) is None:
-            raise OrderNotFound if tenant_of(conn, order_id) is None else OrderOfOtherTenant
+            raise OrderOfOtherTenant if elsewhere(conn, order_id, self._tenant) else OrderNotFound
         if self._owner not in {None, row.owner}:
             raise NotYourOrder
         return row

@@ -29,6 +29,7 @@ class SystemStore:
         ]
 
 
-def tenant_of(conn: sa.Connection, order_id: str) -> str | None:
-    """Whose an order is that was missed: it alone tells "another tenant's" from "there is none"."""
-    return conn.execute(sa.select(orders.c.tenant).where(orders.c.id == order_id)).scalar_one_or_none()
+def elsewhere(conn: sa.Connection, order_id: str, tenant: str) -> bool:
+    """Whether an order that was missed is another tenant's; one of our own that is there by now came later."""
+    query = sa.select(orders.c.id).where(orders.c.id == order_id, orders.c.tenant != tenant)
+    return conn.execute(query).first() is not None

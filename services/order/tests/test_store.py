@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError
 
 from chassis.db import Database
@@ -374,6 +375,30 @@ async def test_another_tenant_sees_and_moves_nothing(stores: Stores, placed: Pla
         await theirs.get("0199f7b5-7a3e-7cc0-9d5f-3d9f1f6f0a01")
     assert not await theirs.hand_over(ref.id)
     assert the_order(rows).status == "pending_payment"
+
+
+async def test_an_order_that_is_placed_while_it_is_looked_for_was_not_there_yet(
+    stores: Stores, wanted: Callable[..., dict[str, Any]]
+):
+    order_id = "0199f7b5-7a3e-7cc0-9d5f-3d9f1f6f0a01"
+    request = OrderRequest.model_validate(wanted())
+    loop = asyncio.get_running_loop()
+    placing: list[str] = []
+
+    def place_after_the_first_look(*_told: object) -> None:
+        if not placing:  # the reader's thread waits here until the order is committed
+            placing.append(order_id)
+            place = stores.of("default").place(order_id, request, owner="anonymous")
+            asyncio.run_coroutine_threadsafe(place, loop).result(timeout=10)
+
+    def look(conn: sa.Connection) -> None:
+        listen(conn, "after_cursor_execute", place_after_the_first_look)
+        stores.of("default")._select(conn, order_id)
+
+    with pytest.raises(OrderNotFound):
+        await stores.parts.db.read(look)
+    assert placing
+    assert (await stores.of("default").get(order_id)).id == order_id
 
 
 async def test_a_step_is_on_the_timeline_with_the_transaction_that_completes_it(

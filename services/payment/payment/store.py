@@ -17,7 +17,7 @@ from payment.domain import (
     RefundStatus,
     Status,
 )
-from payment.system import tenant_of
+from payment.system import elsewhere
 from payment.tables import moves, payments, refunds
 
 _AT_ONCE = 500
@@ -36,7 +36,7 @@ class PaymentStore:
 
         def work(conn: sa.Connection) -> sa.RowMapping:
             if (row := self._one(conn, payments, payment_id)) is None:
-                raise PaymentNotFound if tenant_of(conn, payments, payment_id) is None else PaymentOfOtherTenant
+                raise PaymentOfOtherTenant if elsewhere(conn, payments, payment_id, self._tenant) else PaymentNotFound
             return row
 
         return self._charges.parse(await self._db.read(work))
@@ -44,7 +44,7 @@ class PaymentStore:
     async def get_refund(self, refund_id: str) -> Refund:
         def work(conn: sa.Connection) -> sa.RowMapping:
             if (row := self._one(conn, refunds, refund_id)) is None:
-                raise RefundNotFound if tenant_of(conn, refunds, refund_id) is None else PaymentOfOtherTenant
+                raise PaymentOfOtherTenant if elsewhere(conn, refunds, refund_id, self._tenant) else RefundNotFound
             return row
 
         return Refund.model_validate(await self._db.read(work))

@@ -7,9 +7,10 @@ import sqlalchemy as sa
 from payment.tables import payments, refunds
 
 
-def tenant_of(conn: sa.Connection, table: sa.Table, key: str) -> str | None:
-    """Whose a payment or refund is that was missed: it alone tells "another tenant's" from "there is none"."""
-    return conn.execute(sa.select(table.c.tenant).where(table.c.id == key)).scalar_one_or_none()
+def elsewhere(conn: sa.Connection, table: sa.Table, key: str, tenant: str) -> bool:
+    """Whether a row that was missed is another tenant's; one of our own that is there by now came later."""
+    query = sa.select(table.c.id).where(table.c.id == key, table.c.tenant != tenant)
+    return conn.execute(query).first() is not None
 
 
 def charges_under(conn: sa.Connection, key: str) -> list[sa.RowMapping]:
