@@ -79,7 +79,7 @@ class Cache:
         # Between once and twice the time: what was loaded together does not expire together.
         self._l1: TLRUCache[str, _Kept] = TLRUCache(
             l1_entries,
-            ttu=lambda _key, _value, at: at + l1_seconds * random.uniform(1, 2),  # noqa: S311
+            ttu=lambda _key, _value, at: at + l1_seconds * random.uniform(1, 2),  # noqa: S311  nothing secret
             timer=clock,
         )
         self._flights: dict[str, _Flight] = {}

@@ -40,39 +40,27 @@ class Moved:
     words: str = ""
 
 
-def moved(notification: Notification, status: Status, words: str = "") -> Moved:
+def moved(one: Notification | sa.Row[Any], status: Status, words: str = "") -> Moved:
+    """`one` may be a row of `notifications`, which has the same names."""
     return Moved(
-        id=notification.id,
-        tenant=notification.tenant,
-        owner=notification.owner,
-        event_id=notification.event_id,
-        recipient_id=notification.recipient_id,
-        channel=notification.channel,
-        category=notification.category,
-        template=notification.template,
-        subject_id=notification.subject_id,
+        id=one.id,
+        tenant=one.tenant,
+        owner=one.owner,
+        event_id=one.event_id,
+        recipient_id=one.recipient_id,
+        channel=one.channel,
+        category=one.category,
+        template=one.template,
+        subject_id=one.subject_id,
         status=status,
-        traceparent=notification.traceparent,
+        traceparent=one.traceparent,
         words=words,
     )
 
 
 def moved_row(row: sa.Row[Any]) -> Moved:
     """From a row of `notifications` as it is now."""
-    return Moved(
-        id=row.id,
-        tenant=row.tenant,
-        owner=row.owner,
-        event_id=row.event_id,
-        recipient_id=row.recipient_id,
-        channel=row.channel,
-        category=row.category,
-        template=row.template,
-        subject_id=row.subject_id,
-        status=Status(row.status),
-        traceparent=row.traceparent,
-        words=row.subject or "",
-    )
+    return moved(row, Status(row.status), row.subject or "")
 
 
 class Announcements:

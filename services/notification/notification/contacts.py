@@ -20,7 +20,7 @@ from chassis.db import upsert, upsert_in
 from chassis.ids import now
 from notification.domain import ConcurrencyConflict, UnknownRecipient
 from notification.locales import canonical
-from notification.phones import NotAPhone, normalise
+from notification.phones import known_or_none
 from notification.policy import Preference
 from notification.routing import Person
 from notification.tables import contact_groups, contacts, preferences, stops
@@ -64,7 +64,7 @@ class Contacts:
             # By a clock that is ahead it would shut out all that comes until then.
             "as_of": min(news.as_of, now()),
             "locale": canonical(news.locale) or "",
-            "phone": _phone(news.phone),
+            "phone": known_or_none(news.phone),
             **_named(news.name, news.email),
         }
         if news.trusted and row["email"]:
@@ -208,13 +208,6 @@ _CASELESS = str.maketrans(ascii_uppercase, ascii_lowercase)
 def email_key(email: str) -> str:
     """By ASCII letters alone: `str.lower` makes a k of a Kelvin sign too, and those are two people's addresses."""
     return email.translate(_CASELESS)
-
-
-def _phone(text: str) -> str:
-    try:
-        return normalise(text, None) if text else ""
-    except NotAPhone:
-        return ""
 
 
 def _within(query: sa.Select[Any], group: str) -> sa.Select[Any]:

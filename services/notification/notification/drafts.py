@@ -8,7 +8,7 @@ import orjson
 import sqlalchemy as sa
 
 from chassis.ids import new_id, now
-from notification.contacts import Contacts, email_key
+from notification.contacts import Contact, Contacts, email_key
 from notification.domain import PARTS, ChannelName, Notification
 from notification.routing import News, Person, Route, context_of, group_of
 from notification.sources import Source, shipped
@@ -23,53 +23,46 @@ def messages(
     conn: sa.Connection, news: News, routes: Sequence[Route], *, lease_until: datetime | None = None, group_id: str = ""
 ) -> list[Notification]:
     """The same event drafts the same effects, whenever it is asked again."""
+    people = Contacts(conn, news.tenant)
+    known = people.find(news.person.id) if news.person and routes else None
     drafts: list[Notification] = []
     for route in routes:
-        made = [_draft(news, route, person, lease_until, group_id) for person in _recipients(conn, news, route)]
-        drafts += made if _may_go_on(conn, news, route) else [replace(one, chain=()) for one in made]
+        if route.group is not None:
+            told = people.members(group_of(route, news.data))
+        else:
+            told = [_recipient(news, news.person, known, route)] if news.person else []
+        made = [_draft(news, route, person, lease_until, group_id) for person in told]
+        # The next channel of a chain takes its address from the contact (admission.handed_on).
+        goes_on = route.group is not None or _theirs(news, known)
+        drafts += made if goes_on else [replace(one, chain=()) for one in made]
     return drafts
 
 
-def _may_go_on(conn: sa.Connection, news: News, route: Route) -> bool:
-    """The next channel of a chain takes its address from the contact (admission.handed_on): not for an order under
-    another's id."""
-    if not route.chain or news.trusted or route.group is not None or news.person is None:
-        return True
-    known = Contacts(conn, news.tenant).find(news.person.id)
-    return known is not None and (news.owner or news.person.id) == known.owner
+def _theirs(news: News, known: Contact | None) -> bool:
+    """Whether what is known of the person is for whoever tells the event, and not for an order under another's id."""
+    return news.trusted or (known is not None and (news.owner or known.id) == known.owner)
 
 
-def _recipients(conn: sa.Connection, news: News, route: Route) -> Sequence[Person]:
-    contacts = Contacts(conn, news.tenant)
-    if route.group is not None:
-        return contacts.members(group_of(route, news.data))
-    if news.person is None:
-        return []
-    person = news.person
+def _recipient(news: News, person: Person, known: Contact | None, route: Route) -> Person:
+    if known is None:
+        return person
     whole = person.locale and any(person.address(channel) for channel in (route.channel, *route.chain))
-    if whole and news.trusted:
-        return [person]
-    if (known := contacts.find(person.id)) is None:
-        return [person]
-    theirs = news.trusted or (news.owner or person.id) == known.owner
+    theirs = _theirs(news, known)
     if not theirs and not _reached_by(person, known):
         # Whoever orders under another's id, to an address of their own: neither that person's wishes and caps nor the
         # link that changes them are theirs.
-        return [replace(person, id=f"claimed-{effect_of(news.owner, person.id)[:40]}")]
+        return replace(person, id=f"claimed-{effect_of(news.owner, person.id)[:40]}")
     if whole:
-        return [person]
+        return person
     person = replace(person, locale=person.locale or known.locale)
-    # What is known of a person is for whoever told it: an order under another's id must not reach that person.
     if not theirs:
-        return [person]
-    return [
-        replace(
-            person,
-            name=person.name or known.name,
-            email=person.email or known.email,
-            phone=person.phone or known.phone,
-        )
-    ]
+        return person
+    return replace(
+        person,
+        name=person.name or known.name,
+        email=person.email or known.email,
+        phone=person.phone or known.phone,
+    )
 
 
 def _reached_by(person: Person, known: Person) -> bool:

@@ -37,6 +37,14 @@ def normalise(text: str, region: str | None) -> str:
     return phonenumbers.format_number(number, PhoneNumberFormat.E164)
 
 
+def known_or_none(text: str) -> str:
+    """E.164, or nothing: an unusable number keeps nobody from being told by another channel."""
+    try:
+        return normalise(text, None) if text else ""
+    except NotAPhone:
+        return ""
+
+
 def region_of(e164: str) -> str | None:
     """The country or territory, None for the numbers of no country (+800 and the like). Raises NotAPhone."""
     region = phonenumbers.region_code_for_number(_parsed(e164, None))

@@ -23,7 +23,7 @@ from chassis.events import CloudEvent, InvalidEvent, Wire
 from chassis.ids import now
 from notification import tables
 from notification.domain import ChannelName, ConcurrencyConflict
-from notification.phones import NotAPhone, normalise
+from notification.phones import known_or_none
 
 SHIPPED = Path(__file__).parent / "shipped" / "routes.json"
 
@@ -201,17 +201,9 @@ def _person(data: Mapping[str, Any], paths: ContactPaths) -> Person:
         id=_text(data, paths.id, _ID),
         name=_text(data, paths.name, None, needed=False),
         email=email,
-        phone=_phone(_text(data, paths.phone, None, needed=False)),
+        phone=known_or_none(_text(data, paths.phone, None, needed=False)),
         locale=_text(data, paths.locale, None, needed=False)[:35],
     )
-
-
-def _phone(text: str) -> str:
-    """E.164, or nothing: an unusable number keeps nobody from being told by another channel."""
-    try:
-        return normalise(text, None) if text else ""
-    except NotAPhone:
-        return ""
 
 
 def _short(event_id: str) -> str:

@@ -1,6 +1,5 @@
 """Contacts: what events may tell of a person, and what only staff and the person's own orders may."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from itertools import permutations
@@ -15,7 +14,6 @@ from sqlalchemy.event import listen
 from chassis import problems
 from chassis.auth import Caller, Role, current_caller
 from chassis.changes import Changes
-from chassis.db import Database
 from chassis.ids import now
 from chassis.leases import Leases
 from chassis.outbox import Outbox
@@ -25,32 +23,13 @@ from notification.announcements import Announcements
 from notification.api import recipients
 from notification.contacts import Contact, Contacts
 from notification.domain import ChannelName, ConcurrencyConflict, UnknownRecipient
-from notification.tables import changes, leases, metadata, outbox
+from notification.tables import changes, leases, outbox
 from notification.work import Units
 
 AT = now() - timedelta(hours=1)
 ADA = Contact(
     id="c-1", owner="u-1", name="Ada", email="Ada@example.com", phone="+1 202 555 0123", locale="pt_br", as_of=AT
 )
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """Made once: a database's tables take longer than a test."""
-    path = tmp_path_factory.mktemp("contacts") / "empty.db"
-    engine = sa.create_engine(f"sqlite:///{path}")
-    metadata.create_all(engine)
-    engine.dispose()
-    return path
-
-
-@pytest.fixture
-async def db(tmp_path, empty):
-    copy = shutil.copy(empty, tmp_path)
-    database = Database(f"sqlite:///{copy}")
-    await database.start()
-    yield database
-    await database.stop()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Preferences: a user's own, staff's for everybody, never lost to whoever saves at the same time."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +11,6 @@ from fastapi import FastAPI, Request
 from chassis import problems
 from chassis.auth import Caller, Role, current_caller
 from chassis.changes import Changes
-from chassis.db import Database
 from chassis.ids import now
 from chassis.leases import Leases
 from chassis.outbox import Outbox
@@ -23,29 +21,10 @@ from notification.api import recipients
 from notification.contacts import Contact, Contacts, Preferences, start, stop
 from notification.domain import ChannelName, ConcurrencyConflict, NotYours, UnknownRecipient
 from notification.policy import Preference, QuietHours
-from notification.tables import changes, leases, metadata, outbox
+from notification.tables import changes, leases, outbox
 from notification.work import Units
 
 NIGHT = Preference(time_zone="Africa/Nairobi", quiet_hours=QuietHours(start="22:00", end="07:00"))
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """Made once: a database's tables take longer than a test."""
-    path = tmp_path_factory.mktemp("preferences") / "empty.db"
-    engine = sa.create_engine(f"sqlite:///{path}")
-    metadata.create_all(engine)
-    engine.dispose()
-    return path
-
-
-@pytest.fixture
-async def db(tmp_path, empty):
-    copy = shutil.copy(empty, tmp_path)
-    database = Database(f"sqlite:///{copy}")
-    await database.start()
-    yield database
-    await database.stop()
 
 
 @pytest.fixture

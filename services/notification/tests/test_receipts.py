@@ -3,7 +3,6 @@
 import base64
 import hmac
 import json
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from hashlib import sha256
@@ -19,7 +18,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from structlog.testing import capture_logs
 
 from chassis import problems
-from chassis.db import Database
 from chassis.ids import new_id, now
 from chassis.redaction import RedactingExporter
 from chassis.testing import eventually
@@ -32,7 +30,7 @@ from notification.endings import Settled, early, settle
 from notification.policy import Suppress
 from notification.receipts import Receipt, Receipts, Trust, apply, sweep, take_early, wish_of
 from notification.store import enqueue
-from notification.tables import contacts, early_receipts, metadata, notifications
+from notification.tables import contacts, early_receipts, notifications
 
 SECRET, OLDER_SECRET = "what stands in the address", "what stood there before"
 LEGACY = "whsec_" + base64.b64encode(b"legacy's secret, of 24 bytes+").decode()
@@ -43,25 +41,6 @@ PHONE = "+254711000111"
 AT = "africas-talking"
 DELIVERED = Receipt(provider=AT, message_id="m-1", status=Status.DELIVERED)
 FAILED = Receipt(provider=AT, message_id="m-1", status=Status.FAILED, error="Failed: UserIsInactive")
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """Made once: a database's tables take longer than a test."""
-    path = tmp_path_factory.mktemp("receipts") / "empty.db"
-    engine = sa.create_engine(f"sqlite:///{path}")
-    metadata.create_all(engine)
-    engine.dispose()
-    return path
-
-
-@pytest.fixture
-async def db(tmp_path, empty):
-    copy = shutil.copy(empty, tmp_path)
-    database = Database(f"sqlite:///{copy}")
-    await database.start()
-    yield database
-    await database.stop()
 
 
 @pytest.fixture

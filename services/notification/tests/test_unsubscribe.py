@@ -2,7 +2,6 @@
 
 import base64
 import json
-import shutil
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -10,13 +9,11 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import jwt
 import pytest
-import sqlalchemy as sa
 from fastapi import FastAPI
 
 from chassis import problems
 from chassis.cache import Cache
 from chassis.changes import Changes
-from chassis.db import Database
 from chassis.ids import new_id, now
 from chassis.leases import Leases
 from chassis.outbox import Outbox
@@ -25,7 +22,7 @@ from notification.announcements import Announcements
 from notification.api import unsubscribe
 from notification.contacts import Preferences
 from notification.domain import ChannelName, Message, Notification
-from notification.tables import changes, leases, metadata, outbox
+from notification.tables import changes, leases, outbox
 from notification.templates import Catalog
 from notification.unsubscribe import Forged, Subscription, Unsubscribing
 from notification.wording import Wording
@@ -43,25 +40,6 @@ def unlocked(keys: str = NEWER) -> Unsubscribing:
 
 def token_of(link: str) -> str:
     return parse_qs(urlsplit(link).query)["token"][0]
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """Made once: a database's tables take longer than a test."""
-    path = tmp_path_factory.mktemp("unsubscribe") / "empty.db"
-    engine = sa.create_engine(f"sqlite:///{path}")
-    metadata.create_all(engine)
-    engine.dispose()
-    return path
-
-
-@pytest.fixture
-async def db(tmp_path, empty):
-    copy = shutil.copy(empty, tmp_path)
-    database = Database(f"sqlite:///{copy}")
-    await database.start()
-    yield database
-    await database.stop()
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ class FakeSidecar(Sidecar):
         self.etags[key] = self.etags.get(key, 1) + 1
         return True
 
-    async def save_state(self, store: str, key: str, value: Any, *, ttl_seconds: int) -> None:  # noqa: ARG002
+    async def save_state(self, store: str, key: str, value: Any, *, ttl_seconds: int) -> None:  # noqa: ARG002  the real one's signature
         self._require_store(store)
         self.state[key] = value
         self.etags[key] = self.etags.get(key, 0) + 1
