@@ -66,11 +66,15 @@ def _oldest(
     return sorted(rows, key=lambda row: row.id)
 
 
-def _same_digests(conn: sa.Connection, found: Sequence[sa.Row[Any]], at: datetime) -> list[sa.Row[Any]]:
-    """What is due beyond the limit and belongs into a digest that is just going out: it is one message, not several."""
+def _with_whole_digests(conn: sa.Connection, found: Sequence[sa.Row[Any]], at: datetime) -> list[sa.Row[Any]]:
+    """`found`, and what is due beyond the limit and belongs into a digest that is just going out: it is one message,
+    not several. So one replica at a time gathers: it waits for rows that another has just found, and which that one
+    leaves to it."""
     wholes = {whole(row) for row in found if row.digest_of == ""}
     if not wholes:
-        return []
+        return list(found)
+    if conn.dialect.name == "postgresql" and not conn.execute(_GATHER_ALONE).scalar_one():
+        return [row for row in found if row.digest_of != ""]
     table = notifications
     query = sa.select(table).where(
         table.c.tenant.in_({tenant for tenant, *_ in wholes}),
@@ -80,8 +84,11 @@ def _same_digests(conn: sa.Connection, found: Sequence[sa.Row[Any]], at: datetim
         table.c.next_attempt_at <= at,
         table.c.id.not_in([row.id for row in found]),
     )
-    rows = conn.execute(query.with_for_update(skip_locked=True))
-    return [row for row in rows if whole(row) in wholes]
+    rows = conn.execute(query.with_for_update())
+    return sorted([*found, *(row for row in rows if whole(row) in wholes)], key=lambda row: row.id)
+
+
+_GATHER_ALONE = sa.text("SELECT pg_try_advisory_xact_lock(hashtextextended('notification.digests', 0))")
 
 
 Told = Callable[[sa.Connection, Sequence[Moved]], None]
@@ -106,7 +113,7 @@ def claim(
     messages wait for their slot. `told` hears of what has ended without an attempt."""
     at = now()
     found = _oldest(conn, at, in_hand, channel, limit)
-    rows = {row.id: row for row in sorted([*found, *_same_digests(conn, found, at)], key=lambda row: row.id)}
+    rows = {row.id: row for row in _with_whole_digests(conn, found, at)}
     ended = [*_ended_unsent(conn, at, channel), *_supersede(conn, list(rows))]
     for move in ended:
         rows.pop(move.id, None)

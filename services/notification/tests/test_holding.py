@@ -1,6 +1,7 @@
 """Messages that wait for their recipient's time: held when they are written, asked again when that time has come, and
 gathered into a digest. The rules themselves are in test_policy."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 
 from chassis.cache import Cache
 from chassis.ids import new_id, now
+from chassis.testing import eventually
 from notification.contacts import Contact, Contacts, Preferences, stop
 from notification.domain import (
     DIGEST,
@@ -281,6 +283,35 @@ async def test_a_digest_nobody_wants_any_more_ends_with_its_messages(wish, write
     await wish(Preference(channels={ChannelName.EMAIL: ChannelPreference(enabled=False)}))
     assert await due() == []
     assert [(row.status, row.error) for row in await rows()] == [("suppressed", "channel-disabled")] * 2
+
+
+async def test_two_replicas_do_not_split_a_digest(on_postgres):
+    with on_postgres.begin() as conn:
+        Preferences(conn, "default").change("c-1", lambda _held: DAILY)
+        enqueue(conn, [draft("a"), draft("b")], at=now())
+        conn.execute(sa.update(notifications).values(next_attempt_at=now(), created_at=now() - timedelta(days=2)))
+
+    def claimed(conn):
+        return claim(conn, lease_until=now() + LEASE, limit=10)
+
+    def other_replica():
+        with on_postgres.begin() as conn:
+            return claimed(conn)
+
+    def waits():
+        with on_postgres.connect() as conn:
+            return conn.execute(sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")).first()
+
+    with ThreadPoolExecutor(1) as beside:
+        with on_postgres.begin() as conn:  # this one has found the first of them, and no more yet
+            conn.execute(sa.select(notifications).order_by(notifications.c.id).limit(1).with_for_update())
+            other = beside.submit(other_replica)
+            await eventually(lambda: other.done() or waits(), within=30)
+            assert claimed(conn) == []
+        (carrier,) = other.result(timeout=30)
+    with on_postgres.connect() as conn:
+        carried = sa.select(notifications.c.id).where(notifications.c.digest_of == carrier.id)
+        assert len(conn.execute(carried).all()) == 1
 
 
 async def test_digests_are_of_one_category_each(wish, write, due):
