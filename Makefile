@@ -31,7 +31,7 @@ token: ## a bearer token: ROLE=user|staff|admin [SUB=…] [TENANT=…] [TENANT_N
 		$${TENANT:+"--tenant=$$TENANT"} $${TENANT_NAME:+"--tenant-name=$$TENANT_NAME"}
 
 test: setup ## every test, with real sidecars; ARGS goes to pytest
-	@exec $(PYTHON) -m pytest $(ARGS)
+	@exec $(PYTHON) -m pytest -n logical --dist loadgroup $(ARGS)
 
 check: ## format, lint, types, import rules, contracts and manifests up to date
 	@tools/setup.sh environment

@@ -1,12 +1,14 @@
 """One machine: where Dapr's programs are, which ports are free, and how Redis, placement and scheduler are started
 apart from anyone else's. `chassis.processes` starts and ends them."""
 
+import fcntl
 import os
 import random
 import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -93,12 +95,25 @@ def port_is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port nobody listens on, never the same one twice in this process."""
+    """A port nobody listens on, never the same one twice while this process lives, here or in another test run."""
     for port in random.sample(PORTS, 500):
-        if port not in _given and port_is_free(port):
+        if port not in _given and _reserved(port) and port_is_free(port):
             _given.add(port)
             return port
     raise LocalError(f"no free port between {PORTS.start} and {PORTS.stop}")
+
+
+def _reserved(port: int) -> bool:
+    """Locked for as long as this process lives: whoever gets a port listens there only a moment later."""
+    folder = Path(tempfile.gettempdir(), f"brewline-ports-{os.getuid()}")
+    folder.mkdir(exist_ok=True)
+    lock = os.open(folder / str(port), os.O_CREAT | os.O_WRONLY, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    return True
 
 
 def answers(port: int) -> bool:

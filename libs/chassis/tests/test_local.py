@@ -89,6 +89,19 @@ def test_free_ports_are_distinct_and_out_of_the_way_of_outgoing_connections() ->
     assert all(port < 32_768 for port in ports)
 
 
+def test_a_port_that_another_run_was_given_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    takes_one = "from chassis import local; print(local.free_port(), flush=True); input()"
+    command = [sys.executable, "-c", takes_one]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:  # noqa: S603  ours
+        assert other.stdout is not None
+        port = int(other.stdout.readline())
+        monkeypatch.setattr(local.random, "sample", lambda _ports, _count: [port])
+        with pytest.raises(local.LocalError, match="no free port"):
+            local.free_port()
+        other.communicate("\n")
+    assert local.free_port() == port
+
+
 def test_a_port_in_use_is_not_free() -> None:
     with socket.create_server((local.HOST, 0)) as server:
         port = server.getsockname()[1]
