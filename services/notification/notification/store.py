@@ -274,11 +274,13 @@ class Keys:
 
 def paged(conn: sa.Connection, table: sa.Table, query: sa.Select[Any], page: Page) -> Rows:
     """Ids are UUIDv7: their order is that of time, and one of them is a position."""
-    query = query.order_by(table.c.id.desc()).limit(page.size + 1)
-    if page.cursor is None:
-        query = query.offset((page.number - 1) * page.size)
-    else:
+    newest = table.c.id.desc()
+    query = query.order_by(newest).limit(page.size + 1)
+    if page.cursor is not None:
         query = query.where(table.c.id < page.cursor)
+    elif page.number > 1:  # by ids, which stand in the index: of the rows that are passed over none is read
+        ids = query.with_only_columns(table.c.id).offset((page.number - 1) * page.size)
+        query = sa.select(table).where(table.c.id.in_(ids)).order_by(newest)
     rows = list(conn.execute(query))
     following = cast("str", rows[page.size - 1].id) if len(rows) > page.size else None
     return rows[: page.size], following

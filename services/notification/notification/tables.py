@@ -60,12 +60,13 @@ notifications = sa.Table(
     sa.Column("created_at", Timestamp, nullable=False),
     sa.Column("sent_at", Timestamp),
     sa.Column("delivered_at", Timestamp),
+    sa.Column("ask_at", Timestamp),  # of one that waits for a receipt for which its provider can be asked: see lookups
     sa.UniqueConstraint("tenant", "effect", name="uq_notifications_effect"),
     # One for every filter of the history, each in the order of its pages; behind the id what else is often asked.
-    sa.Index("ix_notifications_tenant", "tenant", "id"),
+    sa.Index("ix_notifications_tenant", "tenant", "id", "created_at"),
     sa.Index("ix_notifications_owner", "tenant", "owner", "id", "channel"),
     sa.Index("ix_notifications_recipient", "tenant", "recipient_id", "id", "owner", "channel"),
-    sa.Index("ix_notifications_channel", "tenant", "channel", "id"),
+    sa.Index("ix_notifications_channel", "tenant", "channel", "id", "created_at"),
     sa.Index("ix_notifications_subject", "tenant", "subject_id", "id"),
     sa.Index("ix_notifications_group", "tenant", "group_id", "id", **_where("group_id <> ''")),
     sa.Index("ix_notifications_digest", "digest_of", **_where("digest_of IS NOT NULL")),
@@ -74,6 +75,7 @@ notifications = sa.Table(
     ),
     sa.Index("ix_notifications_next_attempt", "channel", "next_attempt_at", **_where("next_attempt_at IS NOT NULL")),
     sa.Index("ix_notifications_lease", "channel", "lease_until", **_where("lease_until IS NOT NULL")),
+    sa.Index("ix_notifications_ask", "ask_at", **_where("ask_at IS NOT NULL")),
 )
 
 

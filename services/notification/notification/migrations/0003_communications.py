@@ -56,6 +56,7 @@ def _added() -> list[sa.Column[Any]]:
         sa.Column("segments", sa.Integer),
         sa.Column("cost", sa.String(32)),
         sa.Column("delivered_at", Timestamp),
+        sa.Column("ask_at", Timestamp),
     ]
 
 
@@ -81,8 +82,8 @@ def _notifications() -> None:
         where = _where(f"{column} IS NOT NULL")
         op.create_index(f"ix_notifications_{name}", "notifications", ["channel", column], **where)
     for name, columns in (
-        ("tenant", ["tenant", "id"]),
-        ("channel", ["tenant", "channel", "id"]),
+        ("tenant", ["tenant", "id", "created_at"]),
+        ("channel", ["tenant", "channel", "id", "created_at"]),
         ("subject", ["tenant", "subject_id", "id"]),
     ):
         op.create_index(f"ix_notifications_{name}", "notifications", columns)
@@ -94,6 +95,7 @@ def _notifications() -> None:
         ["provider", "provider_message_id"],
         **_where("provider_message_id IS NOT NULL"),
     )
+    op.create_index("ix_notifications_ask", "notifications", ["ask_at"], **_where("ask_at IS NOT NULL"))
 
 
 def _renamed_templates() -> None:
@@ -354,7 +356,7 @@ def downgrade() -> None:
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("status", sa.String(32), nullable=False),
     )
-    for name in ("tenant", "channel", "subject", "group", "digest", "receipt"):
+    for name in ("tenant", "channel", "subject", "group", "digest", "receipt", "ask"):
         op.drop_index(f"ix_notifications_{name}", "notifications")
     for name in _WIDER:
         op.drop_index(f"ix_notifications_{name}", "notifications")
