@@ -9,12 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from brewery import NOTIFICATION, Brewery, Notices, bearer, client_of, new_phone, replicas
 from standardwebhooks import Webhook
 
 from chassis.ids import new_id, now
 from chassis.testing import eventually
 from chassis.testing.stack import Stack
+from notification.tables import notifications
 
 BUSY = "SMS service temporarily unavailable"
 AT_ONCE = timedelta(seconds=1)  # the declared retries alone take longer
@@ -234,6 +236,56 @@ async def test_a_forged_receipt_is_refused_and_a_signed_one_has_the_last_word(br
             assert answer.status_code == 200
     seen = await notices.seen(soft)
     assert (seen["status"], seen["error"]) == ("delivered", None)
+
+
+async def test_a_receipt_that_never_comes_is_asked_for(brew: Brewery, notices: Notices) -> None:
+    app, job = replicas(brew.stack, NOTIFICATION)[-1], "NotificationLookUps"
+    by_dapr = {"dapr-api-token": brew.stack.dapr_token}
+    async with httpx.AsyncClient(base_url=brew.stack.sidecar_url(app), trust_env=False, headers=by_dapr) as sidecar:
+        assert (await sidecar.get(f"/v1.0/jobs/{job}")).json()["schedule"] == "@every 60s"
+
+    # Africa's Talking refuses all of them; of its own the legacy provider tells nothing: their numbers end so.
+    await brew.fault("sms", mode="error", status=400)
+    phone = new_phone("9908")
+    customer = await notices.recipient(phone=phone)
+    lost = [await notices.send(customer, "sms") for _ in range(2)]
+    for one in lost:
+        assert (await notices.becomes(one, "sent"))["provider"] == "legacy"
+    names = [text["messageId"] for text in await brew.texts(phone)]
+    assert await eventually(lambda: arrived_by_legacy(brew, names))
+    await age(brew, lost[0], timedelta(minutes=6))
+
+    async def asked_for() -> bool:
+        async with client_of(brew.stack, app, {"dapr-api-token": brew.stack.app_token}) as scheduler:
+            assert (await scheduler.post(f"/job/{job}", json=job)).status_code == 200
+        return (await notices.seen(lost[0]))["status"] == "delivered"
+
+    assert await eventually(asked_for, within=20, every=0.2)
+    assert (await notices.seen(lost[1]))["status"] == "sent"  # its receipt may come yet
+    told = {one["key"] for one in (await brew.sandbox.get("/sandbox/receipts")).json()["deliveries"]}
+    assert not told & {*names}
+
+
+async def arrived_by_legacy(brew: Brewery, names: list[str]) -> bool:
+    key = {"X-Api-Key": brew.stack.apps[NOTIFICATION].secrets["legacy-sms-key"]}
+    asked = [brew.sandbox.get("/legacy/sms/status", params={"transactionId": name}, headers=key) for name in names]
+    return [answer.json()["status"] for answer in await asyncio.gather(*asked)] == ["Delivered"] * len(names)
+
+
+async def age(brew: Brewery, notification_id: str, time: timedelta) -> None:
+    """A message was sent, and its receipt is missed, since so much longer."""
+    url = sa.make_url(brew.stack.apps[NOTIFICATION].env["NOTIFICATION_DATABASE_URL"])
+    driver = "sqlite+pysqlite" if url.get_backend_name() == "sqlite" else "postgresql+psycopg"
+    engine = sa.create_engine(url.set(drivername=driver))
+    then = now() - time
+    aged = sa.update(notifications).where(notifications.c.id == notification_id).values(sent_at=then, ask_at=then)
+
+    def write() -> None:
+        with engine.begin() as conn:
+            assert conn.execute(aged).rowcount == 1
+
+    await asyncio.to_thread(write)
+    engine.dispose()
 
 
 def report(notification_id: str, kind: str) -> str:

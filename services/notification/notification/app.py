@@ -56,6 +56,7 @@ from notification.domain import (
     UnknownSaga,
     UnknownTemplate,
 )
+from notification.lookups import LookUps
 from notification.receipts import Receipts, Trust
 from notification.resets import LINK, Resets
 from notification.routing import RouteTable
@@ -183,6 +184,8 @@ def _assemble(
     )
     steps = Steps(db=db, sidecar=sidecar, sender=sender)
     receipts = Receipts(db=db, told=announcements.add_rows, wake=announcements.wake)
+    patience = timedelta(seconds=settings.look_up_after)
+    lookups = LookUps(db=db, receipts=receipts, providers=opened.sms if opened else {}, patience=patience)
     return Parts(
         db=db,
         sidecar=sidecar,
@@ -199,7 +202,7 @@ def _assemble(
         receipts=receipts,
         bulks=Bulks(db=db, rates=settings.bulk_rates),
         intake=Intake(db=db, routes=RouteTable(db=db, cache=cache), sender=sender, steps=steps, tasks=tasks),
-        jobs=Jobs(sidecar=sidecar, leases=leases, jobs=(steps.job(), _upkeep(db, receipts))),
+        jobs=Jobs(sidecar=sidecar, leases=leases, jobs=(steps.job(), _upkeep(db, receipts), lookups.job())),
         tasks=tasks,
         saga=_saga(steps, tasks),
         runtime=runtime,

@@ -241,13 +241,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """The provider took it. `message_id` is the provider's own name for it, by which receipts are matched."""
+    """The provider took it. `message_id` is the provider's own name for it, by which receipts are matched; `askable`
+    says that the provider tells by it what became of the message."""
 
     subject: str | None = None
     provider: str = ""
     message_id: str = ""
     segments: int = 0
     cost: str = ""
+    askable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

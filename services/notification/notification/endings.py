@@ -134,17 +134,19 @@ def _ending(one: Settled, retry: datetime | None) -> dict[str, Any]:
         "named": None,
         "parts": None,
         "price": None,
+        "asked": None,
     }
     if isinstance(one.outcome, Delivered):
         provider, named = _name(one.notification, one.outcome)
-        parts, price = one.outcome.segments or None, one.outcome.cost or None
         ending |= {
             "heading": _storable(one.outcome.subject or "") or None,
             "ended": one.at,
             "who": provider,
             "named": named,
+            "parts": one.outcome.segments or None,
+            "price": one.outcome.cost or None,
+            "asked": one.at if named and one.outcome.askable else None,
         }
-        ending |= {"parts": parts, "price": price}
     elif isinstance(one.outcome, Postponed):
         ending["who"] = one.outcome.provider or None  # may have it
     return ending
@@ -174,6 +176,7 @@ def _settling(status: Status) -> sa.Update:
             provider_message_id=sa.bindparam("named"),
             segments=sa.bindparam("parts"),
             cost=sa.bindparam("price"),
+            ask_at=sa.bindparam("asked"),
         )
     )
 

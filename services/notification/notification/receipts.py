@@ -103,7 +103,7 @@ _TAKE = (
 
 
 def _moving(status: Status, which: sa.ColumnElement[bool]) -> sa.Update:
-    values: dict[str, Any] = {"status": status, "lease_until": None, "next_attempt_at": None}
+    values: dict[str, Any] = {"status": status, "lease_until": None, "next_attempt_at": None, "ask_at": None}
     delivered = status is Status.DELIVERED
     values["delivered_at" if delivered else "error"] = sa.bindparam("at" if delivered else "reason")
     return (

@@ -41,6 +41,9 @@ class Settings(ServiceSettings):
         validation_alias="NOTIFICATION_BULK_RATES",
     )
 
+    # Seconds by which a receipt may be late before its provider is asked; by then most have come.
+    look_up_after: float = Field(default=300, ge=1, le=86_400, validation_alias="NOTIFICATION_LOOK_UP_AFTER")
+
     push_endpoint: str = Field(default="push", validation_alias="NOTIFICATION_PUSH_ENDPOINT")
     # In the order in which they are tried.
     sms_providers: Words = Field(default=("africas-talking", "legacy"), validation_alias="NOTIFICATION_SMS_PROVIDERS")

@@ -106,6 +106,12 @@ def test_looking_for_due_rows_reads_no_sent_ones(migrated, column):
     assert "TEMP" not in plan
 
 
+def test_looking_for_receipts_that_never_came_reads_none_that_did(migrated):
+    plan = _plan(migrated, "SELECT * FROM notifications WHERE ask_at <= '2025' ORDER BY ask_at LIMIT 100")
+    assert "ix_notifications_ask (ask_at<?)" in plan
+    assert "TEMP" not in plan
+
+
 def test_a_users_history_is_read_in_its_order(migrated):
     plan = _plan(
         migrated, "SELECT * FROM notifications WHERE tenant = 't' AND owner = 'u' AND id < 'n' ORDER BY id DESC"

@@ -391,8 +391,9 @@ def test_providers_are_known_by_name(sidecar):
 class Provider:
     """Says what is next in `answers`, and remembers whom it was asked for."""
 
-    def __init__(self, name: str, *answers: Any) -> None:
+    def __init__(self, name: str, *answers: Any, askable: bool = False) -> None:
         self.name = name
+        self.askable = askable
         self.answers = list(answers)
         self.asked: list[Text] = []
 
@@ -431,6 +432,12 @@ def message(**changes: Any) -> Message:
         "traceparent": "",
     }
     return Message(**sample | changes)
+
+
+async def test_what_was_taken_tells_whether_its_provider_can_be_asked(africas_talking, legacy):
+    for provider, can in ((Provider("a", TAKEN), False), (Provider("b", TAKEN, askable=True), True)):
+        assert await Sms([provider], "").send(message()) == replace(by(provider.name), askable=can)
+    assert (africas_talking.askable, legacy.askable) == (False, True)
 
 
 async def test_the_first_provider_takes_what_it_can():

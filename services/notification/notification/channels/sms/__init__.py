@@ -38,10 +38,14 @@ _REMEMBERED = 10_000
 
 
 class SmsProvider(Protocol):
-    """`unlock` brings its key, before the first send. Every expected ending is a value."""
+    """`unlock` brings its key, before the first send. Every expected ending is a value. Only of one that is `askable`
+    does `status` tell anything."""
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def askable(self) -> bool: ...
 
     def unlock(self, key: str) -> None: ...
 
@@ -89,7 +93,7 @@ class Sms:
             await message.posting(provider.name)
             result = await provider.send(text)
             if isinstance(result, Accepted):
-                return _delivered(provider.name, result, text)
+                return _delivered(provider, result, text)
             told.append((provider.name, result))
             _tell(message, provider.name, result)
             if isinstance(result, Unknown):
@@ -122,12 +126,13 @@ def _nobody(told: Sequence[tuple[str, NotAccepted]], may_have_it: str) -> Outcom
     return Postponed(error, provider=may_have_it)
 
 
-def _delivered(provider: str, taken: Accepted, text: Text) -> Delivered:
+def _delivered(provider: SmsProvider, taken: Accepted, text: Text) -> Delivered:
     return Delivered(
-        provider=provider,
+        provider=provider.name,
         message_id=taken.message_id,
         segments=taken.segments or measure(text.body).segments,  # ours where the provider tells none
         cost="" if taken.cost is None else str(taken.cost),
+        askable=provider.askable,
     )
 
 

@@ -57,6 +57,7 @@ _SOME_SENT = re.compile(r"Sent to [1-9]")
 
 class AfricasTalking:
     name = "africas-talking"
+    askable = False
 
     def __init__(self, sidecar: Sidecar, *, username: str) -> None:
         self._sidecar = sidecar

@@ -44,6 +44,7 @@ class Legacy:
     """`currency` is the account's, in which it charges."""
 
     name = "legacy"
+    askable = True
 
     def __init__(self, sidecar: Sidecar, *, currency: str) -> None:
         self._sidecar = sidecar
