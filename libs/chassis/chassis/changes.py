@@ -161,12 +161,15 @@ class Changes:
     async def follow(
         self, *, tenant: str, topic: str, key: str | None = None, after: int | None
     ) -> AsyncGenerator[Change]:
-        """What came after `after`, then whatever comes, without a gap and none twice; None: from now on.
+        """What came after `after`, then whatever comes, without a gap and none twice; from now on with None, or with a
+        position that there isn't.
 
         It ends where the reader was too slow, and when the process leaves. Close it (`contextlib.aclosing`) when it
         is left before its end.
         """
         await self._started.wait()  # until then nothing is live, and what is replayed now would leave a gap
+        if after is not None and after > await self.latest():
+            after = None  # told before the database was restored: silence until positions are there again helps nobody
         last = -1 if after is None else after
         if after is not None:
             # A long replay before anything waits for this reader, however slow it is.

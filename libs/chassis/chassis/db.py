@@ -14,7 +14,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +69,16 @@ def upsert_in(dialect: str, table: sa.Table) -> Any:
     """The same by the dialect's name, for statements of the hot path that are built once and cached: building one
     costs several times what running it does."""
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
+def take_turns(conn: sa.Connection, names: Collection[str]) -> None:
+    """Of transactions that give the same name here, each after the first waits until the one before has committed, and
+    from its next statement on sees what that one has written. On SQLite all do."""
+    if names and conn.dialect.name == "postgresql":
+        conn.execute(_LOCK, {"names": sorted(names)})
+
+
+_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(CAST(:names AS text[])) AS name")
 
 
 @dataclass(slots=True)

@@ -67,6 +67,7 @@ def event_processing_table(metadata: sa.MetaData) -> sa.Table:
         sa.Column("consumer", sa.String(64), primary_key=True),
         sa.Column("event_id", sa.String(255), primary_key=True),
         sa.Column("processed_at", Timestamp, nullable=False),
+        sa.Index("ix_event_processing_processed", "processed_at"),
     )
 
 

@@ -30,6 +30,7 @@ _POLL = 0.5  # seconds; rows of other processes, and parked ones whose time has 
 _LINGER = 0.01  # what is committed meanwhile goes out together
 _KEEP = timedelta(days=7)  # published rows stay for republishing
 _CLEAN_EVERY = 3600.0
+_CLEANED = 1000  # rows by one transaction: others write between two of them
 _MAX_PARKED = timedelta(seconds=30)  # short: a lone event that fails may only mean that the broker is down
 
 
@@ -72,6 +73,7 @@ class Outbox:
             .where(table.c.seq.in_(sa.bindparam("done", expanding=True)))
             .values(published_at=sa.bindparam("at"))
         )
+        self._delete = _oldest(table)
 
     def add(self, conn: sa.Connection, event: Event, *, tenant: str, aggregate_id: str, parent: str) -> None:
         """Add `event` to the caller's transaction; after its commit, call `wake`.
@@ -105,8 +107,8 @@ class Outbox:
                     await asyncio.sleep(_LINGER)
                     continue
                 if ours and clock() >= clean_at:
-                    await self._db.write(self._clean)
-                    clean_at = clock() + _CLEAN_EVERY
+                    cleaned = await self._db.write(self._clean)
+                    clean_at = 0.0 if cleaned == _CLEANED else clock() + _CLEAN_EVERY
             except (*DATABASE_DOWN, Unavailable) as down:
                 log.warning("outbox.waiting", reason=str(down), error=type(down).__name__)
                 await asyncio.sleep(_POLL)
@@ -164,8 +166,8 @@ class Outbox:
             conn.execute(sa.update(table).where(table.c.seq == row.seq).values(parked))
             log.error("outbox.parked", event_id=row.event_id, attempts=row.attempts + 1)
 
-    def _clean(self, conn: sa.Connection) -> None:
-        conn.execute(sa.delete(self._table).where(self._table.c.published_at < now() - _KEEP))
+    def _clean(self, conn: sa.Connection) -> int:
+        return conn.execute(self._delete, {"before": now() - _KEEP}).rowcount
 
 
 def _first_waiting(table: sa.Table) -> sa.Select[Any]:
@@ -179,6 +181,12 @@ def _first_waiting(table: sa.Table) -> sa.Select[Any]:
         .order_by(table.c.seq)
         .limit(_BATCH)
     )
+
+
+def _oldest(table: sa.Table) -> sa.Delete:
+    """The first that were published, as far as they are old."""
+    old = table.c.published_at < sa.bindparam("before", type_=Timestamp)
+    return sa.delete(table).where(table.c.seq.in_(sa.select(table.c.seq).where(old).limit(_CLEANED)))
 
 
 def _one_per_aggregate(rows: list[sa.Row[Any]]) -> list[sa.Row[Any]]:

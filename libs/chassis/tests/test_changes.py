@@ -543,6 +543,20 @@ async def test_whoever_follows_from_now_on_hears_nothing_of_before(db: Database)
             assert (await first).key == "after"
 
 
+async def test_whoever_follows_after_a_position_that_never_was_hears_what_comes_from_now_on(db: Database):
+    """A database that was restored counts on from before what its readers have heard."""
+    feed = feed_of(db)
+    async with running(feed):
+        await tell(db, feed, "before")
+        await eventually(lambda: feed.position == 1, every=0.005)
+        async with aclosing(feed.follow(tenant="t-1", topic="things", after=1000)) as following:
+            first = asyncio.create_task(anext(following))
+            await eventually(lambda: feed._readers, every=0.005)
+            await tell(db, feed, "after")
+            async with asyncio.timeout(10):
+                assert (await first).key == "after"
+
+
 async def test_whoever_follows_before_the_feed_runs_waits_for_it_and_misses_nothing(db: Database):
     feed = feed_of(db)
     async with aclosing(feed.follow(tenant="t-1", topic="things", key="a", after=0)) as following:

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from chassis.db import Database
 from chassis.events import Event
 from chassis.ids import now
 from chassis.leases import Leases
-from chassis.outbox import Outbox
+from chassis.outbox import _CLEANED, Outbox
 from chassis.sidecar import SidecarDown
 from chassis.testing import eventually
 from chassis.testing.fake_sidecar import FakeSidecar
@@ -255,3 +256,28 @@ async def test_what_was_published_more_than_seven_days_ago_is_cleaned_away(
         await eventually(old_is_gone, every=0.005)
 
     assert broker.versions("old") == []
+
+
+async def test_much_that_is_old_is_cleaned_away_by_a_few_at_a_time(db: Database, outbox: Outbox, table: sa.Table):
+    """Others write too: on SQLite there is one writer, and it is nobody's for seconds."""
+    at = now() - timedelta(days=8)
+    old = {"tenant": "t-1", "aggregate_id": "a", "topic": "things", "type": "thing.made.v1", "data": "{}"}
+    old |= {"traceparent": "", "created_at": at, "published_at": at}
+    many = [old | {"event_id": str(number)} for number in range(2 * _CLEANED + 1)]
+    await db.write(lambda conn: conn.execute(sa.insert(table), many))
+    deleted: list[int] = []
+
+    def executed(_conn: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("DELETE FROM outbox"):
+            deleted.append(cursor.rowcount)
+
+    await db.write(lambda conn: event.listen(conn.engine, "after_cursor_execute", executed))
+    async with running(outbox):
+
+        async def all_gone() -> bool:
+            outbox.wake()  # no need to wait for its poll
+            return await rows(db, table) == []
+
+        await eventually(all_gone, within=10, every=0.02)
+
+    assert deleted[:3] == [_CLEANED, _CLEANED, 1]

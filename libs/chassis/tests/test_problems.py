@@ -16,7 +16,7 @@ from chassis.app import create_app
 from chassis.auth import Access
 from chassis.db import DatabaseInUse
 from chassis.health import Check
-from chassis.problems import Invalid, Problem, Unavailable
+from chassis.problems import Invalid, Problem, Unavailable, install
 from chassis.settings import ServiceSettings
 from chassis.sidecar import SidecarDown
 from chassis.testing.fake_sidecar import FakeSidecar
@@ -183,6 +183,20 @@ async def test_validation_names_a_query_parameter_and_a_header(client: httpx.Asy
 
 async def test_json_that_is_broken_is_400(client: httpx.AsyncClient):
     answer = await client.post("/things", content=b'{"parts": ', headers={"Content-Type": "application/json"})
+
+    assert (answer.status_code, answer.json()["errorType"]) == (400, "malformed-json")
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"9" * 5000, b'"\xff"'], ids=["deep", "long", "no UTF-8"])
+async def test_json_that_nobody_parses_is_broken_too(body: bytes):
+    async def take(thing: Thing) -> None:
+        raise AssertionError(thing)
+
+    app = FastAPI()
+    app.post("/things")(take)
+    install(app, {})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        answer = await client.post("/things", content=body, headers={"Content-Type": "application/json"})
 
     assert (answer.status_code, answer.json()["errorType"]) == (400, "malformed-json")
 
