@@ -102,7 +102,7 @@ class Brewery:
 
     async def newest_mails(self) -> list[dict[str, Any]]:
         """Not all: after a bulk there are thousands, and reading them keeps the sandbox from receiving."""
-        return (await self.sandbox.get("/sandbox/inbox", params={"limit": 500})).json()
+        return (await self.sandbox.get("/sandbox/inbox", params={"limit": 200})).json()
 
     async def mailed(self, order_id: str, *, within: float = 20) -> list[str]:
         return await eventually(lambda: self.mails(order_id), within=within, every=0.2)

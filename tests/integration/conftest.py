@@ -131,7 +131,7 @@ def stack(apps: list[AppSpec], tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture
 async def sandbox(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """The outside world's controls: faults, ledger, inbox."""
-    async with httpx.AsyncClient(base_url=stack.url("sandbox"), timeout=15, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=stack.url("sandbox"), timeout=60, trust_env=False) as client:
         yield client
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import httpx
-from brewery import ORDER, PAYMENT, PUBLIC, Brewery, bearer, client_of, order_body
+from brewery import ORDER, PAYMENT, PUBLIC, Brewery, bearer, client_of, order_body, replicas
 
 from chassis.testing import eventually
 
@@ -39,8 +39,11 @@ async def test_a_burst_of_clients_hanging_up_opens_nothing(brew: Brewery) -> Non
 async def test_three_failures_open_it_and_half_a_minute_later_it_closes(brew: Brewery) -> None:
     brew.kill(PAYMENT)
     assert await eventually(lambda: _open(brew), within=20)
-    brew.start(PAYMENT)
+    first, *others = replicas(brew.stack, PAYMENT)
+    brew.stack.start_app(first)
     assert await _open(brew)  # payment is back, and the breaker stays open for its 30 s
+    for name in others:
+        brew.stack.start_app(name)
     assert await eventually(lambda: _through(brew), within=40, every=0.5)
     assert (await brew.place()).status_code == 201
 
