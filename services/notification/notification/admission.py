@@ -9,9 +9,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from chassis.db import take_turns
+from chassis.ids import first_id
 from notification.contacts import Preferences, stopped
 from notification.domain import ChannelName, Notification, Status
 from notification.policy import (
+    LONGEST_HOLD,
     Decision,
     History,
     Message,
@@ -26,6 +29,7 @@ from notification.policy import (
 from notification.tables import contacts, notifications
 
 _COUNTED = (Status.SENDING, Status.SENT, Status.DELIVERED)
+_OLDEST = 2 * LONGEST_HOLD  # by then what is made is sent, or never will be
 _DEFAULT = Preference()
 Whole = tuple[str, str, str, str, str]  # tenant, recipient, channel, category and address: what a digest is of
 
@@ -46,8 +50,10 @@ def admit(conn: sa.Connection, messages: Sequence[Notification], at: datetime) -
     by_tenant: dict[str, list[Notification]] = defaultdict(list)
     for message in messages:
         by_tenant[message.tenant].append(message)
-    for tenant, theirs in by_tenant.items():
+    for tenant, theirs in sorted(by_tenant.items()):
         wishes = Preferences(conn, tenant).of_many({message.recipient_id for message in theirs})
+        # Of two that are admitted at once the second has to see what the first let through.
+        take_turns(conn, [f"caps {tenant} {key}" for key, wish in wishes.items() if history_since(at, wish)])
         past = _Past(conn, tenant, at, asked=theirs)
         for message in theirs:
             admitted[message.id] = _ask(conn, message, wishes.get(message.recipient_id, _DEFAULT), past)
@@ -86,6 +92,7 @@ class _Past:
         query = sa.select(table.c.id, table.c.category, table.c.channel, table.c.sent_at).where(
             table.c.tenant == self._tenant,
             table.c.recipient_id == recipient_id,
+            table.c.id >= first_id((since - _OLDEST).timestamp()),
             table.c.status.in_(_COUNTED),
             sa.func.coalesce(table.c.digest_of, "") == "",  # its digest counts, once
             sa.or_(table.c.sent_at >= since, table.c.sent_at.is_(None)),

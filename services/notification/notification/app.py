@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-import sqlalchemy as sa
 from dapr.ext.workflow import WorkflowRuntime
 from fastapi import FastAPI
 
@@ -19,8 +18,7 @@ from chassis.changes import Changes
 from chassis.db import Database
 from chassis.events import subscribe
 from chassis.health import Check
-from chassis.ids import now
-from chassis.jobs import Job, Jobs
+from chassis.jobs import Jobs
 from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.problems import Problem
@@ -28,7 +26,7 @@ from chassis.saga import Saga
 from chassis.secrets import read_secrets
 from chassis.sidecar import Sidecar
 from chassis.tasks import Tasks
-from notification import tables
+from notification import tables, upkeep
 from notification.access import RULES
 from notification.announcements import Announcements
 from notification.api import bulk as bulk_api
@@ -73,7 +71,6 @@ from notification.work import Units
 SERVICE = "notification-service"
 
 _SECRETS = ("unsubscribe-key", "receipt-secrets", "africas-talking-key", "legacy-sms-key")
-_KEYS_KEPT = timedelta(hours=24)
 _DRAIN_SECONDS = 5.0
 
 REFUSALS: Mapping[type[Exception], Problem] = {
@@ -202,7 +199,7 @@ def _assemble(
         receipts=receipts,
         bulks=Bulks(db=db, rates=settings.bulk_rates),
         intake=Intake(db=db, routes=RouteTable(db=db, cache=cache), sender=sender, steps=steps, tasks=tasks),
-        jobs=Jobs(sidecar=sidecar, leases=leases, jobs=(steps.job(), _upkeep(db, receipts), lookups.job())),
+        jobs=Jobs(sidecar=sidecar, leases=leases, jobs=(steps.job(), upkeep.job(db), lookups.job())),
         tasks=tasks,
         saga=_saga(steps, tasks),
         runtime=runtime,
@@ -220,15 +217,6 @@ def _saga(steps: Steps, tasks: Tasks) -> Saga[TellRef]:
         waiting=steps.waiting,
         tasks=tasks,
     )
-
-
-def _upkeep(db: Database, receipts: Receipts) -> Job:
-    async def work() -> None:
-        await receipts.sweep()
-        old = tables.keys.c.created_at < now() - _KEYS_KEPT
-        await db.write(lambda conn: conn.execute(sa.delete(tables.keys).where(old)))
-
-    return Job(name="NotificationUpkeep", every=timedelta(minutes=1), work=work)
 
 
 @asynccontextmanager

@@ -1,9 +1,9 @@
 """Bulk: one template to thousands. The recipients are rows from the start; a worker of any replica takes them through
-in chunks (chunks.py)."""
+in chunks, those of several bulks in turn (chunks.py)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from math import ceil
@@ -17,7 +17,7 @@ from chassis.db import Database
 from chassis.ids import new_id, now
 from chassis.problems import DATABASE_DOWN
 from chassis.wakeups import Wakeup
-from notification.chunks import CHUNK, Leased, any_free, claim, take_chunk
+from notification.chunks import CHUNK, take_chunk
 from notification.domain import ChannelName, OtherTenant, UnknownBulk
 from notification.pace import Rates
 from notification.store import Keys, Page, Rows, paged
@@ -26,8 +26,7 @@ from notification.tables import attempts, bulk_recipients, bulks, notifications,
 
 log = structlog.get_logger()
 
-LEASE = timedelta(seconds=10)  # a chunk takes milliseconds, and each renews it
-_POLL = 1.0
+_POLL = 1.0  # also how late a channel is found to have room again: well below what it is booked ahead
 
 _TWICE = "listed twice"
 
@@ -98,7 +97,7 @@ class BulkStore:
 
     def create(self, wanted: Wanted, key: Key | None) -> tuple[str, bool]:
         """The bulk's id, and whether it was made now: a `key` stands for one. Raises IdempotencyMismatch."""
-        bulk_id = new_id()
+        bulk_id, at = new_id(), now()
         if key is not None:
             known = Keys(self._conn, self._tenant).take(key.hash, key.body_hash, bulk_id)
             if known is not True:
@@ -115,7 +114,8 @@ class BulkStore:
             "total": len(wanted.recipients),
             "taken": 0,
             "traceparent": wanted.traceparent,
-            "created_at": now(),
+            "created_at": at,
+            "turn_at": at,
         }
         self._conn.execute(sa.insert(bulks), row)
         self._conn.execute(sa.insert(bulk_recipients), _recipient_rows(bulk_id, wanted.recipients))
@@ -203,9 +203,8 @@ def _standings(bulk_id: str) -> sa.Subquery:
 class Bulks:
     """Any number of replicas may run one."""
 
-    def __init__(self, *, db: Database, rates: Rates, lease: timedelta = LEASE, chunk: int = CHUNK) -> None:
+    def __init__(self, *, db: Database, rates: Rates, chunk: int = CHUNK) -> None:
         self._db = db
-        self._lease = lease
         self._chunk = chunk
         self._wakeup = Wakeup(poll=_POLL)
         self.rates = rates
@@ -219,19 +218,10 @@ class Bulks:
         while True:
             self._wakeup.clear()
             try:
-                while (held := await self._next()) is not None:
-                    while held is not None:
-                        held = await self._db.write(self._taking(held))
+                while await self._db.write(partial(take_chunk, at=now(), rates=self.rates, size=self._chunk)):
+                    pass
             except DATABASE_DOWN as down:
                 log.warning("bulk.database_unavailable", error=type(down).__name__)
             except Exception:
-                log.exception("bulk.broke")  # its lease keeps it out of the others' way for a while
+                log.exception("bulk.worker_failed")
             await self._wakeup.sleep()
-
-    async def _next(self) -> Leased | None:
-        if not await self._db.read(any_free):
-            return None
-        return await self._db.write(partial(claim, lease=self._lease))
-
-    def _taking(self, held: Leased) -> Callable[[sa.Connection], Leased | None]:
-        return partial(take_chunk, held=held, lease=self._lease, rates=self.rates, size=self._chunk)

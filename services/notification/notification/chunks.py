@@ -1,5 +1,9 @@
 """What a bulk's worker writes, in the system scope: bulks of every tenant. A chunk's messages and the progress they are
-go into one transaction: a process may die on any line."""
+go into one transaction, which has the bulk's row locked: a process may die on any line, and beside any other.
+
+Bulks take turns. After a chunk a bulk is last in the line, and none is taken while a channel of its chain is booked for
+some seconds: whoever comes next waits for no more than these, be the others ever so long. `turn_at` is a bulk's
+place in the line, the time of its last chunk; it has no turn before that."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,24 +12,29 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
+import structlog
 
 from chassis.ids import new_id, now
+from chassis.problems import DATABASE_DOWN
 from notification.domain import ChannelName, Notification, Status
 from notification.drafts import first_reachable
 from notification.locales import DEFAULT
-from notification.pace import Rates, slots, wait_for
+from notification.pace import Rates, at_once, booked, slots, wait_for
 from notification.routing import Person
 from notification.store import effect_of, enqueue
 from notification.tables import bulk_recipients, bulks, contacts, notifications
 
+log = structlog.get_logger()
+
 CHUNK = 200
 
+_ASIDE = timedelta(seconds=10)  # for one that broke
 _UNKNOWN, _NO_ADDRESS = "unknown recipient", "no address"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Leased:
-    """A bulk in this process's hands until `lease_until`; `taken` of its recipients are through."""
+class _Bulk:
+    """`taken` of its recipients are through."""
 
     id: str
     tenant: str
@@ -36,29 +45,39 @@ class Leased:
     total: int
     taken: int
     traceparent: str
-    lease_until: datetime
 
 
-def any_free(conn: sa.Connection) -> bool:
-    return conn.execute(_free(now())).first() is not None
+def take_chunk(conn: sa.Connection, *, at: datetime, rates: Rates, size: int = CHUNK) -> bool:
+    """The next recipients of the bulk whose turn it is get their message or their refusal; one that can't be taken is
+    put aside for a while. False when it is no bulk's turn."""
+    row = conn.execute(_turn(at, booked(conn, rates, at))).one_or_none()
+    if row is None:
+        return False
+    try:
+        with conn.begin_nested():
+            _take(conn, _bulk(row), at, rates, size)
+    except DATABASE_DOWN:
+        raise
+    except Exception:
+        log.exception("bulk.broke", bulk_id=row.id)
+        conn.execute(sa.update(bulks).where(bulks.c.id == row.id).values(turn_at=at + _ASIDE))
+    return True
 
 
-def _free(at: datetime) -> sa.Select[Any]:
-    """The oldest that is not through and in nobody's hands."""
-    idle = sa.or_(bulks.c.lease_until.is_(None), bulks.c.lease_until <= at)
-    return sa.select(bulks.c.id).where(bulks.c.taken_at.is_(None), idle).order_by(bulks.c.id).limit(1)
+def _turn(at: datetime, full: Collection[str]) -> sa.Select[Any]:
+    """Of those that are not through, and that no other worker is just taking, the one whose last chunk is the longest
+    ago; not by channels that are `full`."""
+    by = bulks.c.channel.concat(",").concat(bulks.c.chain)
+    waiting = sa.and_(
+        bulks.c.taken_at.is_(None), bulks.c.turn_at <= at, *(sa.not_(by.contains(channel)) for channel in full)
+    )
+    return (
+        sa.select(bulks).where(waiting).order_by(bulks.c.turn_at, bulks.c.id).limit(1).with_for_update(skip_locked=True)
+    )
 
 
-def claim(conn: sa.Connection, *, lease: timedelta) -> Leased | None:
-    at = now()
-    free = _free(at).with_for_update(skip_locked=True).scalar_subquery()
-    claimed = sa.update(bulks).where(bulks.c.id == free).values(lease_until=at + lease).returning(bulks)
-    row = conn.execute(claimed).one_or_none()
-    return None if row is None else _leased(row)
-
-
-def _leased(row: sa.Row[Any]) -> Leased:
-    return Leased(
+def _bulk(row: sa.Row[Any]) -> _Bulk:
+    return _Bulk(
         id=row.id,
         tenant=row.tenant,
         channels=tuple(ChannelName(name) for name in (row.channel, *row.chain.split(",")) if name),
@@ -68,34 +87,20 @@ def _leased(row: sa.Row[Any]) -> Leased:
         total=row.total,
         taken=row.taken,
         traceparent=row.traceparent,
-        lease_until=row.lease_until,
     )
 
 
-def take_chunk(
-    conn: sa.Connection, held: Leased, *, lease: timedelta, rates: Rates, size: int = CHUNK
-) -> Leased | None:
-    """The next recipients get their message or their refusal. None when they were the last, or when the lease ran out
-    and somebody else has it."""
-    at = now()
-    after = replace(held, taken=min(held.taken + size, held.total), lease_until=at + lease)
-    last = after.taken == after.total
-    ours = sa.and_(bulks.c.id == held.id, bulks.c.taken == held.taken, bulks.c.lease_until == held.lease_until)
-    progress = {
-        "taken": after.taken,
-        "taken_at": at if last else None,
-        "lease_until": None if last else after.lease_until,
-    }
-    if conn.execute(sa.update(bulks).where(ours).values(progress)).rowcount == 0:
-        return None
-    drafts, refused = _drafts(conn, held, _untaken(conn, held, after), at)
+def _take(conn: sa.Connection, bulk: _Bulk, at: datetime, rates: Rates, size: int) -> None:
+    end = min(bulk.taken + at_once(bulk.channels, rates, size), bulk.total)
+    drafts, refused = _drafts(conn, bulk, _untaken(conn, bulk, end))
     enqueue(conn, list(drafts.values()), at=at)
     wait_for(conn, slots(conn, _ready(conn, drafts.values()), rates, at))
     results = [{"at": number, "made": draft.id, "why": None} for number, draft in drafts.items()]
     results += [{"at": number, "made": None, "why": why} for number, why in refused.items()]
     if results:
-        conn.execute(_RESULT, [result | {"bulk": held.id} for result in results])
-    return None if last else after
+        conn.execute(_RESULT, [result | {"bulk": bulk.id} for result in results])
+    progress = {"taken": end, "taken_at": at if end == bulk.total else None, "turn_at": at}
+    conn.execute(sa.update(bulks).where(bulks.c.id == bulk.id).values(progress))
 
 
 _RESULT = (
@@ -105,19 +110,19 @@ _RESULT = (
 )
 
 
-def _untaken(conn: sa.Connection, held: Leased, after: Leased) -> Sequence[sa.Row[Any]]:
+def _untaken(conn: sa.Connection, bulk: _Bulk, end: int) -> Sequence[sa.Row[Any]]:
     table = bulk_recipients
     query = sa.select(table).where(
-        table.c.bulk_id == held.id,
-        table.c.number >= held.taken,
-        table.c.number < after.taken,
+        table.c.bulk_id == bulk.id,
+        table.c.number >= bulk.taken,
+        table.c.number < end,
         table.c.error.is_(None),
     )
     return conn.execute(query.order_by(table.c.number)).all()
 
 
 def _drafts(
-    conn: sa.Connection, bulk: Leased, rows: Sequence[sa.Row[Any]], at: datetime
+    conn: sa.Connection, bulk: _Bulk, rows: Sequence[sa.Row[Any]]
 ) -> tuple[dict[int, Notification], dict[int, str]]:
     """By number: what is to be sent, and why the others get nothing."""
     query = sa.select(contacts).where(
@@ -129,14 +134,14 @@ def _drafts(
     for row in rows:
         if (contact := known.get(row.recipient_id)) is None:
             refused[row.number] = _UNKNOWN
-        elif (draft := _draft(bulk, contact, orjson.loads(row.context), at)) is None:
+        elif (draft := _draft(bulk, contact, orjson.loads(row.context))) is None:
             refused[row.number] = _NO_ADDRESS
         else:
             drafts[row.number] = draft
     return drafts, refused
 
 
-def _draft(bulk: Leased, contact: sa.Row[Any], own: Mapping[str, Any], at: datetime) -> Notification | None:
+def _draft(bulk: _Bulk, contact: sa.Row[Any], own: Mapping[str, Any]) -> Notification | None:
     """By the first channel that has an address; None where none has."""
     person = Person(id=contact.id, email=contact.email, phone=contact.phone)
     channel, address, chain = first_reachable(person, bulk.channels)
@@ -157,7 +162,7 @@ def _draft(bulk: Leased, contact: sa.Row[Any], own: Mapping[str, Any], at: datet
         locale=contact.locale or DEFAULT,
         context={**bulk.context, **own},
         traceparent=bulk.traceparent,
-        created_at=at,
+        created_at=now(),
         group_id=bulk.id,
     )
 

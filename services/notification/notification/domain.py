@@ -271,7 +271,7 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True)
 class Down:
-    """Nobody is there, and it is known that nothing was taken: the next channel of the chain at once, or later."""
+    """Nobody took it, and that is certain: the next channel of the chain at once, or later."""
 
     error: str
     provider: str = ""

@@ -48,7 +48,7 @@ def _recipient(news: News, person: Person, known: Contact | None, route: Route) 
         return person
     whole = person.locale and any(person.address(channel) for channel in (route.channel, *route.chain))
     theirs = _theirs(news, known)
-    if not theirs and not _reached_by(person, known):
+    if not theirs and not _reached_by(person, known, route):
         # Whoever orders under another's id, to an address of their own: neither that person's wishes and caps nor the
         # link that changes them are theirs.
         return replace(person, id=f"claimed-{effect_of(news.owner, person.id)[:40]}")
@@ -65,10 +65,13 @@ def _recipient(news: News, person: Person, known: Contact | None, route: Route) 
     )
 
 
-def _reached_by(person: Person, known: Person) -> bool:
-    """Whether nothing goes to any other address than that person's own."""
-    told = ((email_key(person.email), email_key(known.email)), (person.phone, known.phone))
-    return all(one in {"", its} for one, its in told)
+def _reached_by(person: Person, known: Person, route: Route) -> bool:
+    """Whether the message goes to that person's own address. Without a chain: see `messages`."""
+    channel, address, _ = first_reachable(person, (route.channel, *route.chain))
+    its = known.address(channel)
+    if channel in {ChannelName.EMAIL, ChannelName.PUSH}:
+        address, its = email_key(address), email_key(its)
+    return address in {"", its}
 
 
 def _draft(news: News, route: Route, person: Person, lease_until: datetime | None, group_id: str) -> Notification:

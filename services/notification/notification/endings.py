@@ -44,25 +44,20 @@ class Settled:
 
 
 def settle(conn: sa.Connection, settled: Sequence[Settled]) -> list[Moved]:
-    """Write down how attempts ended, many at once; what has moved, for the announcements.
-
-    The attempt of a process whose lease ran out may end after another one's: only what may still move does.
-    """
+    """Write down how attempts ended, many at once; what has moved, for the announcements."""
     for provider, ids in sorted(_named(settled).items()):
         one_at_a_time(conn, provider, ids)
     conn.execute(sa.insert(attempts), [_attempt(one) for one in settled])
-    ids = [one.notification.id for one in settled]
-    known = sa.select(notifications.c.id, notifications.c.status).where(notifications.c.id.in_(ids))
-    present = {row.id: Status(row.status) for row in conn.execute(known.with_for_update())}
+    present = _present(conn, settled)
     moves: list[Moved] = []
     by_status: dict[Status, list[dict[str, Any]]] = defaultdict(list)
     for one in settled:
-        if (other := _handed_on(conn, one, present)) is not None:
-            conn.execute(_hand_on(one, other))
+        if not _counts(one, present.get(one.notification.id)):
             continue
         retry = retry_at(attempts=one.notification.attempts + 1, created_at=_began(conn, one), at=one.at)
         status = status_after(one.outcome, retry=retry)
-        if present.get(one.notification.id) not in before(status):
+        if (other := _handed_on(conn, one, status)) is not None:
+            conn.execute(_hand_on(one, other))
             continue
         by_status[status].append(_ending(one, retry if status is Status.QUEUED else None))
         moves.append(moved(one.notification, status, _words(one.outcome)))
@@ -70,6 +65,22 @@ def settle(conn: sa.Connection, settled: Sequence[Settled]) -> list[Moved]:
         conn.execute(_SETTLE[status], rows)
     moves += _carried(conn, moves, settled)
     return [move for move in moves if move.status is not Status.QUEUED]
+
+
+def _present(conn: sa.Connection, settled: Sequence[Settled]) -> dict[str, tuple[Status, datetime | None]]:
+    """By id the status and until when it is leased. Locked for this transaction."""
+    c = notifications.c
+    ids = [one.notification.id for one in settled]
+    query = sa.select(c.id, c.status, c.lease_until).where(c.id.in_(ids)).with_for_update()
+    return {row.id: (Status(row.status), row.lease_until) for row in conn.execute(query)}
+
+
+def _counts(one: Settled, present: tuple[Status, datetime | None] | None) -> bool:
+    """The attempt of a process whose lease ran out may end while another one sends, or after it has. That it was
+    delivered is true whoever has the row by now; any other end is for the holder of its lease to tell."""
+    if isinstance(one.outcome, Delivered):
+        return present is not None and present[0] in before(Status.SENT)
+    return present == (Status.SENDING, one.notification.lease_until)
 
 
 def _attempt(one: Settled) -> dict[str, Any]:
@@ -85,11 +96,11 @@ def _attempt(one: Settled) -> dict[str, Any]:
 
 
 def _began(conn: sa.Connection, one: Settled) -> datetime:
-    """From when on it is tried for a day: it may have been held for longer than that before its first attempt."""
+    """From when on its channel is tried for a day: before that it may long have been held, or another channel's."""
     if not isinstance(one.outcome, Postponed | Down) or one.at - one.notification.created_at < GIVE_UP:
         return one.notification.created_at
-    first = sa.select(sa.func.min(attempts.c.ended_at)).where(attempts.c.notification_id == one.notification.id)
-    return conn.execute(first).scalar_one()
+    same = sa.and_(attempts.c.notification_id == one.notification.id, attempts.c.channel == one.notification.channel)
+    return conn.execute(sa.select(sa.func.min(attempts.c.ended_at)).where(same)).scalar_one()
 
 
 def _error(outcome: Outcome) -> str | None:
@@ -109,11 +120,12 @@ def _words(outcome: Outcome) -> str:
     return _storable(outcome.subject or "") if isinstance(outcome, Delivered) else ""
 
 
-def _handed_on(conn: sa.Connection, one: Settled, present: dict[str, Status]) -> Notification | None:
-    """The message by its next channel, where this one certainly didn't take it."""
-    if not isinstance(one.outcome, Refused | Down) or present.get(one.notification.id) is not Status.SENDING:
-        return None
-    return handed_on(conn, one.notification)
+def _handed_on(conn: sa.Connection, one: Settled, status: Status) -> Notification | None:
+    """The message by its next channel, where this one certainly didn't take it, or nobody knew for a day: then a
+    duplicate is better than silence. `status` is how it would end without."""
+    if isinstance(one.outcome, Down) or status in {Status.FAILED, Status.BOUNCED}:
+        return handed_on(conn, one.notification)
+    return None
 
 
 def _hand_on(one: Settled, other: Notification) -> sa.Update:

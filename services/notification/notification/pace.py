@@ -2,8 +2,9 @@
 written down, and again where that slot was lost, in quiet hours, by a retry, or while nobody ran."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -15,7 +16,22 @@ from notification.tables import leases, notifications
 Rates = Mapping[str, float]  # messages a second, by channel; a channel that isn't here goes as fast as it can
 PACED = "paced"  # the `error` of a row that waits for its slot, its `next_attempt_at`
 
+# Of a channel's time, bulks book so much before they let others come between; far more than a poll takes.
+_AHEAD = timedelta(seconds=5)
 _LOST = timedelta(seconds=3)  # polls may be a second late; what missed its slot by more would go out in a burst
+
+
+def booked(conn: sa.Connection, rates: Rates, at: datetime) -> list[str]:
+    """The channels whose next seconds are given away: no bulk's messages are to be added to them now."""
+    channels = {_row_of(channel): channel for channel in rates}
+    ahead = sa.and_(leases.c.name.in_(channels), leases.c.held_until >= at + _AHEAD)
+    return [channels[name] for name in conn.execute(sa.select(leases.c.name).where(ahead)).scalars()]
+
+
+def at_once(channels: Collection[ChannelName], rates: Rates, most: int) -> int:
+    """How many messages by these channels may be added together: whichever they go by, it is not booked for long."""
+    slowest = min((rates[channel] for channel in channels if channel in rates), default=inf)
+    return max(1, int(min(most, slowest * _AHEAD.total_seconds())))
 
 
 def keeps_slot(row: sa.Row[Any], at: datetime) -> bool:
@@ -32,7 +48,7 @@ def slots(conn: sa.Connection, messages: Sequence[Notification], rates: Rates, a
     given: dict[str, datetime] = {}
     for channel, theirs in sorted(by_channel.items()):  # every replica locks in the same order
         each = timedelta(seconds=1 / rates[channel])
-        start = _reserve(conn, f"bulk.{channel}", at, len(theirs) * each)
+        start = _reserve(conn, _row_of(channel), at, len(theirs) * each)
         given |= {one.id: start + number * each for number, one in enumerate(theirs)}
     return given
 
@@ -48,6 +64,11 @@ _WAIT = (
     .where(notifications.c.id == sa.bindparam("key"))
     .values(status=Status.QUEUED, lease_until=None, next_attempt_at=sa.bindparam("slot"), error=PACED)
 )
+
+
+def _row_of(channel: str) -> str:
+    """The name of the row that says until when a channel is booked."""
+    return f"bulk.{channel}"
 
 
 def _reserve(conn: sa.Connection, name: str, at: datetime, time: timedelta) -> datetime:

@@ -8,14 +8,13 @@ import hmac
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 import structlog
 
-from chassis.db import Database, upsert
+from chassis.db import Database, take_turns, upsert
 from chassis.events import first_time
 from chassis.ids import now
 from chassis.webhooks import NotSigned, Signatures
@@ -25,7 +24,6 @@ from notification.tables import early_receipts, event_processing, notifications
 
 log = structlog.get_logger()
 
-_KEPT = timedelta(days=3)  # a receipt whose message is still unknown by then is of none of ours
 _LONGEST_ERROR = 255
 _EVERY_TENANT = "*"  # can't be a tenant's name
 
@@ -59,14 +57,9 @@ def apply(conn: sa.Connection, receipt: Receipt) -> list[Row]:
 
 
 def one_at_a_time(conn: sa.Connection, provider: str, message_ids: Collection[str]) -> None:
-    """Before a receipt, or the answer that names its message, is written down: on PostgreSQL the two, committed at the
-    same moment, would not see each other. SQLite has one writer anyway."""
-    if conn.dialect.name == "postgresql":
-        names = sorted(f"{provider} {message_id}" for message_id in message_ids)
-        conn.execute(_LOCK, {"names": names})
-
-
-_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(CAST(:names AS text[])) AS name")
+    """Before a receipt, or the answer that names its message, is written down: committed at the same moment, neither
+    would see the other."""
+    take_turns(conn, [f"receipt {provider} {message_id}" for message_id in message_ids])
 
 
 def take_early(conn: sa.Connection, provider: str, message_ids: Collection[str]) -> list[Row]:
@@ -80,11 +73,6 @@ def take_early(conn: sa.Connection, provider: str, message_ids: Collection[str])
         for row in early
     )
     return [row for receipt in receipts for row in _move(conn, receipt)]
-
-
-def sweep(conn: sa.Connection) -> None:
-    """Forget those that nobody came for."""
-    conn.execute(sa.delete(early_receipts).where(early_receipts.c.received_at < now() - _KEPT))
 
 
 _IS_MESSAGE = sa.and_(
@@ -197,9 +185,6 @@ class Receipts:
             return
         await self._db.write(lambda conn: hear(conn, provider=provider, message_id=message_id, phone=phone, text=text))
         log.info("sms.wish", provider=provider, wish=wish.__name__)
-
-    async def sweep(self) -> None:
-        await self._db.write(sweep)
 
 
 # --- who may tell ---

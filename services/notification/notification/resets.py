@@ -16,8 +16,9 @@ import sqlalchemy as sa
 
 from chassis.db import Database
 from chassis.ids import new_id, now
-from notification.contacts import Contacts, Preferences
+from notification.contacts import Contact, Contacts, Preferences
 from notification.domain import ChannelName, Notification, ResetGone, Suppressed
+from notification.locales import DEFAULT
 from notification.policy import Decision, History, Message, Suppress, decide
 from notification.store import effect_of
 from notification.tables import contacts, password_resets
@@ -43,7 +44,7 @@ def draft(*, tenant: str, email: str, traceparent: str) -> Notification:
         address=email,
         category="Account",
         template="password-reset",
-        locale="en",
+        locale=DEFAULT,  # until it is known whose address it is
         context={},
         traceparent=traceparent,
         created_at=now(),
@@ -58,12 +59,14 @@ class Resets:
         self._reset_url = reset_url
 
     async def link(self, notification: Notification) -> Mapping[str, Any] | Suppressed:
-        """What the message's template needs: a link that holds now. In its fragment, which no server sees or logs."""
+        """What the message's template needs: a link that holds now. In its fragment, which no server sees or logs. And
+        in whose language it is said, which like the account is in no row of the message."""
         token = secrets.token_urlsafe(_BYTES)
-        refused = await self._db.write(lambda conn: _issue(conn, notification, _hash(token)))
-        if refused is not None:
-            return refused
+        contact = await self._db.write(lambda conn: _issue(conn, notification, _hash(token)))
+        if isinstance(contact, Suppressed):
+            return contact
         return {
+            "locale": contact.locale,
             "resetLink": f"{self._reset_url}#token={token}",
             "expiresInMinutes": int(_VALID.total_seconds() // 60),
         }
@@ -78,7 +81,8 @@ def _hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def _issue(conn: sa.Connection, notification: Notification, token_hash: str) -> Suppressed | None:
+def _issue(conn: sa.Connection, notification: Notification, token_hash: str) -> Contact | Suppressed:
+    """Whose link it is."""
     known = Contacts(conn, notification.tenant).by_email(notification.address)
     if not known:
         return Suppressed("no account")
@@ -101,7 +105,7 @@ def _issue(conn: sa.Connection, notification: Notification, token_hash: str) -> 
     conn.execute(sa.update(table).where(theirs, table.c.ended_at.is_(None)).values(ended_at=at))
     issued = {"token_hash": token_hash, "tenant": notification.tenant, "recipient_id": contact.id}
     conn.execute(sa.insert(table).values(**issued, created_at=at, expires_at=at + _VALID))
-    return None
+    return contact
 
 
 def _decision(conn: sa.Connection, notification: Notification, recipient_id: str) -> Decision:

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache, lru_cache, reduce
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -68,6 +68,15 @@ def _once(chain: tuple[ChannelName, ...]) -> tuple[ChannelName, ...]:
 Chain = Annotated[tuple[ChannelName, ...], AfterValidator(_once)]
 
 
+def _writable(value: Any) -> Any:
+    """JSON as parsed may hold half a surrogate pair, which can't be written again."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds a text that can't be kept") from None
+    return value
+
+
 class Route(_Data):
     """One message. `when` are paths and the value each must have. Its recipient is the event's contact, or with
     `group` everybody in a group: `branch:{branchId}`. `chain`: the channels that take over, in their order. The
@@ -79,9 +88,11 @@ class Route(_Data):
     category: Name
     template: Name
     chain: Chain = ()
-    when: dict[Path_, str | int | bool] = Field(default_factory=dict[str, str | int | bool])
+    when: dict[Path_, Annotated[str | int | bool, AfterValidator(_writable)]] = Field(
+        default_factory=dict[str, str | int | bool]
+    )
     group: Group | None = None
-    set: dict[Name, str] = Field(default_factory=dict[str, str])
+    set: dict[Name, Annotated[str, AfterValidator(_writable)]] = Field(default_factory=dict[str, str])
     critical: bool = False
     latest_only: bool = False
     step: Step | None = None
@@ -175,7 +186,7 @@ def read(event: CloudEvent, route: EventRoute) -> News:
         route=route,
         routes=[one for one in route.messages if all(_at(data, path) == value for path, value in one.when.items())],
         traceparent=event.traceparent[:64],
-        at=event.time or now(),
+        at=_moment(event.time),
     )
 
 
@@ -221,6 +232,17 @@ def _version(data: Mapping[str, Any]) -> int:
     if not isinstance(version, int) or isinstance(version, bool) or not 0 <= version < 2**31:
         raise InvalidEvent("version: not a count")
     return version
+
+
+def _moment(time: datetime | None) -> datetime:
+    """RFC 3339 demands a zone, but nobody loses an event for it: a time without one is UTC. One that is out of the
+    calendar says as little as none."""
+    if time is None:
+        return now()
+    try:
+        return (time.replace(tzinfo=UTC) if time.tzinfo is None else time).astimezone(UTC)
+    except OverflowError:
+        return now()
 
 
 def _text(data: Mapping[str, Any], path: str | None, shape: re.Pattern[str] | None, *, needed: bool = True) -> str:

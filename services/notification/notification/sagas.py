@@ -129,7 +129,11 @@ class Steps:
         row = conn.execute(sa.select(sagas).where(_this(ref))).one()
         news = _news(row)
         routes = [route for route in news.routes if route.step == step]
-        drafts = messages(conn, news, routes, lease_until=None, group_id=group)
+        try:
+            drafts = messages(conn, news, routes, lease_until=None, group_id=group)
+        except InvalidEvent as nobody:  # a group that the event cannot name: the step reaches nobody, and has ended
+            log.warning("saga.step_without_recipients", saga=ref.id, step=step, reason=str(nobody))
+            drafts = []
         # Forward only: a step may be told again, by a driver that died or came late, after the story went on.
         first = conn.execute(sa.select(notifications.c.id).where(of_group(ref.tenant, group)).limit(1)).first() is None
         # Its own step too, when it is told at last: the first one stands there since the event came.

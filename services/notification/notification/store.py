@@ -12,7 +12,7 @@ import orjson
 import sqlalchemy as sa
 
 from chassis.db import upsert, upsert_in
-from chassis.ids import new_id, now
+from chassis.ids import first_id, new_id, now
 from notification import tables
 from notification.admission import Admitted, admit
 from notification.domain import (
@@ -119,7 +119,7 @@ class DeadLetter:
 
 
 def keep_dead(conn: sa.Connection, letter: DeadLetter) -> None:
-    """Kept once. One that dies again after its replay waits for inspection again."""
+    """Kept once, as of when it came last: one that dies again after its replay waits for inspection again."""
     row = {field.name: getattr(letter, field.name) for field in fields(letter)}
     kept = (
         upsert(conn, dead_letters)
@@ -127,7 +127,6 @@ def keep_dead(conn: sa.Connection, letter: DeadLetter) -> None:
         .on_conflict_do_update(
             index_elements=[dead_letters.c.tenant, dead_letters.c.topic, dead_letters.c.event_id],
             set_={"received_at": now(), "replayed_at": None},
-            where=dead_letters.c.replayed_at.is_not(None),
         )
     )
     conn.execute(kept)
@@ -158,6 +157,8 @@ class Page:
 
 Rows = tuple[list[sa.Row[Any]], str | None]
 
+_SKEW = 2.0  # seconds: an id is made a moment before or after its row's `created_at`
+
 
 class Notifications:
     """A tenant's notifications; those of one `owner`, None for everybody's."""
@@ -178,10 +179,10 @@ class Notifications:
             query = query.where((column if number == 0 else column.concat("")) == value)
         # Ids are UUIDv7, whose first 48 bits are the time they were made: a range of them is a range of the index.
         if wanted.since is not None:
-            query = query.where(c.id >= _first_id(wanted.since), c.created_at >= wanted.since)
+            query = query.where(c.id >= first_id(wanted.since.timestamp() - _SKEW), c.created_at >= wanted.since)
         if wanted.until is not None:
             query = query.where(c.created_at < wanted.until)
-            end = _first_id(wanted.until, after=True)
+            end = first_id(wanted.until.timestamp() + _SKEW)
             if page.cursor is None:
                 query = query.where(c.id < end)
             else:  # of two bounds SQLite takes one
@@ -222,10 +223,10 @@ class Letters:
     def page(self, page: Page) -> Rows:
         return paged(self._conn, dead_letters, sa.select(dead_letters).where(self._mine), page)
 
-    def replayed(self, letter_id: str) -> sa.Row[Any]:
-        """The letter, now marked as published again."""
-        done = sa.update(dead_letters).where(self._mine, dead_letters.c.id == letter_id)
-        self._conn.execute(done.values(replayed_at=now()))
+    def replayed(self, letter_id: str, received_at: datetime) -> sa.Row[Any]:
+        """The letter, now marked as published again, unless it has died again since it was received at that time."""
+        same = sa.and_(dead_letters.c.id == letter_id, dead_letters.c.received_at == received_at)
+        self._conn.execute(sa.update(dead_letters).where(self._mine, same).values(replayed_at=now()))
         return self.get(letter_id)
 
     def get(self, letter_id: str) -> sa.Row[Any]:
@@ -284,13 +285,3 @@ def paged(conn: sa.Connection, table: sa.Table, query: sa.Select[Any], page: Pag
     rows = list(conn.execute(query))
     following = cast("str", rows[page.size - 1].id) if len(rows) > page.size else None
     return rows[: page.size], following
-
-
-_SKEW_MS = 2000  # an id is made a moment before or after its row's `created_at`
-
-
-def _first_id(moment: datetime, *, after: bool = False) -> str:
-    """The first UUIDv7 that could be made at `moment`, give or take the skew."""
-    milliseconds = max(0, int(moment.timestamp() * 1000) + (_SKEW_MS if after else -_SKEW_MS))
-    digits = f"{min(milliseconds, 2**48 - 1):012x}"
-    return f"{digits[:8]}-{digits[8:]}-0000-0000-000000000000"

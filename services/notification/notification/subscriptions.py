@@ -2,12 +2,14 @@
 else."""
 
 import hashlib
+import re
 from typing import Any, cast
 
 import orjson
 import structlog
 from fastapi import FastAPI, Request
 
+from chassis.auth import TENANT
 from chassis.db import Database
 from chassis.events import CloudEvent
 from chassis.problems import DATABASE_DOWN
@@ -76,12 +78,17 @@ def dead_letter(body: bytes) -> DeadLetter:
         parsed = None
     event = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
     return DeadLetter(
-        tenant=_text(event.get("tenantid"), 64) or DEFAULT_TENANT,
+        tenant=_tenant(event.get("tenantid")),
         topic=_text(event.get("topic"), 128).removesuffix(".dead"),
         event_id=_text(event.get("id"), 255) or f"{NO_ID}{hashlib.sha256(body).hexdigest()}",
         type=_text(event.get("type"), 128),
         body=body.decode(errors="replace").replace("\x00", "\ufffd"),
     )
+
+
+def _tenant(value: Any) -> str:
+    """One that some administrator can be of; else it would be kept where nobody sees it."""
+    return value if isinstance(value, str) and re.fullmatch(TENANT, value) else DEFAULT_TENANT
 
 
 def _text(value: Any, longest: int) -> str:

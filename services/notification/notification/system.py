@@ -21,7 +21,7 @@ from notification.domain import (
 )
 from notification.pace import Rates, keeps_slot, slots, wait_for
 from notification.policy import Hold, Send
-from notification.tables import bulks, notifications, subjects
+from notification.tables import notifications, subjects
 
 
 def elsewhere(conn: sa.Connection, table: sa.Table, key: str, tenant: str) -> bool:
@@ -233,8 +233,8 @@ def notification_of(row: sa.Row[Any]) -> Notification:
 
 def take_back(conn: sa.Connection) -> None:
     """For the only process there is, as it starts: what is leased was a dead one's, and nobody needs to wait for it."""
-    for table in (notifications, bulks):
-        conn.execute(sa.update(table).where(table.c.lease_until > now()).values(lease_until=now()))
+    leased = notifications.c.lease_until > now()
+    conn.execute(sa.update(notifications).where(leased).values(lease_until=now()))
 
 
 def give_back(conn: sa.Connection, unsent: Sequence[Notification]) -> None:

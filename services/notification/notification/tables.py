@@ -214,6 +214,7 @@ sagas = sa.Table(
     sa.Column("completed_at", Timestamp),
     sa.Column("due_at", Timestamp),  # when somebody should look whether it still runs
     sa.Column("version", sa.Integer, nullable=False),
+    sa.Index("ix_sagas_correlation", "correlation_id", "tenant"),  # whose it is, where it is not the asking tenant's
     sa.Index("ix_sagas_due", "due_at", **_where("due_at IS NOT NULL")),
 )
 
@@ -233,9 +234,9 @@ bulks = sa.Table(
     sa.Column("traceparent", sa.String(64), nullable=False),
     sa.Column("created_at", Timestamp, nullable=False),
     sa.Column("taken_at", Timestamp),  # when the last one was
-    sa.Column("lease_until", Timestamp),
+    sa.Column("turn_at", Timestamp, nullable=False),  # its place in the line: see chunks
     sa.Index("ix_bulks_tenant", "tenant", "id"),
-    sa.Index("ix_bulks_waiting", "id", **_where("taken_at IS NULL")),
+    sa.Index("ix_bulks_waiting", "turn_at", **_where("taken_at IS NULL")),
 )
 
 bulk_recipients = sa.Table(
@@ -271,6 +272,7 @@ password_resets = sa.Table(
     sa.Column("expires_at", Timestamp, nullable=False),
     sa.Column("ended_at", Timestamp),  # redeemed or revoked
     sa.Index("ix_password_resets_recipient", "tenant", "recipient_id", "created_at"),
+    sa.Index("ix_password_resets_created", "created_at"),
 )
 
 dead_letters = sa.Table(

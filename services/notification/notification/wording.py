@@ -14,10 +14,12 @@ from notification.system import carried_by
 from notification.templates import SHIPPED_VERSION, Catalog
 from notification.unsubscribe import Unsubscribing
 
-# What a `link` adds to the context; Suppressed where the message has lost its point.
+# What a `link` adds to the context, and as `locale` the one to write in, where the notification's was a guess;
+# Suppressed where the message has lost its point.
 MakeLink = Callable[[Notification], Awaitable[Mapping[str, Any] | Suppressed]]
 
 _DIGEST_LONGEST = 48_000  # characters of all its messages: a text may be 65,536 long
+_DIGEST_MOST = 200  # of its messages, the newest: with more of them there would be less than a line of each
 
 
 class Wording:
@@ -55,6 +57,7 @@ class Wording:
             {**notification.context, **made},
             category=category or notification.category,
             name=name or notification.template,
+            locale=made.get("locale"),
         )
         if isinstance(rendered, Refused):
             return rendered
@@ -81,10 +84,12 @@ class Wording:
         *,
         category: str,
         name: str,
+        locale: str | None = None,
         also: Sequence[str] = (),
     ) -> Rendered | Refused:
-        """The parts that its channel needs, of which the template must have one, and those that it has of `also`."""
-        found = await self._catalog.find(notification.tenant, category, name, notification.locale)
+        """The parts that its channel needs, of which the template must have one, and those that it has of `also`. In
+        its own locale, unless another is given."""
+        found = await self._catalog.find(notification.tenant, category, name, locale or notification.locale)
         if found is None:
             return Refused(f"no template {category}/{name}")
         parts = PARTS[notification.channel]
@@ -102,11 +107,13 @@ class Wording:
         return rendered
 
     async def _digest(self, notification: Notification) -> Mapping[str, Any] | Suppressed:
-        """Each of its messages as it would have gone alone, but for its links."""
+        """Each of its messages as it would have gone alone, but for its links: the newest, and how many `more`."""
         others = await self._db.read(lambda conn: carried_by(conn, notification.id))
+        left = [notification, *others]
+        share = _DIGEST_LONGEST // (2 * min(len(left), _DIGEST_MOST))  # cut short, or all would be refused as too long
         items: list[Mapping[str, str]] = []
-        share = _DIGEST_LONGEST // (2 * (1 + len(others)))  # cut short, or all of them would be refused as too long
-        for one in (notification, *others):
+        while left and len(items) < _DIGEST_MOST:
+            one = left.pop()
             rendered = await self._rendered(
                 one, one.context, category=one.category, name=one.template, also=("subject",)
             )
@@ -114,7 +121,11 @@ class Wording:
                 text = rendered.text or rendered.sms or rendered.push
                 subject = rendered.subject or one.template
                 items.append({"subject": _cut(subject, share), "text": _cut(text.strip(), share)})
-        return {"items": items, "category": notification.category} if items else Suppressed("nothing to tell")
+            await asyncio.sleep(0)  # all of them at once would keep everybody else waiting
+        if not items:
+            return Suppressed("nothing to tell")
+        told = {"count": len(items) + len(left), "more": len(left)}
+        return {**told, "items": items[::-1], "category": notification.category}
 
 
 def _cut(text: str, longest: int) -> str:

@@ -151,10 +151,21 @@ def postgres_server() -> Iterator[postgres.Postgres]:
 def on_postgres(postgres_server: postgres.Postgres) -> Iterator[sa.Engine]:
     """An empty database of its own, for what two transactions that commit at once do to each other."""
     url = sa.make_url(postgres_server.create(f"n{new_id()}")).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(url, execution_options={"preserve_rowcount": True})  # as chassis.db's
     metadata.create_all(engine)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def waiting(on_postgres: sa.Engine) -> Callable[[], bool]:
+    """Whether a transaction waits for another one's lock."""
+
+    def look() -> bool:
+        with on_postgres.connect() as conn:
+            return conn.execute(sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")).first() is not None
+
+    return look
 
 
 @pytest.fixture

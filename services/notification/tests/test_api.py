@@ -164,6 +164,24 @@ async def test_one_that_dies_again_after_its_replay_waits_again(client, event):
     assert letter["replayedAt"] is None
 
 
+async def test_one_that_dies_again_before_its_replay_is_written_down_waits_again(client, sidecar, event, monkeypatch):
+    letter = event()
+    await client.post("/events/dead", json=letter)
+    ((item,), publish) = (await letters(client), sidecar.publish)
+
+    async def and_it_dies(pubsub, topic, events):
+        failed = await publish(pubsub, topic, events)
+        await client.post("/events/dead", json=letter)
+        return failed
+
+    monkeypatch.setattr(sidecar, "publish", and_it_dies)
+    answer = await client.post(f"/api/v1/dead-letters/{item['id']}/replay")
+    assert (answer.status_code, answer.json()["replayedAt"]) == (200, None)
+    (again,) = await letters(client)
+    assert again["replayedAt"] is None
+    assert again["receivedAt"] > item["receivedAt"]
+
+
 async def test_garbage_is_kept_and_can_not_be_replayed(client):
     for _ in range(2):
         assert (await client.post("/events/dead", content=b"\xff\xfe")).json() == {"status": "SUCCESS"}

@@ -30,7 +30,7 @@ from notification import endings, system, tables
 from notification.announcements import Announcements
 from notification.api import bulk as api
 from notification.bulk import Bulks, BulkStore, Wanted
-from notification.chunks import CHUNK, Leased, claim, take_chunk
+from notification.chunks import CHUNK, take_chunk
 from notification.contacts import Preferences
 from notification.domain import ChannelName, IdempotencyMismatch, OtherTenant, Postponed, UnknownBulk
 from notification.pace import Rates
@@ -47,7 +47,6 @@ TENANT = "default"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PATH = "/api/v1/notifications/bulk"
 LEASE = timedelta(seconds=10)
-SOON = timedelta(milliseconds=200)
 UNPACED: Rates = {}
 REFUSALS: dict[type[Exception], Problem] = {
     UnknownBulk: Problem(status=404, error_type="bulk-not-found", title="Bulk not found"),
@@ -83,6 +82,23 @@ class Fragile(Database):
         raise asyncio.CancelledError
 
 
+def wanted(
+    recipients: Sequence[tuple[str, dict[str, Any]]],
+    channel: ChannelName = ChannelName.EMAIL,
+    chain: tuple[ChannelName, ...] = (),
+) -> Wanted:
+    return Wanted(
+        channel=channel,
+        chain=chain,
+        category="Marketing",
+        template="offer",
+        context={"drink": "Latte", "price": "4.50"},
+        recipients=recipients,
+        author="a-1",
+        traceparent=TRACE,
+    )
+
+
 class Desk:
     """Knows a tenant's recipients, asks for bulks and looks what has become of them."""
 
@@ -90,10 +106,12 @@ class Desk:
         self.db = db
         self.size = CHUNK
 
-    async def know(self, *ids: str, email: str | None = None, phone: str = "", locale: str = "") -> None:
+    async def know(
+        self, *ids: str, tenant: str = TENANT, email: str | None = None, phone: str = "", locale: str = ""
+    ) -> None:
         rows = [
             {
-                "tenant": TENANT,
+                "tenant": tenant,
                 "id": one,
                 "owner": f"owner of {one}"[:64],
                 "name": "Ada",
@@ -112,21 +130,13 @@ class Desk:
         self,
         ids: Sequence[str],
         *,
+        tenant: str = TENANT,
         channel: ChannelName = ChannelName.EMAIL,
         chain: tuple[ChannelName, ...] = (),
         own: dict[str, dict[str, Any]] | None = None,
     ) -> str:
-        wanted = Wanted(
-            channel=channel,
-            chain=chain,
-            category="Marketing",
-            template="offer",
-            context={"drink": "Latte", "price": "4.50"},
-            recipients=[(one, (own or {}).get(one, {})) for one in ids],
-            author="a-1",
-            traceparent=TRACE,
-        )
-        made, _ = await self.db.write(lambda conn: BulkStore(conn, TENANT).create(wanted, None))
+        asked = wanted([(one, (own or {}).get(one, {})) for one in ids], channel, chain)
+        made, _ = await self.db.write(lambda conn: BulkStore(conn, tenant).create(asked, None))
         return made
 
     async def messages(self) -> Sequence[sa.Row[Any]]:
@@ -147,18 +157,25 @@ class Desk:
         moved = sa.update(notifications).where(notifications.c.recipient_id == recipient_id)
         await self.db.write(lambda conn: conn.execute(moved.values(status=status, **told)))
 
-    async def claim(self) -> Leased | None:
-        return await self.db.write(lambda conn: claim(conn, lease=LEASE))
+    async def chunk(self, rates: Rates = UNPACED, at: datetime | None = None) -> bool:
+        return await self.db.write(lambda conn: take_chunk(conn, at=at or now(), rates=rates, size=self.size))
 
-    async def chunk(self, held: Leased, rates: Rates = UNPACED) -> Leased | None:
-        return await self.db.write(lambda conn: take_chunk(conn, held, lease=LEASE, rates=rates, size=self.size))
+    async def taken(self, *asked: str) -> list[int]:
+        rows = await self.db.read(lambda conn: conn.execute(sa.select(bulks)).all())
+        taken = {row.id: row.taken for row in rows}
+        return [taken[one] for one in asked]
 
     async def take_through(self, *asked: str, rates: Rates = UNPACED) -> None:
-        for _ in asked:
-            held = await self.claim()
-            while held is not None:
-                held = await self.chunk(held, rates)
+        while await self.chunk(rates):
+            pass
         assert [await self.through(one) for one in asked] == [True] * len(asked)
+
+    async def look_every_second(self, began: datetime, seconds: range, rates: Rates) -> None:
+        """As a worker does that nobody wakes."""
+        for second in seconds:
+            at = began + timedelta(seconds=second)
+            while await self.chunk(rates, at):
+                at += timedelta(milliseconds=1)
 
 
 @pytest.fixture
@@ -180,8 +197,8 @@ def small_chunks(desk: Desk) -> None:
 
 
 @asynccontextmanager
-async def running(db: Database, lease: timedelta = SOON, chunk: int = CHUNK) -> AsyncGenerator[Bulks]:
-    worker = Bulks(db=db, rates=UNPACED, lease=lease, chunk=chunk)
+async def running(db: Database, chunk: int = CHUNK) -> AsyncGenerator[Bulks]:
+    worker = Bulks(db=db, rates=UNPACED, chunk=chunk)
     task = asyncio.create_task(worker.run())
     try:
         yield worker
@@ -260,17 +277,17 @@ async def test_a_running_worker_takes_a_bulk_as_soon_as_it_is_woken(desk: Desk) 
 
 
 @pytest.mark.parametrize("dies", ["before", "within", "after"])
-@pytest.mark.parametrize("dies_at", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("dies_at", [1, 2, 3, 4])
 async def test_a_worker_that_dies_anywhere_loses_nothing_and_doubles_nothing(
     db: Fragile, desk: Desk, dies: str, dies_at: int
 ) -> None:
-    """Ten recipients are a claim and four chunks: five writes."""
+    """Ten recipients are four chunks, each a write."""
     ids = names(9)
     await desk.know(*ids)
     asked = await desk.ask([*ids, "nobody"])
     db.dies, db.dies_at = dies, dies_at
     with pytest.raises(asyncio.CancelledError):
-        await Bulks(db=db, rates=UNPACED, lease=SOON, chunk=3).run()
+        await Bulks(db=db, rates=UNPACED, chunk=3).run()
     async with running(db, chunk=3):
         await eventually(lambda: desk.through(asked))
     assert Counter(row.recipient_id for row in await desk.messages()) == Counter(ids)
@@ -280,28 +297,24 @@ async def test_a_worker_that_dies_anywhere_loses_nothing_and_doubles_nothing(
     ]
 
 
-async def test_two_replicas_never_hold_the_same_bulk(desk: Desk) -> None:
-    await desk.know("c-1")
-    first, second = await desk.ask(["c-1"]), await desk.ask(["c-1"])
-    held = [await desk.claim() for _ in range(3)]
-    assert [one and one.id for one in held] == [first, second, None]
+def test_two_workers_never_take_the_same_chunk(on_postgres: sa.Engine) -> None:
+    def take(conn: sa.Connection) -> bool:
+        return take_chunk(conn, at=now(), rates=UNPACED, size=3)
 
+    def taken(conn: sa.Connection) -> list[int]:
+        return list(conn.execute(sa.select(bulks.c.taken).order_by(bulks.c.id)).scalars())
 
-@pytest.mark.usefixtures("small_chunks")
-async def test_whoever_was_too_slow_writes_nothing_once_another_has_the_bulk(desk: Desk) -> None:
-    await desk.know(*names(5))
-    await desk.ask(names(5))
-    slow = await desk.claim()
-    assert slow is not None
-    past = sa.update(bulks).values(lease_until=now() - timedelta(seconds=1))
-    await desk.db.write(lambda conn: conn.execute(past))
-    assert (other := await desk.claim()) is not None
-    assert await desk.chunk(slow) is None
-    assert await desk.messages() == []
-    assert (rest := await desk.chunk(other)) is not None
-    assert await desk.chunk(other) is None  # the same chunk again
-    assert await desk.chunk(rest) is None  # the last one
-    assert len(await desk.messages()) == 5
+    recipients = [(one, {}) for one in names(4)]
+    with on_postgres.begin() as conn:
+        for _ in range(2):
+            BulkStore(conn, TENANT).create(wanted(recipients), None)
+    with on_postgres.begin() as one, on_postgres.begin() as two, on_postgres.begin() as three:
+        assert [take(one), take(two), take(three)] == [True, True, False]  # a bulk each
+        assert (taken(one), taken(two)) == ([3, 0], [0, 3])
+    with on_postgres.begin() as one, on_postgres.begin() as two:
+        one.execute(sa.select(bulks).order_by(bulks.c.id).limit(1).with_for_update())
+        assert (take(two), take(two)) == (True, False)
+        assert taken(two) == [3, 4]
 
 
 async def test_a_bulk_that_breaks_its_worker_does_not_stand_in_the_way(desk: Desk) -> None:
@@ -310,9 +323,88 @@ async def test_a_bulk_that_breaks_its_worker_does_not_stand_in_the_way(desk: Des
     spoilt = sa.update(bulk_recipients).where(bulk_recipients.c.bulk_id == broken).values(context="{")
     await desk.db.write(lambda conn: conn.execute(spoilt))
     good = await desk.ask(["c-1"])
-    async with running(desk.db, LEASE):
+    async with running(desk.db):
         await eventually(lambda: desk.through(good))
     assert not await desk.through(broken)
+
+
+async def test_of_a_chunk_that_broke_nothing_is_left_and_it_has_its_turn_again_later(desk: Desk) -> None:
+    """It breaks late: its messages are written, its recipients' rows can't be."""
+    await desk.know("c-1")
+    asked, at = await desk.ask(["c-1"]), now()
+
+    async def say(sql: str) -> None:
+        await desk.db.write(lambda conn: conn.execute(sa.text(sql)))
+
+    await say("CREATE TRIGGER spoilt BEFORE UPDATE ON bulk_recipients BEGIN SELECT RAISE(ABORT, 'spoilt'); END")
+    assert [await desk.chunk(at=at), await desk.chunk(at=at)] == [True, False]
+    assert (await desk.messages(), await desk.taken(asked)) == ([], [0])
+    await say("DROP TRIGGER spoilt")
+    assert await desk.chunk(at=at + timedelta(seconds=10))
+    assert await desk.results(asked) == [("c-1", "queued", None)]
+
+
+# --- turns ---
+
+
+async def test_a_small_bulk_is_through_long_before_a_big_one_that_came_first(desk: Desk) -> None:
+    """Which takes half a minute. All the time the channel is as busy as it may be, by a worker that looks once a
+    second."""
+    await desk.know(*names(300))
+    await desk.know(*names(10), tenant="other")
+    rates, began = {"email": 10}, now()
+    big = await desk.ask(names(300))
+    await desk.look_every_second(began, range(3), rates)
+    small = await desk.ask(names(10), tenant="other")
+    await desk.look_every_second(began, range(3, 60), rates)
+
+    rows = await desk.messages()
+    ends = {row.group_id: (row.next_attempt_at - began).total_seconds() for row in rows}
+    assert ends[small] < 12
+    assert ends[big] > 30
+    assert paces(rows) == [timedelta(seconds=0.1)] * 309
+
+
+async def test_bulks_without_a_rate_take_turns(desk: Desk) -> None:
+    await desk.know(*names(12))
+    big, small = await desk.ask(names(12)), await desk.ask(names(4))
+    async with running(desk.db, chunk=3):
+        await eventually(lambda: desk.through(big))
+    made = sorted(await desk.messages(), key=lambda row: row.id)
+    assert [row.group_id for row in made] == [big] * 3 + [small] * 3 + [big] * 3 + [small] + [big] * 6
+
+
+@pytest.mark.usefixtures("small_chunks")
+async def test_who_comes_later_stands_behind_who_waits(desk: Desk) -> None:
+    first = await desk.ask(names(6))
+    await desk.chunk()
+    later = [await desk.ask(names(6)) for _ in range(2)]
+    counts: list[list[int]] = []
+    for _ in range(3):
+        await desk.chunk()
+        counts.append(await desk.taken(first, *later))
+    assert counts == [[6, 0, 0], [6, 3, 0], [6, 3, 3]]
+
+
+async def test_a_channel_that_is_booked_keeps_only_those_waiting_that_may_go_by_it(desk: Desk) -> None:
+    await desk.know(*names(20), phone="+12025550123")
+    await desk.ask(names(20))
+    by_both = await desk.ask(names(2), channel=ChannelName.SMS, chain=(ChannelName.EMAIL,))
+    by_text = await desk.ask(names(2), channel=ChannelName.SMS)
+    rates, at = {"email": 1, "sms": 1}, now()
+    assert [await desk.chunk(rates, at) for _ in range(3)] == [True, True, False]
+    assert await desk.taken(by_both, by_text) == [0, 2]
+    assert await desk.chunk(rates, at + timedelta(seconds=1))
+    assert await desk.taken(by_both, by_text) == [2, 2]
+
+
+async def test_a_chunk_books_no_channel_that_it_may_go_by_for_long(desk: Desk) -> None:
+    await desk.know(*names(20))
+    asked = await desk.ask(names(20), channel=ChannelName.SMS, chain=(ChannelName.EMAIL,))
+    at = now()
+    assert await desk.chunk({"sms": 100, "email": 1}, at)
+    assert await desk.taken(asked) == [5]
+    assert [row.next_attempt_at - at for row in await desk.messages()][-1] == timedelta(seconds=4)
 
 
 # --- rates ---
@@ -329,7 +421,7 @@ async def test_messages_are_spaced_over_chunks_and_bulks_alike(desk: Desk) -> No
     both = [await desk.ask([*names(7), "nobody"]), await desk.ask(names(7))]
     await desk.take_through(*both, rates={"email": 4})
     rows = await desk.messages()
-    assert [row.group_id for row in rows] == [both[0]] * 7 + [both[1]] * 7
+    assert [row.group_id for row in rows] == ([both[0]] * 3 + [both[1]] * 3) * 2 + both
     assert paces(rows) == [timedelta(seconds=0.25)] * 13
 
 
@@ -337,14 +429,11 @@ async def test_messages_are_spaced_over_chunks_and_bulks_alike(desk: Desk) -> No
 async def test_a_bulk_that_waited_is_not_sent_in_a_burst(desk: Desk) -> None:
     await desk.know(*names(6))
     await desk.ask(names(6))
-    held = await desk.claim()
-    assert held is not None
-    rest = await desk.chunk(held, {"email": 10})
-    assert rest is not None
+    assert await desk.chunk({"email": 10})
     late = sa.update(tables.leases).values(held_until=now() - timedelta(hours=1))  # nobody worked for an hour
     await desk.db.write(lambda conn: conn.execute(late))
     at = now()
-    await desk.chunk(rest, {"email": 10})
+    assert await desk.chunk({"email": 10}, at)
     rows = [row for row in await desk.messages() if row.recipient_id in {"c-3", "c-4", "c-5"}]
     assert rows[0].next_attempt_at >= at
     assert paces(rows) == [timedelta(seconds=0.1)] * 2

@@ -59,6 +59,15 @@ async def test_an_order_for_somebody_to_their_own_address_minds_their_wishes(cli
     assert (told["recipientId"], told["status"], told["error"]) == ("c-1", "suppressed", "channel-disabled")
 
 
+@pytest.mark.parametrize("phone", [{}, {"phone": "+12025550123"}])
+async def test_an_opt_out_holds_whatever_else_an_order_tells_of_them(client, order, ended, phone):
+    await client.put(recipient("c-1"), json={"name": "Ada", "email": "ada@example.com", "version": 0})
+    await client.put(recipient("c-1") + "/preferences", json=NO_MAIL)
+    await order(owner="u-9", id="c-1", email="ada@example.com", **phone)
+    (told,) = await ended()
+    assert (told["recipientId"], told["status"]) == ("c-1", "suppressed")
+
+
 async def test_a_look_alike_address_is_another_one(client, inbox, ended):
     await client.put(recipient("c-1"), json={"name": "Mike", "email": "mike@example.com", "version": 0})
     asked = await client.post(RESETS, json={"email": "mi\u212ae@example.com"}, headers={"Authorization": ""})

@@ -1,6 +1,7 @@
 """Messages that wait for their recipient's time: held when they are written, asked again when that time has come, and
 gathered into a digest. The rules themselves are in test_policy."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -155,6 +156,26 @@ async def test_of_messages_over_a_cap_one_goes_each_time_and_none_waits_for_ever
     assert [one.event_id for one in going] == ["a", "b", "c"]
 
 
+async def test_two_that_are_written_at_once_do_not_both_pass_a_cap(on_postgres, waiting):
+    with on_postgres.begin() as conn:
+        once = Preference(caps=(Cap(limit=1, per="day"),))
+        Preferences(conn, "default").change("c-1", lambda _held: once)
+
+    def written(conn, key):
+        return enqueue(conn, [draft(key)], at=now())
+
+    def other_replica():
+        with on_postgres.begin() as conn:
+            return written(conn, "b")
+
+    with ThreadPoolExecutor(1) as beside:
+        with on_postgres.begin() as conn:
+            assert len(written(conn, "a")) == 1
+            other = beside.submit(other_replica)
+            await eventually(lambda: other.done() or waiting(), within=30)
+        assert other.result(timeout=30) == []
+
+
 async def test_what_is_just_being_sent_counts_towards_a_cap(wish, write):
     await wish(Preference(caps=(Cap(limit=1, per="hour"),)))
     assert len(await write(draft("a"))) == 1
@@ -236,6 +257,59 @@ async def test_a_digest_that_is_refused_takes_its_messages_with_it(wish, write, 
     assert [row.status for row in await rows()] == ["bounced"] * 2
 
 
+async def test_a_digest_that_another_process_is_sending_is_not_ended_by_who_had_it_before(
+    wish, write, due, rows, ended
+):
+    await wish(DAILY)
+    await write(draft("a"), draft("b"))
+    (carrier,) = await due()
+    before = replace(carrier, lease_until=carrier.lease_until - LEASE)
+    assert await ended(before, Refused("smtp 550 5.1.1", bounced=True)) == []
+    assert [row.status for row in await rows()] == ["sending", "queued"]
+    await ended(carrier, Delivered())
+    assert [row.status for row in await rows()] == ["sent"] * 2
+
+
+async def test_a_large_digest_tells_the_newest_and_how_many_more_and_ends_them_all(  # noqa: PLR0917
+    db, sidecar, wish, write, due, ended
+):
+    await wish(DAILY)
+    await write(*(draft(f"k-{number:04}") for number in range(2500)))
+    (carrier,) = await due()
+    message = await _worded(db, sidecar, carrier)
+    assert message.rendered.subject == "2500 messages: OrderUpdates"
+    assert message.rendered.text.count("----") == 199
+    assert "… and 2300 more" in message.rendered.text
+    assert message.rendered.text.index("k-2300") < message.rendered.text.index("k-2499")
+    assert "k-2299" not in message.rendered.text
+    await ended(carrier, Delivered())
+    statuses = sa.select(notifications.c.status).distinct()
+    assert await db.read(lambda conn: list(conn.execute(statuses).scalars())) == ["sent"]
+
+
+async def test_between_the_messages_of_a_digest_others_have_their_turn(db, sidecar, wish, write, due):
+    turns, seen = 0, []
+
+    class Watched(Catalog):
+        async def find(self, *args, **named):
+            seen.append(turns)
+            return await super().find(*args, **named)
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    await wish(DAILY)
+    await write(*(draft(key) for key in "abcd"))
+    (carrier,) = await due()
+    beside = asyncio.create_task(others())
+    await _worded(db, sidecar, carrier, Watched)
+    beside.cancel()
+    assert len(set(seen)) == len(seen) == 5
+
+
 async def test_a_digest_that_is_tried_again_still_carries_its_messages(wish, write, due, rows, ended):
     await wish(DAILY)
     await write(draft("a"), draft("b"))
@@ -285,7 +359,7 @@ async def test_a_digest_nobody_wants_any_more_ends_with_its_messages(wish, write
     assert [(row.status, row.error) for row in await rows()] == [("suppressed", "channel-disabled")] * 2
 
 
-async def test_two_replicas_do_not_split_a_digest(on_postgres):
+async def test_two_replicas_do_not_split_a_digest(on_postgres, waiting):
     with on_postgres.begin() as conn:
         Preferences(conn, "default").change("c-1", lambda _held: DAILY)
         enqueue(conn, [draft("a"), draft("b")], at=now())
@@ -298,15 +372,11 @@ async def test_two_replicas_do_not_split_a_digest(on_postgres):
         with on_postgres.begin() as conn:
             return claimed(conn)
 
-    def waits():
-        with on_postgres.connect() as conn:
-            return conn.execute(sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")).first()
-
     with ThreadPoolExecutor(1) as beside:
         with on_postgres.begin() as conn:  # this one has found the first of them, and no more yet
             conn.execute(sa.select(notifications).order_by(notifications.c.id).limit(1).with_for_update())
             other = beside.submit(other_replica)
-            await eventually(lambda: other.done() or waits(), within=30)
+            await eventually(lambda: other.done() or waiting(), within=30)
             assert claimed(conn) == []
         (carrier,) = other.result(timeout=30)
     with on_postgres.connect() as conn:
@@ -394,14 +464,14 @@ async def test_what_a_digest_carried_does_not_count_towards_a_cap(wish, write, d
     assert await write(draft("e", category="System")) == []
 
 
-def _wording(db, sidecar):
+def _wording(db, sidecar, catalog=Catalog):
     unsubscribing = Unsubscribing("http://test")
     unsubscribing.unlock("u" * 43)
-    catalog = Catalog(db, Cache(sidecar=sidecar, store="statestore", changes=None, name="notification"))
-    return Wording(db=db, catalog=catalog, unsubscribing=unsubscribing, links={})
+    cache = Cache(sidecar=sidecar, store="statestore", changes=None, name="notification")
+    return Wording(db=db, catalog=catalog(db, cache), unsubscribing=unsubscribing, links={})
 
 
-async def _worded(db, sidecar, carrier):
-    message = await _wording(db, sidecar).message(carrier)
+async def _worded(db, sidecar, carrier, catalog=Catalog):
+    message = await _wording(db, sidecar, catalog).message(carrier)
     assert isinstance(message, Message)
     return message

@@ -28,12 +28,16 @@ OLD_ROW = {
 }
 
 
-def test_the_migrations_build_the_tables(migrated):
-    engine = sa.create_engine(f"sqlite:///{migrated}")
+def _differences(url):
+    engine = sa.create_engine(url)
     with engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection, opts={"compare_type": False}), metadata)
     engine.dispose()
-    assert differences == []
+    return differences
+
+
+def test_the_migrations_build_the_tables(migrated):
+    assert _differences(f"sqlite:///{migrated}") == []
 
 
 @pytest.fixture
@@ -118,3 +122,16 @@ def test_a_users_history_is_read_in_its_order(migrated):
     )
     assert "ix_notifications_owner (tenant=? AND owner=? AND id<?)" in plan
     assert "TEMP" not in plan
+
+
+def test_whose_a_saga_is_takes_no_look_at_the_others(migrated):
+    plan = _plan(migrated, "SELECT tenant FROM sagas WHERE correlation_id = 's' AND tenant <> 't' LIMIT 1")
+    assert "ix_sagas_correlation (correlation_id=?)" in plan
+
+
+def test_down_and_up_again_they_build_the_same(tmp_path):
+    url = f"sqlite:///{tmp_path / 'down.db'}"
+    migrations.upgrade(url, notification, metadata)
+    command.downgrade(migrations.config(url, notification, metadata), "0002")
+    migrations.upgrade(url, notification, metadata)
+    assert _differences(url) == []

@@ -313,6 +313,14 @@ def test_no_hold_is_longer_than_a_week():
     assert ask(nearly, later, sent=marketing(later)) == Hold(later + LONGEST_HOLD, "cap")
 
 
+def test_what_a_cap_has_kept_for_a_week_is_no_news_any_more():
+    one = wish(caps=[{"limit": 1, "per": "day"}])
+    lately = marketing(NOON - HOUR)
+    assert ask(one, sent=lately, created_at=NOON - LONGEST_HOLD + MINUTE) == Hold(NOON + DAY - HOUR, "cap")
+    assert ask(one, sent=lately, created_at=NOON - LONGEST_HOLD) == Suppress("cap")
+    assert ask(one, created_at=NOON - LONGEST_HOLD) == Send()
+
+
 def test_what_a_fast_clock_dates_into_the_future_holds_no_longer_than_the_window():
     one = wish(caps=[{"limit": 1, "per": "hour"}])
     assert ask(one, sent=marketing(NOON + 30 * DAY)) == Hold(NOON + HOUR, "cap")
@@ -507,7 +515,7 @@ def test_stop_always_suppresses(
 
 @settings(max_examples=60, deadline=None)
 @given(moments, preferences, st.lists(st.tuples(categories, channels, st.integers(0, 600)), max_size=25))
-def test_however_many_messages_come_no_cap_is_exceeded_and_all_are_sent(
+def test_however_many_messages_come_no_cap_is_exceeded_and_all_are_sent_or_were_kept_for_a_week(
     now: datetime, preference: Preference, arrivals: list[tuple[str, ChannelName, int]]
 ):
     waiting = [(now + minutes * MINUTE, category, channel) for category, channel, minutes in arrivals]
@@ -522,10 +530,13 @@ def test_however_many_messages_come_no_cap_is_exceeded_and_all_are_sent(
         answer = ask(preference, at, sent=known, channel=channel, category=category, created_at=created[number])
         if isinstance(answer, Hold):
             due[number] = answer.until
-        else:
-            assert answer == Send()
+            continue
+        del due[number]
+        if answer == Send():
             sent.append(Sent(category, channel, at))
-            del due[number]
+        else:
+            assert answer == Suppress("cap")
+            assert at - created[number] >= LONGEST_HOLD
     for cap in preference.caps:
         mine = [one.at for one in sent if cap.covers(one.category, one.channel)]
         assert all(later - at >= WINDOWS[cap.per] for at, later in zip(mine, mine[cap.limit :], strict=False))

@@ -4,7 +4,6 @@ import base64
 import hmac
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -28,7 +27,7 @@ from notification.contacts import Contact, Contacts, start, stop
 from notification.domain import FINAL, LEASE, ChannelName, Delivered, Notification, Status
 from notification.endings import Settled, early, settle
 from notification.policy import Suppress
-from notification.receipts import Receipt, Receipts, Trust, apply, sweep, take_early, wish_of
+from notification.receipts import Receipt, Receipts, Trust, apply, take_early, wish_of
 from notification.store import enqueue
 from notification.tables import contacts, early_receipts, notifications
 
@@ -266,7 +265,7 @@ async def test_an_early_receipt_of_another_provider_stays(db, kept):
     assert len(await kept()) == 1
 
 
-async def test_a_receipt_that_meets_its_answer_half_way_is_not_missed(on_postgres):
+async def test_a_receipt_that_meets_its_answer_half_way_is_not_missed(on_postgres, waiting):
     """Neither of two transactions sees what the other has not committed: one of them has to wait."""
     message = Notification(
         id=new_id(),
@@ -291,10 +290,6 @@ async def test_a_receipt_that_meets_its_answer_half_way_is_not_missed(on_postgre
         with on_postgres.begin() as conn:
             apply(conn, DELIVERED)
 
-    def waits():
-        with on_postgres.connect() as conn:
-            return conn.execute(sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")).first()
-
     with on_postgres.begin() as conn:
         enqueue(conn, [message], at=now())
     with ThreadPoolExecutor(1) as provider:
@@ -302,21 +297,10 @@ async def test_a_receipt_that_meets_its_answer_half_way_is_not_missed(on_postgre
             settle(conn, answer)
             assert early(conn, answer) == []
             receipt = provider.submit(receive)
-            await eventually(lambda: receipt.done() or waits(), within=30)
+            await eventually(lambda: receipt.done() or waiting(), within=30)
         receipt.result(timeout=30)
     with on_postgres.connect() as conn:
         assert conn.execute(sa.select(notifications.c.status)).scalar_one() == "delivered"
-
-
-async def test_what_nobody_came_for_is_forgotten_after_three_days(db, kept):
-    for message_id, days in (("old", 4), ("young", 2)):
-        receipt = Receipt(provider=AT, message_id=message_id, status=Status.DELIVERED)
-        await db.write(lambda conn, it=receipt: apply(conn, it))
-        aged = sa.update(early_receipts).where(early_receipts.c.message_id == message_id)
-        then = now() - timedelta(days=days)
-        await db.write(lambda conn, it=aged, at=then: conn.execute(it.values(received_at=at)))
-    await db.write(sweep)
-    assert [it.message_id for it in await kept()] == ["young"]
 
 
 # --- Africa's Talking ---

@@ -84,6 +84,16 @@ async def test_however_the_address_is_written_the_mail_goes_to_its_account(ada, 
     await eventually(lambda: inbox.mails, within=5, every=0.01)
 
 
+async def test_it_is_written_in_the_language_of_its_account_and_no_row_says_so(client, inbox, database_url):
+    body = {"name": "Ada", "email": ADA, "locale": "pt-BR", "version": 0}
+    assert (await client.put("/api/v1/recipients/c-1", json=body)).status_code == 200
+    await mailed(client, inbox)
+    assert inbox.mails[0]["Subject"] == "Redefinir a sua palavra-passe"
+    assert (await ask(client, "nobody@example.com")).status_code == 202
+    await ended(client, 2)
+    assert sql(database_url, "SELECT DISTINCT locale FROM notifications") == [("en",)]
+
+
 async def test_an_account_is_its_tenants(ada, inbox, issuer):
     assert (await ask(ada, tenantId="other")).status_code == 202
     (item,) = await ended(ada, headers=issuer.bearer("staff", tenant="other"))
@@ -155,7 +165,7 @@ async def test_of_two_asked_for_at_once_one_link_holds(ada, inbox):
     assert sorted(answer.status_code for answer in answers) == [204, 410]
 
 
-async def test_two_processes_that_make_a_link_at_once_leave_one(on_postgres):
+async def test_two_processes_that_make_a_link_at_once_leave_one(on_postgres, waiting):
     """Neither sees what the other has not committed: one of them has to wait."""
 
     def issue(conn, token_hash):
@@ -165,10 +175,6 @@ async def test_two_processes_that_make_a_link_at_once_leave_one(on_postgres):
         with on_postgres.begin() as conn:
             issue(conn, "second")
 
-    def waits():
-        with on_postgres.connect() as conn:
-            return conn.execute(sa.text("SELECT 1 FROM pg_locks WHERE NOT granted")).first()
-
     ada = Contact(id="c-1", owner="u-1", email=ADA, as_of=now(), trusted=True)
     with on_postgres.begin() as conn:
         Contacts(conn, "default").feed(ada)
@@ -176,7 +182,7 @@ async def test_two_processes_that_make_a_link_at_once_leave_one(on_postgres):
         with on_postgres.begin() as conn:
             issue(conn, "first")
             second = other_process.submit(issue_second)
-            await eventually(lambda: second.done() or waits(), within=30)
+            await eventually(lambda: second.done() or waiting(), within=30)
         second.result(timeout=30)
     with on_postgres.connect() as conn:
         rows = conn.execute(sa.select(password_resets).order_by(password_resets.c.created_at)).all()

@@ -10,14 +10,16 @@ from chassis.ids import new_id
 from chassis.testing import eventually
 
 ROUTES, LIST = "/api/v1/routes", "/api/v1/notifications"
+MESSAGE = {"channel": "email", "category": "System", "template": "test"}
 NEW = {
     "topic": "orders",
     "type": "order.praised.v1",
     "subjectId": "orderId",
     "ownerId": "ownerId",
     "contact": {"id": "customer.id", "name": "customer.name", "email": "customer.email"},
-    "messages": [{"channel": "email", "category": "System", "template": "test"}],
+    "messages": [MESSAGE],
 }
+HALF = "\ud800"  # of a surrogate pair
 CONFIRMED = "order.confirmed.v1"
 
 
@@ -114,10 +116,13 @@ async def test_after_a_drop_it_may_be_put_again(client):
             "/route/messages/0/chain",
         ),
         ({"contact": {"id": "a..b"}}, "/route/contact/id"),
+        ({"messages": [MESSAGE | {"when": {"status": HALF}}]}, "/route/messages/0/when/status"),
+        ({"messages": [MESSAGE | {"set": {"status": HALF}}]}, "/route/messages/0/set/status"),
     ],
 )
 async def test_a_route_that_could_tell_nothing_is_refused_by_name(client, changed, pointer):
-    answer = await put(client, NEW | changed)
+    body = json.dumps({"route": NEW | changed, "version": 0})  # httpx refuses to write half a surrogate pair
+    answer = await client.put(ROUTES, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert pointer in [error["pointer"] for error in answer.json()["errors"]]
     assert await known(client, NEW["type"]) == []

@@ -248,6 +248,12 @@ async def test_a_group_of_nobody_ends_its_step(begin, steps):
     assert await steps.tell(ref, STAFF, run(ref)) == Told(step=STAFF.name, sent=False)
 
 
+@pytest.mark.parametrize("branch", [None, "Nairobi West", "x" * 70])
+async def test_a_group_that_cannot_be_named_ends_its_step(begin, steps, branch):
+    ref = await begin(branchId=branch)
+    assert await steps.tell(ref, STAFF, run(ref)) == Told(step=STAFF.name, sent=False)
+
+
 async def test_after_an_hour_the_story_goes_on_without_the_step(begin, steps, db):
     ref = await begin()
     await steps.tell(ref, CUSTOMER, run(ref))

@@ -1,11 +1,15 @@
 """The send command: staff's way to a recipient, written down before it is answered, once for whatever asks again."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
+from datetime import datetime
 
 import pytest
 
+from chassis.ids import new_id, now
 from chassis.testing import eventually
+from notification.api import notifications as api
 
 SEND = "/api/v1/notifications"
 ADA = {"name": "Ada", "email": "ada@example.com", "locale": "en", "version": 0}
@@ -55,6 +59,25 @@ async def test_a_command_is_accepted_and_sent(ada, inbox):
     assert (one["eventId"], one["recipientId"], one["category"]) == ("e-1", "c-1", "System")
     assert [mail["Message-ID"] for mail in inbox.mails] == [f"<{notification_id}@brewline>"]
     assert [mail["To"] for mail in inbox.mails] == ["ada@example.com"]
+
+
+async def test_it_was_made_when_its_id_was_however_long_it_waits_for_the_writer(ada, database_url, monkeypatch):
+    """History by time looks for ids of that time."""
+    begun = asyncio.Event()
+
+    def noticed():
+        begun.set()
+        return new_id()
+
+    monkeypatch.setattr(api, "new_id", noticed)
+    with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)) as busy:
+        busy.execute("BEGIN IMMEDIATE")
+        sending = asyncio.create_task(ada.post(SEND, json=COMMAND))
+        await begun.wait()
+        waiting = now()
+        busy.execute("ROLLBACK")
+    one = await one_of(ada, (await sending).json()["notificationId"])
+    assert datetime.fromisoformat(one["createdAt"]) <= waiting
 
 
 async def test_one_notification_tells_of_its_attempts_oldest_first(ada, inbox, database_url):

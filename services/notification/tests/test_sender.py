@@ -21,7 +21,7 @@ from chassis.testing import eventually
 from notification import system, tables
 from notification.announcements import FEED, Announcements
 from notification.contacts import Preferences
-from notification.domain import LEASE, ChannelName, Delivered, Down, Postponed, Refused, Status
+from notification.domain import LEASE, ChannelName, Delivered, Down, Postponed, Refused, Status, Suppressed
 from notification.policy import ChannelPreference, Preference
 from notification.receipts import Receipt, apply
 from notification.routing import RouteTable
@@ -485,6 +485,26 @@ async def test_one_whose_lease_ran_out_is_anothers_and_not_given_back(sending, e
     assert (row.status, row.lease_until) == ("sending", other)
 
 
+@pytest.mark.parametrize(
+    "stale", [Refused("no such number"), Down("breaker open"), Postponed("timed out"), Suppressed("no account")]
+)
+async def test_what_another_process_is_sending_is_not_ended_by_who_had_it_before(  # noqa: PLR0917
+    sending, wires, history, db, payment_due, stale
+):
+    sms, others = wires[ChannelName.SMS], now() + timedelta(minutes=1)
+    sms.answers = [stale]
+    sms.gate.clear()
+    async with sending() as deliver:
+        await deliver(payment_due, "collections")
+        await eventually(lambda: sms.ids)
+        await lapse(db, lease_until=others)
+        sms.gate.set()
+    (row,) = await history()
+    assert (row.status, row.channel, row.lease_until, row.attempts) == ("sending", "sms", others, 0)
+    (tried,) = await db.read(lambda conn: Notifications(conn, "default").attempts(row.id))
+    assert tried.outcome == type(stale).__name__.lower()
+
+
 async def test_stopping_finishes_what_is_under_way_and_gives_the_rest_back(sending, email_wire, history, event):
     email_wire.gate.clear()
     async with sending() as deliver:
@@ -626,6 +646,27 @@ async def test_what_may_have_been_taken_stays_with_its_channel(sending, wires, o
         row = await only("queued")
     assert (row.channel, row.chain) == ("sms", "email")
     assert wires[ChannelName.EMAIL].ids == []
+
+
+async def test_what_nobody_answered_for_a_day_goes_by_the_next_channel_which_has_a_day_of_its_own(  # noqa: PLR0917
+    sending, wires, only, history, db, payment_due
+):
+    wires[ChannelName.SMS].answers = [Postponed("timed out", "legacy")] * 2
+    wires[ChannelName.EMAIL].answers = [Postponed("smtp 451")]
+    async with sending() as deliver:
+        await deliver(payment_due, "collections")
+        await only("queued")
+    yesterday = now() - timedelta(hours=24)
+    await lapse(db, next_attempt_at=now(), created_at=yesterday)
+    await db.write(lambda conn: conn.execute(sa.update(tables.attempts).values(ended_at=yesterday)))
+
+    async def by_email():
+        (row,) = await history()
+        return row if row.attempts == 3 else None
+
+    async with sending():
+        row = await eventually(by_email, within=10)
+    assert (row.status, row.channel, row.error, row.provider) == ("queued", "email", "smtp 451", None)
 
 
 async def test_at_the_end_of_the_chain_a_refusal_is_final(sending, wires, only, told, payment_due):

@@ -174,6 +174,17 @@ def test_a_digest_keeps_its_messages_apart():
     assert text.count("----") == len(samples()[key]["items"]) - 1
 
 
+@pytest.mark.parametrize(("locale", "words"), [("en", "and 7 more"), ("de", "und 7 weitere"), ("pt", "e mais 7")])
+def test_a_digest_says_how_many_more_there_are(locale, words):
+    source, sample = shipped()["Digest", "digest"][locale], samples()["Digest", "digest"]
+    some = render(source, {**sample, "count": 9, "more": 7}, locale=locale)
+    assert some.subject.startswith("9 ")
+    assert f"\n\n… {words}\n" in some.text
+    assert f"… {words}<" in some.html
+    whole = render(source, {**sample, "count": 2, "more": 0}, locale=locale)
+    assert "…" not in whole.text + whole.html
+
+
 def test_partials_are_of_the_language_too():
     for path in (SHIPPED / "_partials").iterdir():
         text = path.read_text()
@@ -202,7 +213,7 @@ def test_the_link_that_spares_one_an_email_stands_in_its_text_too(key, locale):
 def test_a_digest_by_sms_fits_two_segments_however_much_it_carries(locale, subject):
     for count in (2, 3, 10, 100):
         items = [{"subject": subject, "text": "..."}] * count
-        context = {"items": items, "category": "OrderUpdates"}
+        context = {"items": items, "count": count, "category": "OrderUpdates"}
         sms = render(shipped()["Digest", "digest"][locale], context, locale=locale, parts=["sms"]).sms
         assert sms.startswith(f"{count} ")
         assert subject in sms

@@ -473,9 +473,10 @@ async def test_open_breakers_everywhere_are_told_at_once():
     assert outcome == Down("SMS service temporarily unavailable")
 
 
-async def test_what_nobody_takes_is_tried_again_later():
-    outcome = await Sms([Provider("a", Unavailable()), Provider("b", AccountError("account"))], "").send(message())
-    assert outcome == Postponed("a unavailable; b account")
+@pytest.mark.parametrize("no", [NotTaken("407 CouldNotRoute"), AccountError("account"), OnHold("401 RiskHold")])
+async def test_a_definite_no_of_them_all_leaves_it_to_the_next_channel(no):
+    outcome = await Sms([Provider("a", Unavailable()), Provider("b", no)], "").send(message())
+    assert outcome == Down(f"a unavailable; b {no.reason}")
 
 
 async def test_a_lost_answer_keeps_the_message_with_its_provider():
@@ -567,6 +568,16 @@ async def test_a_template_without_words_for_sms_is_refused_before_a_word_is_said
     provider = Provider("a")
     assert isinstance(await Sms([provider], "").send(message(rendered=Rendered(text="mail only"))), Refused)
     assert provider.asked == []
+
+
+async def test_a_text_of_hundreds_of_segments_is_paid_for_by_nobody():
+    provider = Provider("a", TAKEN)
+    sms = Sms([provider], "")
+    assert await sms.send(message(rendered=Rendered(sms="x" * 1530))) == by("a")
+    for words in ("x" * 1531, "☕" * 671, "x" * 65_536):
+        refused = await sms.send(message(rendered=Rendered(sms=words)))
+        assert refused == Refused("the text is longer than 10 segments")
+    assert len(provider.asked) == 1
 
 
 def test_a_chain_has_a_provider():

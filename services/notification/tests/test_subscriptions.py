@@ -1,5 +1,8 @@
 """Events in, each taken once: what becomes of them by the routing table, and the dead letters."""
 
+import json
+from datetime import UTC, datetime
+
 import httpx
 import pytest
 import sqlalchemy as sa
@@ -205,6 +208,22 @@ async def test_a_poison_event_is_dropped_and_leaves_nothing(deliver, history, db
     assert await db.read(lambda conn: Contacts(conn, "default").find("c-1")) is None
 
 
+@pytest.mark.parametrize(
+    ("told", "read"),
+    [
+        ("2026-01-01T12:00:00", datetime(2026, 1, 1, 12, tzinfo=UTC)),
+        ("2026-01-01T12:00:00+03:00", datetime(2026, 1, 1, 9, tzinfo=UTC)),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("9999-12-31T23:59:59-14:00", None),
+    ],
+)
+async def test_no_event_is_lost_for_a_time_without_a_zone_or_out_of_the_calendar(deliver, db, event, told, read):
+    before = now()
+    assert await deliver(event() | {"time": told}) == SUCCESS
+    as_of = (await db.read(lambda conn: Contacts(conn, "default").get("c-1"))).as_of
+    assert as_of == read if read else before <= as_of <= now()
+
+
 async def test_what_is_no_event_is_dropped(deliver):
     assert await deliver({"nonsense": True}) == DROP
 
@@ -343,6 +362,12 @@ def test_a_dead_letter_keeps_what_it_can_of_garbage():
     assert odd.event_id.startswith("sha256:")
     assert (odd.tenant, odd.topic, odd.type) == ("default", "orders", "x")
     assert dead_letter(b"[1]").type == ""
+
+
+@pytest.mark.parametrize("tenant", ["a b", "acme/eu", "t" * 65, "", "default\n", 7])
+def test_a_dead_letter_of_no_legal_tenant_is_kept_where_an_administrator_can_see_it(tenant):
+    body = json.dumps({"id": "e-1", "type": "x", "tenantid": tenant}).encode()
+    assert dead_letter(body).tenant == "default"
 
 
 async def test_dead_letters_wait_for_a_database_that_is_down(event):

@@ -110,7 +110,7 @@ class World:
         for row in await self.rows(dead_letters):
             try:
                 done = await self.units.write(
-                    step["tenant"], lambda unit, letter_id=row.id: unit.letters.replayed(letter_id)
+                    step["tenant"], lambda unit, row=row: unit.letters.replayed(row.id, row.received_at)
                 )
                 assert done.tenant == step["tenant"]
             except OtherTenant:

@@ -61,11 +61,12 @@ def routes(*, units: Units, sidecar: Sidecar, pubsub: str) -> APIRouter:
 
     @router.post("/{letter_id}/replay", responses=refused(_REPLAY))
     async def replay_dead_letter(caller: CallerNow, letter_id: Text) -> DeadLetterView:
-        """Publish the event again to the topic it came by, under its own id."""
+        """Publish the event again to the topic it came by, under its own id. `replayedAt` is null where it has died
+        again meanwhile."""
         row = await units.read(caller.tenant, lambda unit: unit.letters.get(letter_id))
         if await sidecar.publish(pubsub, row.topic, [_event(row)]):
             raise SidecarDown("broker")
-        return _shown(await units.write(caller.tenant, lambda unit: unit.letters.replayed(letter_id)))
+        return _shown(await units.write(caller.tenant, lambda unit: unit.letters.replayed(letter_id, row.received_at)))
 
     return router
 

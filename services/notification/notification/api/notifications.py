@@ -215,7 +215,8 @@ def _sending(router: APIRouter, units: Units, catalog: Catalog, sender: Sender) 
         if idempotency_key is not None:
             key = _hashed("send", caller.subject, idempotency_key)
             body_hash = hashlib.sha256(await request.body()).hexdigest()
-        made_at, parent, lease = new_id(), traceparent(), sender.lease()
+        # Before the writer's turn, both: history looks by their ids for what was made at a time.
+        new, at, parent, lease = new_id(), now(), traceparent(), sender.lease()
 
         def work(unit: UnitOfWork) -> tuple[str, list[Notification]]:
             if key and (known := unit.keys.find(key, body_hash)) is not None:
@@ -225,11 +226,12 @@ def _sending(router: APIRouter, units: Units, catalog: Catalog, sender: Sender) 
                 command,
                 unit.contacts.find(command.recipient_id),
                 tenant=unit.tenant,
-                notification_id=made_at,
+                notification_id=new,
+                created_at=at,
                 parent=parent,
                 lease=lease,
             )
-            leased = enqueue(unit.conn, [draft], at=draft.created_at)
+            leased = enqueue(unit.conn, [draft], at=now())
             row = unit.notifications.by_effect(draft.effect)
             made = draft.id if row is None else row.id
             if key:  # for what stands there, which an earlier command without this key may have made
@@ -238,7 +240,7 @@ def _sending(router: APIRouter, units: Units, catalog: Catalog, sender: Sender) 
 
         notification_id, leased = await units.write(caller.tenant, work)
         sender.hand_over(leased)
-        return _accepted(notification_id, replayed=notification_id != made_at)
+        return _accepted(notification_id, replayed=notification_id != new)
 
 
 def _require_words(unit: UnitOfWork, command: SendCommand) -> None:
@@ -256,6 +258,7 @@ def _draft(
     *,
     tenant: str,
     notification_id: str,
+    created_at: datetime,
     parent: str,
     lease: datetime | None,
 ) -> Notification:
@@ -282,7 +285,7 @@ def _draft(
         locale=contact.locale or "en",
         context=command.personalization_context,
         traceparent=parent,
-        created_at=now(),
+        created_at=created_at,
         lease_until=lease,
     )
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from chassis.app import refused
 from chassis.auth import Caller, current_caller
 from chassis.events import Wire
+from notification.addresses import sendable
 from notification.contacts import Contact, Contacts, stopped
 from notification.domain import ChannelName, NotYours, UnknownRecipient
 from notification.locales import canonical
@@ -22,6 +23,12 @@ _REFUSED = {422: "invalid-request", 503: "database-unavailable"}
 CallerNow = Annotated[Caller, Depends(current_caller)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Version = Annotated[int, Field(ge=0, lt=2**31 - 1, description="the one that was read; 0 for none yet")]
+
+
+def _sendable(text: str) -> str:
+    if text and not sendable(text):
+        raise ValueError("not an address that can be sent to")
+    return text
 
 
 def _e164(text: str) -> str:
@@ -45,7 +52,7 @@ class RecipientBody(Wire):
     model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
-    email: Annotated[str, Field(max_length=320, pattern=_EMAIL)] = ""
+    email: Annotated[str, Field(max_length=320, pattern=_EMAIL), AfterValidator(_sendable)] = ""
     phone: Annotated[str, Field(max_length=32), AfterValidator(_e164)] = ""
     locale: Annotated[str, Field(max_length=35), AfterValidator(_locale)] = ""
     groups: Annotated[tuple[Key, ...], Field(max_length=50, examples=[["branch:B-1"]])] = ()

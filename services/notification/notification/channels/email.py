@@ -20,8 +20,9 @@ from aiosmtplib import SMTP
 
 from chassis.ids import now
 from chassis.telemetry import traceparent
+from notification.addresses import sendable
 from notification.channels.mime import compose
-from notification.domain import Delivered, Message, Outcome, Postponed, Refused
+from notification.domain import Delivered, Down, Message, Outcome, Postponed, Refused
 from notification.rendering import one_line
 
 log = structlog.get_logger()
@@ -33,8 +34,6 @@ _COMMAND_SECONDS = 10.0
 # Servers close what is idle, some of them after a minute, and want no connection for ever.
 _IDLE_SECONDS = 30.0
 _MESSAGES_EACH = 100
-# An address that can stand in an SMTP command and a header as it is: no quoting, no brackets, no controls.
-_SENDABLE = re.compile(r"[^\s\x00-\x20\x7f<>()\[\]\\,;:\"@]+@[^\s\x00-\x20\x7f<>()\\,;:\"@]+")
 _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}\b", re.ASCII)  # RFC 3463
 _NOT_LET_IN = frozenset({530, 534, 535, 538})  # RFC 4954
 
@@ -87,7 +86,7 @@ class Email:
         self._password = password
 
     async def send(self, message: Message) -> Outcome:
-        if not _SENDABLE.fullmatch(message.address):
+        if not sendable(message.address):
             return Refused("the address can't be used", provider=_NAME)
         if not (message.rendered.text or message.rendered.html):
             return Refused(f"template {message.template} has no body for email", provider=_NAME)
@@ -95,7 +94,7 @@ class Email:
         try:
             await self._transmit(message.address, self._composed(message, subject))
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            return _failed(error)
+            return _failed(error, critical=message.critical)
         return Delivered(subject=subject, provider=_NAME, message_id=f"<{message.id}@brewline>")
 
     def _composed(self, message: Message, subject: str) -> bytes:
@@ -229,7 +228,7 @@ def _trust(tls: Tls, ca_file: Path | None) -> ssl.SSLContext | None:
     return None if tls == "off" else ssl.create_default_context(cafile=ca_file)
 
 
-def _failed(error: Exception) -> Outcome:
+def _failed(error: Exception, *, critical: bool) -> Outcome:
     """A 5xx for the recipient or the message is final; one for us as a sender is ours to mend, so it is tried again."""
     match error:
         case aiosmtplib.SMTPNotSupported():
@@ -240,6 +239,8 @@ def _failed(error: Exception) -> Outcome:
             return Refused(_told(error), provider=_NAME)
         case aiosmtplib.SMTPResponseException():
             return Postponed(_told(error), provider=_NAME)
+        case aiosmtplib.SMTPConnectError() if critical:  # nobody has heard a word of it; others wait, it comes back
+            return Down(f"smtp: {type(error).__name__}", provider=_NAME)
         case _:
             return Postponed(f"smtp: {type(error).__name__}", provider=_NAME)
 

@@ -117,6 +117,7 @@ def _camel(value: Any) -> Any:
 
 
 def _chassis() -> None:
+    op.create_index("ix_event_processing_processed", "event_processing", ["processed_at"])
     op.create_table(
         "leases",
         sa.Column("name", sa.String(64), primary_key=True),
@@ -237,6 +238,7 @@ def _people() -> None:
         sa.Column("ended_at", Timestamp),
     )
     op.create_index("ix_password_resets_recipient", "password_resets", ["tenant", "recipient_id", "created_at"])
+    op.create_index("ix_password_resets_created", "password_resets", ["created_at"])
 
 
 def _words() -> None:
@@ -287,6 +289,7 @@ def _work() -> None:
         sa.Column("due_at", Timestamp),
         sa.Column("version", sa.Integer, nullable=False),
     )
+    op.create_index("ix_sagas_correlation", "sagas", ["correlation_id", "tenant"])
     op.create_index("ix_sagas_due", "sagas", ["due_at"], **_where("due_at IS NOT NULL"))
     op.create_table(
         "bulks",
@@ -303,10 +306,10 @@ def _work() -> None:
         sa.Column("traceparent", sa.String(64), nullable=False),
         sa.Column("created_at", Timestamp, nullable=False),
         sa.Column("taken_at", Timestamp),
-        sa.Column("lease_until", Timestamp),
+        sa.Column("turn_at", Timestamp, nullable=False),
     )
     op.create_index("ix_bulks_tenant", "bulks", ["tenant", "id"])
-    op.create_index("ix_bulks_waiting", "bulks", ["id"], **_where("taken_at IS NULL"))
+    op.create_index("ix_bulks_waiting", "bulks", ["turn_at"], **_where("taken_at IS NULL"))
     op.create_table(
         "bulk_recipients",
         sa.Column("bulk_id", sa.String(36), primary_key=True),
@@ -349,6 +352,7 @@ def downgrade() -> None:
         "leases",
     ):
         op.drop_table(table)
+    op.drop_index("ix_event_processing_processed", "event_processing")
     op.create_table(
         "orders",
         sa.Column("tenant", sa.String(64), primary_key=True),

@@ -35,6 +35,8 @@ log = structlog.get_logger()
 _E164 = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)
 _STAY_SECONDS = 600.0
 _REMEMBERED = 10_000
+# Each of them is paid for, and a phone gets them one by one: 1,530 letters, or 670 of UCS-2, are a template's mistake.
+_MOST_SEGMENTS = 10
 
 
 class SmsProvider(Protocol):
@@ -86,6 +88,8 @@ class Sms:
             return Refused(f"template {message.template} has no text for sms")
         if not _E164.fullmatch(message.address):
             return Refused("the number can't be used")
+        if measure(message.rendered.sms).segments > _MOST_SEGMENTS:
+            return Refused(f"the text is longer than {_MOST_SEGMENTS} segments")
         text = Text(id=message.id, to=message.address, body=message.rendered.sms, sender=self._sender)
         may_have_it = self._may_have(message)
         told: list[tuple[str, NotAccepted]] = []
@@ -119,11 +123,13 @@ class Sms:
 
 
 def _nobody(told: Sequence[tuple[str, NotAccepted]], may_have_it: str) -> Outcome:
-    """`told` is what each provider said that was asked."""
-    if not may_have_it and all(isinstance(result, Unavailable) for _, result in told):
-        return Down("SMS service temporarily unavailable")
+    """`told` is what each provider said that was asked. Where none may have it, all of them said a definite no."""
     error = "; ".join(f"{name} {result.reason}" for name, result in told)
-    return Postponed(error, provider=may_have_it)
+    if may_have_it:
+        return Postponed(error, provider=may_have_it)
+    if all(isinstance(result, Unavailable) for _, result in told):
+        error = "SMS service temporarily unavailable"
+    return Down(error)
 
 
 def _delivered(provider: SmsProvider, taken: Accepted, text: Text) -> Delivered:
