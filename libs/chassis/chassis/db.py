@@ -78,6 +78,12 @@ def take_turns(conn: sa.Connection, names: Collection[str]) -> None:
         conn.execute(_LOCK, {"names": sorted(names)})
 
 
+def my_turn(conn: sa.Connection, name: str) -> bool:
+    """The same without waiting: False while another transaction has that name."""
+    return conn.dialect.name != "postgresql" or conn.execute(_TRY_LOCK, {"name": name}).scalar_one()
+
+
+_TRY_LOCK = sa.text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(CAST(:names AS text[])) AS name")
 
 

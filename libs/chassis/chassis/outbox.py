@@ -73,7 +73,7 @@ class Outbox:
             .where(table.c.seq.in_(sa.bindparam("done", expanding=True)))
             .values(published_at=sa.bindparam("at"))
         )
-        self._delete = _oldest(table)
+        self._delete = _some_of(table)
 
     def add(self, conn: sa.Connection, event: Event, *, tenant: str, aggregate_id: str, parent: str) -> None:
         """Add `event` to the caller's transaction; after its commit, call `wake`.
@@ -183,8 +183,8 @@ def _first_waiting(table: sa.Table) -> sa.Select[Any]:
     )
 
 
-def _oldest(table: sa.Table) -> sa.Delete:
-    """The first that were published, as far as they are old."""
+def _some_of(table: sa.Table) -> sa.Delete:
+    """As many of those published long ago as go at once."""
     old = table.c.published_at < sa.bindparam("before", type_=Timestamp)
     return sa.delete(table).where(table.c.seq.in_(sa.select(table.c.seq).where(old).limit(_CLEANED)))
 

@@ -29,7 +29,7 @@ from notification.policy import (
 from notification.tables import contacts, notifications
 
 _COUNTED = (Status.SENDING, Status.SENT, Status.DELIVERED)
-_OLDEST = 2 * LONGEST_HOLD  # by then what is made is sent, or never will be
+_OLDEST = 3 * LONGEST_HOLD  # by then what is made is sent, or never will be
 _DEFAULT = Preference()
 Whole = tuple[str, str, str, str, str]  # tenant, recipient, channel, category and address: what a digest is of
 
@@ -112,7 +112,8 @@ def _ask(conn: sa.Connection, message: Notification, preference: Preference, pas
     sent = past.of(message.recipient_id, preference)
     history = History(past.gathered.get(gathering, sent) if gathering else sent)
     decision = decide(past.at, preference.with_stop(channel) if said_stop else preference, history, asked)
-    if isinstance(decision, Suppress) and (other := handed_on(conn, message)) is not None:
+    elsewhere = isinstance(decision, Suppress) and decision.reason != "too-late"
+    if elsewhere and (other := handed_on(conn, message)) is not None:
         return _ask(conn, other, preference, past)
     if isinstance(decision, Send) and gathering not in past.gathered:
         if gathering:

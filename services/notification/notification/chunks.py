@@ -1,9 +1,10 @@
 """What a bulk's worker writes, in the system scope: bulks of every tenant. A chunk's messages and the progress they are
 go into one transaction, which has the bulk's row locked: a process may die on any line, and beside any other.
 
-Bulks take turns. After a chunk a bulk is last in the line, and none is taken while a channel of its chain is booked for
-some seconds: whoever comes next waits for no more than these, be the others ever so long. `turn_at` is a bulk's
-place in the line, the time of its last chunk; it has no turn before that."""
+Bulks take turns. After a chunk a bulk is last in the line, and none is taken while a channel of its chain is booked
+for some seconds: whoever comes next waits for little more than these, be the others ever so long (but for a crowd
+that quiet hours have just set free). `turn_at` is a bulk's place in the line, the time of its last chunk; it has no
+turn before."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from chassis.problems import DATABASE_DOWN
 from notification.domain import ChannelName, Notification, Status
 from notification.drafts import first_reachable
 from notification.locales import DEFAULT
-from notification.pace import Rates, at_once, booked, slots, wait_for
+from notification.pace import AHEAD, Rates, at_once, booked, slots, wait_for
 from notification.routing import Person
 from notification.store import effect_of, enqueue
 from notification.tables import bulk_recipients, bulks, contacts, notifications
@@ -50,8 +51,7 @@ class _Bulk:
 def take_chunk(conn: sa.Connection, *, at: datetime, rates: Rates, size: int = CHUNK) -> bool:
     """The next recipients of the bulk whose turn it is get their message or their refusal; one that can't be taken is
     put aside for a while. False when it is no bulk's turn."""
-    row = conn.execute(_turn(at, booked(conn, rates, at))).one_or_none()
-    if row is None:
+    if (row := _turn(conn, at, set(booked(conn, rates, at)))) is None:
         return False
     try:
         with conn.begin_nested():
@@ -64,16 +64,22 @@ def take_chunk(conn: sa.Connection, *, at: datetime, rates: Rates, size: int = C
     return True
 
 
-def _turn(at: datetime, full: Collection[str]) -> sa.Select[Any]:
+def _turn(conn: sa.Connection, at: datetime, full: set[str]) -> sa.Row[Any] | None:
     """Of those that are not through, and that no other worker is just taking, the one whose last chunk is the longest
-    ago; not by channels that are `full`."""
-    by = bulks.c.channel.concat(",").concat(bulks.c.chain)
-    waiting = sa.and_(
-        bulks.c.taken_at.is_(None), bulks.c.turn_at <= at, *(sa.not_(by.contains(channel)) for channel in full)
-    )
-    return (
-        sa.select(bulks).where(waiting).order_by(bulks.c.turn_at, bulks.c.id).limit(1).with_for_update(skip_locked=True)
-    )
+    ago; not by channels that are `full`. One that has to wait long for all of its channels keeps them for itself."""
+    c = bulks.c
+    here = sa.and_(c.taken_at.is_(None), c.turn_at <= at)
+    line = sa.select(c.id, c.channel, c.chain, c.turn_at).where(here).order_by(c.turn_at, c.id)
+    for one in conn.execute(line).all():
+        channels = {one.channel, *one.chain.split(",")} - {""}
+        if channels & full:
+            if at - one.turn_at > AHEAD:
+                full |= channels
+            continue
+        mine = sa.select(bulks).where(here, c.id == one.id).with_for_update(skip_locked=True)
+        if (row := conn.execute(mine).one_or_none()) is not None:
+            return row
+    return None
 
 
 def _bulk(row: sa.Row[Any]) -> _Bulk:

@@ -213,7 +213,7 @@ async def _nobody(provider: str) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """What a channel is given, ready to go. `id` is the Message-ID and the provider's idempotency key; `subject_id`
-    what it is about; `first` says that no attempt was made before; `headers` are e-mail headers, ASCII and ours.
+    what it is about; `headers` are e-mail headers, ASCII and ours.
 
     `provider` may have it already. A channel with several calls `posting` with a provider's name before it asks that
     one: once it returns, whoever takes over from this process knows.
@@ -227,7 +227,6 @@ class Message:
     template: str
     subject_id: str
     critical: bool
-    first: bool
     traceparent: str
     recipient_id: str = ""
     category: str = ""
@@ -287,9 +286,9 @@ class Suppressed:
 Outcome = Delivered | Refused | Postponed | Down | Suppressed
 
 
-def retry_at(*, attempts: int, created_at: datetime, at: datetime) -> datetime | None:
-    """When to try again after attempt number `attempts` (from 1) ended at `at`; None once a day has passed."""
-    if at - created_at >= GIVE_UP:
+def retry_at(*, attempts: int, began: datetime, at: datetime) -> datetime | None:
+    """When to try again after attempt number `attempts` (from 1) ended at `at`; None a day after they began."""
+    if at - began >= GIVE_UP:
         return None
     return at + recheck_delay(attempts - 1)
 

@@ -9,7 +9,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from chassis.ids import new_id
-from chassis.schedule import GIVE_UP
 from notification.admission import handed_on
 from notification.announcements import Moved, moved, moved_row
 from notification.domain import (
@@ -54,7 +53,8 @@ def settle(conn: sa.Connection, settled: Sequence[Settled]) -> list[Moved]:
     for one in settled:
         if not _counts(one, present.get(one.notification.id)):
             continue
-        retry = retry_at(attempts=one.notification.attempts + 1, created_at=_began(conn, one), at=one.at)
+        tries, began = _tried(conn, one)
+        retry = retry_at(attempts=tries, began=began, at=one.at)
         status = status_after(one.outcome, retry=retry)
         if (other := _handed_on(conn, one, status)) is not None:
             conn.execute(_hand_on(one, other))
@@ -71,7 +71,7 @@ def _present(conn: sa.Connection, settled: Sequence[Settled]) -> dict[str, tuple
     """By id the status and until when it is leased. Locked for this transaction."""
     c = notifications.c
     ids = [one.notification.id for one in settled]
-    query = sa.select(c.id, c.status, c.lease_until).where(c.id.in_(ids)).with_for_update()
+    query = sa.select(c.id, c.status, c.lease_until).where(c.id.in_(ids)).order_by(c.id).with_for_update()
     return {row.id: (Status(row.status), row.lease_until) for row in conn.execute(query)}
 
 
@@ -95,12 +95,13 @@ def _attempt(one: Settled) -> dict[str, Any]:
     }
 
 
-def _began(conn: sa.Connection, one: Settled) -> datetime:
-    """From when on its channel is tried for a day: before that it may long have been held, or another channel's."""
-    if not isinstance(one.outcome, Postponed | Down) or one.at - one.notification.created_at < GIVE_UP:
-        return one.notification.created_at
+def _tried(conn: sa.Connection, one: Settled) -> tuple[int, datetime]:
+    """How often by its channel, this attempt included, and since when. Each channel has a day of its own."""
+    if one.notification.attempts == 0 or not isinstance(one.outcome, Postponed | Down):
+        return 1, one.at
     same = sa.and_(attempts.c.notification_id == one.notification.id, attempts.c.channel == one.notification.channel)
-    return conn.execute(sa.select(sa.func.min(attempts.c.ended_at)).where(same)).scalar_one()
+    count, began = conn.execute(sa.select(sa.func.count(), sa.func.min(attempts.c.ended_at)).where(same)).one()
+    return count, began
 
 
 def _error(outcome: Outcome) -> str | None:
@@ -121,9 +122,10 @@ def _words(outcome: Outcome) -> str:
 
 
 def _handed_on(conn: sa.Connection, one: Settled, status: Status) -> Notification | None:
-    """The message by its next channel, where this one certainly didn't take it, or nobody knew for a day: then a
-    duplicate is better than silence. `status` is how it would end without."""
-    if isinstance(one.outcome, Down) or status in {Status.FAILED, Status.BOUNCED}:
+    """The message by its next channel: where this one certainly didn't take it, after a day in which nobody knew, and
+    at once where it is critical. There a duplicate is better than silence. `status` is how it would end without."""
+    hurry = isinstance(one.outcome, Postponed) and one.notification.critical
+    if hurry or isinstance(one.outcome, Down) or status in {Status.FAILED, Status.BOUNCED}:
         return handed_on(conn, one.notification)
     return None
 
@@ -138,6 +140,8 @@ def _hand_on(one: Settled, other: Notification) -> sa.Update:
 def _ending(one: Settled, retry: datetime | None) -> dict[str, Any]:
     ending: dict[str, Any] = {
         "key": one.notification.id,
+        "by": one.notification.channel,  # a late word of it may come when it has been handed on
+        "to": one.notification.address,
         "retry": retry,
         "reason": _error(one.outcome),
         "heading": None,
@@ -178,6 +182,8 @@ def _settling(status: Status) -> sa.Update:
         .where(table.c.id == sa.bindparam("key"))
         .values(
             status=status,
+            channel=sa.bindparam("by"),
+            address=sa.bindparam("to"),
             attempts=table.c.attempts + 1,
             next_attempt_at=sa.bindparam("retry"),
             lease_until=None,

@@ -24,7 +24,7 @@ from notification.tables import notifications
 log = structlog.get_logger()
 
 _IN_ONE_RUN = 100
-_AT_ONCE = 4
+_AT_ONCE = 8
 _ASKED_FOR = timedelta(days=3)  # after it was sent; the last question is the one at their end
 _LAST_WORDS = {SmsStatus.DELIVERED: Status.DELIVERED, SmsStatus.FAILED: Status.FAILED}
 
@@ -46,7 +46,11 @@ class LookUps:
         return Job(name="NotificationLookUps", every=timedelta(minutes=1), work=self.ask)
 
     async def ask(self) -> None:
-        """For the oldest of those that are due. What is not told now, for whatever reason, is asked again."""
+        """For all that are due, the oldest first. What is not told now, for whatever reason, is asked again."""
+        while await self._ask_some() == _IN_ONE_RUN:
+            pass
+
+    async def _ask_some(self) -> int:
         due = await self._db.write(lambda conn: claim(conn, self._patience))
         places = asyncio.Semaphore(_AT_ONCE)
 
@@ -57,6 +61,7 @@ class LookUps:
         told = await asyncio.gather(*map(one, due))
         if due:
             log.info("lookups.asked", asked=len(due), told=sum(told))
+        return len(due)
 
     async def _told(self, row: Row) -> bool:
         """Whether the provider had a last word."""

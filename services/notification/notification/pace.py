@@ -17,21 +17,21 @@ Rates = Mapping[str, float]  # messages a second, by channel; a channel that isn
 PACED = "paced"  # the `error` of a row that waits for its slot, its `next_attempt_at`
 
 # Of a channel's time, bulks book so much before they let others come between; far more than a poll takes.
-_AHEAD = timedelta(seconds=5)
+AHEAD = timedelta(seconds=5)
 _LOST = timedelta(seconds=3)  # polls may be a second late; what missed its slot by more would go out in a burst
 
 
 def booked(conn: sa.Connection, rates: Rates, at: datetime) -> list[str]:
     """The channels whose next seconds are given away: no bulk's messages are to be added to them now."""
     channels = {_row_of(channel): channel for channel in rates}
-    ahead = sa.and_(leases.c.name.in_(channels), leases.c.held_until >= at + _AHEAD)
+    ahead = sa.and_(leases.c.name.in_(channels), leases.c.held_until >= at + AHEAD)
     return [channels[name] for name in conn.execute(sa.select(leases.c.name).where(ahead)).scalars()]
 
 
 def at_once(channels: Collection[ChannelName], rates: Rates, most: int) -> int:
     """How many messages by these channels may be added together: whichever they go by, it is not booked for long."""
     slowest = min((rates[channel] for channel in channels if channel in rates), default=inf)
-    return max(1, int(min(most, slowest * _AHEAD.total_seconds())))
+    return max(1, int(min(most, slowest * AHEAD.total_seconds())))
 
 
 def keeps_slot(row: sa.Row[Any], at: datetime) -> bool:

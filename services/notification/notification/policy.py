@@ -158,7 +158,7 @@ class Hold:
 class Suppress:
     """Not now and not later."""
 
-    reason: Literal["stopped", "channel-disabled", "unsubscribed", "cap"]
+    reason: Literal["stopped", "channel-disabled", "unsubscribed", "cap", "too-late"]
 
 
 Decision = Send | Hold | Suppress
@@ -176,7 +176,7 @@ def decide(now: datetime, preference: Preference, history: History, message: Mes
     # A digest that has come and a cap that is free stay so: quiet hours, coming back every day, have the last word.
     latest, reason = max(waits, key=lambda wait: wait[0])
     if reason == "cap" and now - message.created_at >= LONGEST_HOLD:
-        return Suppress("cap")  # others were let through for a week: by now it is no news
+        return Suppress("too-late")  # others were let through for a week: by now it is no news
     until = _after_quiet_hours(latest, preference)
     return Hold(min(until, now + LONGEST_HOLD), reason) if until > now else Send()
 

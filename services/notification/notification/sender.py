@@ -31,7 +31,6 @@ from notification.domain import (
     SEND_WITHIN,
     ChannelName,
     Delivered,
-    Down,
     Message,
     Notification,
     Outcome,
@@ -239,7 +238,7 @@ class Sender:
 
         await self._db.write(work)
         self._announcements.wake()
-        if any(isinstance(one.outcome, Refused | Down) and one.notification.chain for one in batch):
+        if any(one.notification.chain and not isinstance(one.outcome, Delivered) for one in batch):
             self._poll_now.set()  # the next channel's turn
 
     # --- taking up ---

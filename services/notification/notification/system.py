@@ -10,8 +10,9 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from chassis.db import my_turn
 from chassis.ids import now
-from notification.admission import Admitted, admit, whole
+from notification.admission import Admitted, Whole, admit, whole
 from notification.announcements import Moved, moved, moved_row
 from notification.domain import (
     DIGEST,
@@ -73,7 +74,7 @@ def _with_whole_digests(conn: sa.Connection, found: Sequence[sa.Row[Any]], at: d
     wholes = {whole(row) for row in found if row.digest_of == ""}
     if not wholes:
         return list(found)
-    if conn.dialect.name == "postgresql" and not conn.execute(_GATHER_ALONE).scalar_one():
+    if not my_turn(conn, "digests"):
         return [row for row in found if row.digest_of != ""]
     table = notifications
     query = sa.select(table).where(
@@ -86,9 +87,6 @@ def _with_whole_digests(conn: sa.Connection, found: Sequence[sa.Row[Any]], at: d
     )
     rows = conn.execute(query.with_for_update())
     return sorted([*found, *(row for row in rows if whole(row) in wholes)], key=lambda row: row.id)
-
-
-_GATHER_ALONE = sa.text("SELECT pg_try_advisory_xact_lock(hashtextextended('notification.digests', 0))")
 
 
 Told = Callable[[sa.Connection, Sequence[Moved]], None]
@@ -180,7 +178,7 @@ def _put_off(conn: sa.Connection, was: Notification, one: Admitted) -> list[Move
 
 def _gathered(conn: sa.Connection, going: list[Notification]) -> list[Notification]:
     """Digests: of those to one recipient by one channel in one category, the first carries the others."""
-    digests: dict[tuple[str, ...], list[Notification]] = defaultdict(list)
+    digests: dict[Whole, list[Notification]] = defaultdict(list)
     for one in going:
         if one.digest_of == "":
             digests[whole(one)].append(one)

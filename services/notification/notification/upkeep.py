@@ -29,12 +29,12 @@ def job(db: Database) -> Job:
 
 async def sweep(db: Database) -> None:
     for column, kept in _KEPT.items():
-        delete = _oldest(column, before=now() - kept)
+        delete = _some_of(column, before=now() - kept)
         while await db.write(lambda conn, delete=delete: conn.execute(delete).rowcount) == _BATCH:
             pass
 
 
-def _oldest(column: sa.Column[Any], *, before: datetime) -> sa.Delete:
+def _some_of(column: sa.Column[Any], *, before: datetime) -> sa.Delete:
     """As many rows as go at once."""
     key = list(column.table.primary_key.columns)
     return sa.delete(column.table).where(sa.tuple_(*key).in_(sa.select(*key).where(column < before).limit(_BATCH)))

@@ -70,7 +70,6 @@ class Wording:
             template=notification.template,
             subject_id=notification.subject_id,
             critical=notification.critical,
-            first=notification.attempts == 0,
             traceparent=notification.traceparent,
             recipient_id=notification.recipient_id,
             category=notification.category,

@@ -398,6 +398,24 @@ async def test_a_channel_that_is_booked_keeps_only_those_waiting_that_may_go_by_
     assert await desk.taken(by_both, by_text) == [2, 2]
 
 
+async def test_a_bulk_of_two_channels_is_not_kept_out_by_those_of_one_each(desk: Desk) -> None:
+    """Whose channels are never free at the same moment, unless somebody sees to it."""
+    await desk.know(*names(600), phone="+12025550123")
+    rates, began = {"email": 10, "sms": 10}, now()
+    by_mail = await desk.ask(names(600))
+    await desk.look_every_second(began, range(2), rates)
+    by_text = await desk.ask(names(600), channel=ChannelName.SMS)
+    await desk.look_every_second(began, range(2, 20), rates)
+    by_both = await desk.ask(names(10), chain=(ChannelName.SMS,))
+    for second in range(20, 40):
+        await desk.look_every_second(began, range(second, second + 1), rates)
+        if await desk.taken(by_both) == [10]:
+            break
+    taken = await desk.taken(by_both, by_mail, by_text)
+    assert taken[0] == 10
+    assert max(taken[1:]) < 600
+
+
 async def test_a_chunk_books_no_channel_that_it_may_go_by_for_long(desk: Desk) -> None:
     await desk.know(*names(20))
     asked = await desk.ask(names(20), channel=ChannelName.SMS, chain=(ChannelName.EMAIL,))

@@ -22,7 +22,6 @@ def message(**changes) -> Message:
         "template": "order_status",
         "subject_id": "o-1",
         "critical": False,
-        "first": True,
         "traceparent": "",
     }
     return Message(**sample | changes)
@@ -51,6 +50,12 @@ async def test_a_push_says_what_the_provider_expects():
 )
 async def test_a_push_is_refused_only_by_the_provider_itself(answer, outcome):
     assert await Push(sidecar=FakeSidecar({PATH: answer}), endpoint="push").send(message()) == outcome
+
+
+async def test_what_the_push_service_may_have_taken_goes_no_other_way_while_its_breaker_is_open():
+    sidecar = FakeSidecar({PATH: Answer(status=500, data=OPEN)})
+    unavailable = Postponed("push service temporarily unavailable", "push")
+    assert await Push(sidecar=sidecar, endpoint="push").send(message(provider="push")) == unavailable
 
 
 async def test_a_push_without_a_sidecar_waits():

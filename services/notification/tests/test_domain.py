@@ -45,9 +45,9 @@ def test_an_attempt_that_ends_after_its_lease_may_still_have_sent():
 
 
 def test_retries_begin_soon_and_end_after_a_day():
-    waits = [retry_at(attempts=attempt, created_at=BEGAN, at=BEGAN) for attempt in range(1, 7)]
+    waits = [retry_at(attempts=attempt, began=BEGAN, at=BEGAN) for attempt in range(1, 7)]
     assert [int((wait - BEGAN).total_seconds()) for wait in waits if wait] == [2, 5, 10, 20, 30, 30]
-    assert retry_at(attempts=300, created_at=BEGAN, at=BEGAN + timedelta(hours=24)) is None
+    assert retry_at(attempts=300, began=BEGAN, at=BEGAN + timedelta(hours=24)) is None
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 from chassis.ids import new_id
 from chassis.local import free_port
 from notification.channels.email import Email, greets
-from notification.domain import Delivered, Down, Message, Postponed, Refused, Rendered
+from notification.domain import Delivered, Message, Postponed, Refused, Rendered
 
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 
@@ -120,7 +120,6 @@ def message(**changes: Any) -> Message:
         "template": "order_confirmed",
         "subject_id": "o-1",
         "critical": False,
-        "first": True,
         "traceparent": TRACE,
     }
     return Message(**sample | changes)
@@ -231,7 +230,6 @@ async def test_a_lost_connection_is_made_again(opened, inbox, mail_server):
     await email.send(message())
     await mail_server.stop()
     assert await email.send(message()) == Postponed("smtp: SMTPConnectError", "smtp")
-    assert await email.send(message(critical=True)) == Down("smtp: SMTPConnectError", "smtp")
     await mail_server.start()
     assert isinstance(await email.send(message()), Delivered)
     assert inbox.sessions == 2
@@ -243,7 +241,7 @@ async def test_a_server_that_hangs_up_without_a_greeting_has_heard_nothing(opene
 
     port = free_port()
     async with await asyncio.start_server(hang_up, "localhost", port):
-        assert await opened(port).send(message(critical=True)) == Down("smtp: SMTPConnectError", "smtp")
+        assert await opened(port).send(message()) == Postponed("smtp: SMTPConnectError", "smtp")
 
 
 @pytest.mark.parametrize("farewell", ["", "421 4.4.2 too long idle"])

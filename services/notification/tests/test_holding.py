@@ -223,6 +223,49 @@ async def test_a_number_that_says_stop_while_a_message_waits_does_not_get_it(db,
     assert (row.status, row.error) == ("suppressed", "stopped")
 
 
+# --- the next channel ---
+
+
+@pytest.fixture
+async def ada(db):
+    """Reached by e-mail and phone."""
+    known = Contact(id="c-1", owner="c-1", email="ada@example.com", phone=PHONE, as_of=now(), trusted=True)
+    await db.write(lambda conn: Contacts(conn, "default").feed(known))
+
+
+@pytest.mark.usefixtures("ada")
+@pytest.mark.parametrize(("critical", "channel"), [(True, "sms"), (False, "email")])
+async def test_what_is_critical_waits_for_nobody_who_may_have_it(write, rows, ended, critical, channel):
+    (going,) = await write(draft("a", chain=(ChannelName.SMS,), critical=critical))
+    await ended(going, Postponed("timed out", "smtp"))
+    (row,) = await rows()
+    assert (row.status, row.channel) == ("queued", channel)
+
+
+@pytest.mark.usefixtures("ada")
+async def test_a_late_word_that_it_was_delivered_tells_by_which_channel(db, write, rows, ended):
+    (first,) = await write(draft("a", chain=(ChannelName.SMS,)))
+    again = sa.update(notifications).values(lease_until=now() + 2 * LEASE)
+    await db.write(lambda conn: conn.execute(again))  # another process has taken it over
+    (row,) = await rows()
+    await ended(replace(first, lease_until=row.lease_until), Refused("smtp 550"))
+    assert [one.channel for one in await rows()] == ["sms"]
+    await ended(first, Delivered(provider="smtp"))
+    (row,) = await rows()
+    assert (row.status, row.channel, row.address, row.provider) == ("sent", "email", "ada@example.com", "smtp")
+
+
+@pytest.mark.usefixtures("ada")
+async def test_the_next_channel_is_tried_again_as_soon_as_any_other(db, write, rows, ended):
+    (first,) = await write(draft("a", chain=(ChannelName.SMS,)))
+    await ended(first, Refused("smtp 550"))
+    (going,) = await db.write(lambda conn: claim(conn, lease_until=now() + LEASE, limit=1))
+    await ended(going, Postponed("timed out"))
+    (row,) = await rows()
+    assert (row.channel, row.attempts) == ("sms", 2)
+    assert row.next_attempt_at - now() < timedelta(seconds=3)
+
+
 # --- digests ---
 
 

@@ -317,7 +317,7 @@ def test_what_a_cap_has_kept_for_a_week_is_no_news_any_more():
     one = wish(caps=[{"limit": 1, "per": "day"}])
     lately = marketing(NOON - HOUR)
     assert ask(one, sent=lately, created_at=NOON - LONGEST_HOLD + MINUTE) == Hold(NOON + DAY - HOUR, "cap")
-    assert ask(one, sent=lately, created_at=NOON - LONGEST_HOLD) == Suppress("cap")
+    assert ask(one, sent=lately, created_at=NOON - LONGEST_HOLD) == Suppress("too-late")
     assert ask(one, created_at=NOON - LONGEST_HOLD) == Send()
 
 
@@ -535,7 +535,7 @@ def test_however_many_messages_come_no_cap_is_exceeded_and_all_are_sent_or_were_
         if answer == Send():
             sent.append(Sent(category, channel, at))
         else:
-            assert answer == Suppress("cap")
+            assert answer == Suppress("too-late")
             assert at - created[number] >= LONGEST_HOLD
     for cap in preference.caps:
         mine = [one.at for one in sent if cap.covers(one.category, one.channel)]

@@ -428,7 +428,6 @@ def message(**changes: Any) -> Message:
         "template": "order_ready",
         "subject_id": "o-1",
         "critical": False,
-        "first": True,
         "traceparent": "",
     }
     return Message(**sample | changes)
@@ -530,6 +529,12 @@ async def test_who_was_asked_by_nobody_we_know_keeps_no_message():
 async def test_the_wait_for_a_provider_that_may_have_it_ends():
     first, second = Provider("a", Unavailable()), Provider("b", TAKEN)
     assert await Sms([first, second], "", stay=0.0).send(message(provider="a")) == by("b")
+
+
+async def test_what_was_waited_for_long_enough_goes_to_no_other_channel_all_the_same():
+    first, second = Provider("a", NotTaken("407")), Provider("b", Unavailable())
+    outcome = await Sms([first, second], "", stay=0.0).send(message(provider="a"))
+    assert outcome == Postponed("a 407; b unavailable", provider="a")
 
 
 async def test_a_lost_answer_keeps_no_other_message():

@@ -22,7 +22,7 @@ from chassis.ids import now
 from chassis.telemetry import traceparent
 from notification.addresses import sendable
 from notification.channels.mime import compose
-from notification.domain import Delivered, Down, Message, Outcome, Postponed, Refused
+from notification.domain import Delivered, Message, Outcome, Postponed, Refused
 from notification.rendering import one_line
 
 log = structlog.get_logger()
@@ -94,7 +94,7 @@ class Email:
         try:
             await self._transmit(message.address, self._composed(message, subject))
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            return _failed(error, critical=message.critical)
+            return _failed(error)
         return Delivered(subject=subject, provider=_NAME, message_id=f"<{message.id}@brewline>")
 
     def _composed(self, message: Message, subject: str) -> bytes:
@@ -228,7 +228,7 @@ def _trust(tls: Tls, ca_file: Path | None) -> ssl.SSLContext | None:
     return None if tls == "off" else ssl.create_default_context(cafile=ca_file)
 
 
-def _failed(error: Exception, *, critical: bool) -> Outcome:
+def _failed(error: Exception) -> Outcome:
     """A 5xx for the recipient or the message is final; one for us as a sender is ours to mend, so it is tried again."""
     match error:
         case aiosmtplib.SMTPNotSupported():
@@ -239,8 +239,6 @@ def _failed(error: Exception, *, critical: bool) -> Outcome:
             return Refused(_told(error), provider=_NAME)
         case aiosmtplib.SMTPResponseException():
             return Postponed(_told(error), provider=_NAME)
-        case aiosmtplib.SMTPConnectError() if critical:  # nobody has heard a word of it; others wait, it comes back
-            return Down(f"smtp: {type(error).__name__}", provider=_NAME)
         case _:
             return Postponed(f"smtp: {type(error).__name__}", provider=_NAME)
 

@@ -31,17 +31,19 @@ class Push:
             answer = await self._sidecar.invoke(self._endpoint, _PATH, body, headers=headers)
         except Unavailable as down:
             return Postponed(f"push: {down.what} down", provider=_NAME)
-        return _outcome(answer)
+        return _outcome(answer, may_have_it=message.provider == _NAME)
 
     async def close(self) -> None:
         return
 
 
-def _outcome(answer: Answer) -> Outcome:
+def _outcome(answer: Answer, *, may_have_it: bool) -> Outcome:
     if 200 <= answer.status < 300:
         return Delivered(provider=_NAME)
     if answer.never_sent:
-        return Down("push service temporarily unavailable", provider=_NAME)
+        unavailable = "push service temporarily unavailable"
+        # What was asked before the breaker opened may have been taken all the same.
+        return Postponed(unavailable, provider=_NAME) if may_have_it else Down(unavailable, provider=_NAME)
     if answer.from_sidecar:
         return Postponed(f"push: {answer.data['errorCode']}", provider=_NAME)
     if 400 <= answer.status < 500 and answer.status not in _TRY_AGAIN:

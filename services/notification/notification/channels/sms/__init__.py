@@ -106,7 +106,7 @@ class Sms:
                 return Refused(f"{provider.name} {result.reason}", bounced=result.bounced, provider=provider.name)
             if isinstance(result, Unknown) and not message.critical:
                 break
-        return _nobody(told, may_have_it)
+        return _nobody(told, may_have_it or message.provider)
 
     def _may_have(self, message: Message) -> str:
         """The provider that may have taken it in an earlier attempt; "" where none has, or the wait is over."""
