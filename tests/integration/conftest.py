@@ -94,7 +94,7 @@ def specs(folder: Path, database_of: Callable[[str], str] | None = None) -> list
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For pytest-xdist: the stack on one database is one worker's, and so is every other file."""
+    """For pytest-xdist: the stack on one database is one worker's, and so is every other file, wherever it stands."""
     for item in items:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         item.add_marker(pytest.mark.xdist_group(params.get("apps", str(item.path))))
