@@ -31,7 +31,7 @@ token: ## a bearer token: ROLE=user|staff|admin [SUB=…] [TENANT=…] [TENANT_N
 		$${TENANT:+"--tenant=$$TENANT"} $${TENANT_NAME:+"--tenant-name=$$TENANT_NAME"}
 
 test: setup ## every test, with real sidecars, on every core; ARGS goes to pytest (-n 0: one after the other)
-	@exec $(PYTHON) -m pytest -n logical --dist loadgroup $(ARGS)
+	@exec $(PYTHON) -m pytest -n logical $(ARGS)
 
 check: ## format, lint, types, import rules, contracts and manifests up to date
 	@tools/setup.sh environment

@@ -93,13 +93,6 @@ def specs(folder: Path, database_of: Callable[[str], str] | None = None) -> list
     ]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For pytest-xdist: the stack on one database is one worker's, and so is every other file, wherever it stands."""
-    for item in items:
-        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        item.add_marker(pytest.mark.xdist_group(params.get("apps", str(item.path))))
-
-
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def apps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[AppSpec]]:
     """On PostgreSQL each service has a database of its own, and payment and notification have a second replica."""

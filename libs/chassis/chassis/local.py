@@ -7,11 +7,13 @@ import random
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -258,6 +260,9 @@ def render(source: Path, target: Path, *, addresses: Mapping[str, str]) -> None:
     shutil.rmtree(target, ignore_errors=True)
     names = target / "names" / "names.db"
     names.parent.mkdir(parents=True)
+    # Of two sidecars that turn a new file to WAL at once, one is refused, and goes on without any names.
+    with closing(sqlite3.connect(names)) as conn:
+        conn.execute("PRAGMA journal_mode=WAL")
     for file in sorted(source.glob("*.yaml")):
         text = file.read_text()
         for old, new in addresses.items():

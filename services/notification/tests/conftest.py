@@ -1,7 +1,7 @@
 """A mail server that can be told to misbehave, and the service around a database in a temporary folder."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from email import policy
 from email.message import EmailMessage
@@ -27,7 +27,7 @@ from chassis.testing.issuer import Issuer
 from notification.app import create_app
 from notification.channels.email import Email
 from notification.settings import Settings
-from notification.tables import metadata
+from notification.tables import metadata, notifications
 
 APP_TOKEN = "app-token-of-the-tests"
 _PARSE = BytesParser(_class=EmailMessage, policy=policy.default).parsebytes
@@ -139,6 +139,17 @@ async def db(database_url: str) -> AsyncIterator[Database]:
     await database.start()
     yield database
     await database.stop()
+
+
+@pytest.fixture
+def row(db: Database) -> Callable[[str], Awaitable[Any]]:
+    """A notification as it stands."""
+
+    async def read(notification_id: str) -> Any:
+        query = sa.select(notifications).where(notifications.c.id == notification_id)
+        return await db.read(lambda conn: conn.execute(query).one())
+
+    return read
 
 
 @pytest.fixture(scope="session")

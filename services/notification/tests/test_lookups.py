@@ -125,15 +125,6 @@ def sent(db):
 
 
 @pytest.fixture
-def row(db):
-    async def read(notification_id: str) -> Any:
-        query = sa.select(notifications).where(notifications.c.id == notification_id)
-        return await db.read(lambda conn: conn.execute(query).one())
-
-    return read
-
-
-@pytest.fixture
 def ask_after(db, receipts, provider):
     """A run of the job once so much more time has gone by since everything was sent."""
     lookups = LookUps(db=db, receipts=receipts, providers={"legacy": provider}, patience=PATIENCE)

@@ -74,15 +74,6 @@ def sent(db):
 
 
 @pytest.fixture
-def row(db):
-    async def read(notification_id: str) -> Any:
-        query = sa.select(notifications).where(notifications.c.id == notification_id)
-        return await db.read(lambda conn: conn.execute(query).one())
-
-    return read
-
-
-@pytest.fixture
 def kept(db):
     """The receipts that wait for their message."""
 
