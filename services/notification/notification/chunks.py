@@ -71,7 +71,7 @@ def _turn(conn: sa.Connection, at: datetime, full: set[str]) -> sa.Row[Any] | No
     here = sa.and_(c.taken_at.is_(None), c.turn_at <= at)
     line = sa.select(c.id, c.channel, c.chain, c.turn_at).where(here).order_by(c.turn_at, c.id)
     for one in conn.execute(line).all():
-        channels = {one.channel, *one.chain.split(",")} - {""}
+        channels = set(_channels(one.channel, one.chain))
         if channels & full:
             if at - one.turn_at > AHEAD:
                 full |= channels
@@ -82,11 +82,16 @@ def _turn(conn: sa.Connection, at: datetime, full: set[str]) -> sa.Row[Any] | No
     return None
 
 
+def _channels(first: str, chain: str) -> tuple[ChannelName, ...]:
+    """By which its messages may go, in the order in which they are tried."""
+    return tuple(ChannelName(name) for name in (first, *chain.split(",")) if name)
+
+
 def _bulk(row: sa.Row[Any]) -> _Bulk:
     return _Bulk(
         id=row.id,
         tenant=row.tenant,
-        channels=tuple(ChannelName(name) for name in (row.channel, *row.chain.split(",")) if name),
+        channels=_channels(row.channel, row.chain),
         category=row.category,
         template=row.template,
         context=orjson.loads(row.context),
