@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup run up down env token test check contracts bench clean
+.PHONY: help setup run up down env token test check lock contracts bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ check: ## format, lint, types, import rules, contracts and manifests up to date
 	.venv/bin/lint-imports
 	$(PYTHON) tools/contracts.py --check
 	$(PYTHON) tools/manifests.py
+
+lock: ## resolve requirements.lock anew after a dependency was added; UPGRADE=1 takes the newest of all
+	@tools/setup.sh lock
 
 contracts: ## write contracts/ anew from the code
 	@tools/setup.sh environment

@@ -16,9 +16,9 @@ from types import FrameType
 
 import sample
 import vault
-from chassis.local import LocalError
-from chassis.processes import Reaper
 from machine import DATA, LOGS, PIDS, ROOT, RUN, App, all_ready, apps, dead, end_everything, last_words, parts, start
+from stack.local import LocalError
+from stack.processes import Reaper
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -13,8 +13,8 @@ import psutil
 import yaml
 
 import vault
-from chassis import local
-from chassis.processes import Processes, belongs, sweep
+from stack import local
+from stack.processes import Processes, belongs, sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 VAR = ROOT / "var"

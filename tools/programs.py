@@ -11,8 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from chassis import local
-from chassis.testing import postgres
+from stack import local, postgres
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS_BIN = ROOT / "tools" / "bin"

@@ -28,6 +28,14 @@ new_enough() {
   "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
+# No line of it may name a registry's host or this folder.
+lock() {
+  find_uv
+  "$uv" pip compile --quiet --universal --generate-hashes --no-annotate --no-header ${UPGRADE:+--upgrade} --group dev \
+    pyproject.toml libs/*/pyproject.toml services/*/pyproject.toml sandbox/pyproject.toml --output-file requirements.lock
+  sed -i '/^-e file:/d' requirements.lock
+}
+
 make_environment() {
   find_uv
   rm -f .venv/stamp
@@ -47,6 +55,11 @@ make_environment() {
     die "the workspace's own packages could not be installed: see uv's words above"
   echo "$stamp" >.venv/stamp
 }
+
+if [ "${1:-}" = lock ]; then
+  lock
+  exit
+fi
 
 # The environment knows this folder by its full path, so a copy elsewhere needs its own.
 stamp="$PWD $(cat requirements.lock pyproject.toml libs/*/pyproject.toml services/*/pyproject.toml sandbox/pyproject.toml | cksum)"

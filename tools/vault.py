@@ -14,7 +14,7 @@ from typing import cast
 
 from cryptography.fernet import Fernet
 
-from chassis.local import LocalError
+from stack.local import LocalError
 
 VAR = Path(__file__).resolve().parent.parent / "var"
 SEALERS = ("order-service", "payment-service", "notification-service")

@@ -19,7 +19,7 @@ import notifications
 import orders
 import uvloop
 
-from chassis.testing import postgres
+from stack import postgres
 
 PARTS = ("orders", "edge", "notifications", "history")
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,13 +14,13 @@ import orjson
 from in_process import Headers, encoded, request, unheard
 from starlette.types import ASGIApp
 
-from chassis.auth import Caller, Role
-from chassis.edge import Edge
+from chassis.edge.auth import Caller, Role
+from chassis.edge.middleware import Edge
 from chassis.sidecar import Answer
-from chassis.testing.fake_sidecar import FakeSidecar
-from chassis.testing.issuer import Issuer
 from order.app import create_app
 from order.settings import Settings
+from stack.fake_sidecar import FakeSidecar
+from stack.issuer import Issuer
 
 _TIMES = {"GET /api/v1/catalog": 2000, "POST /api/v1/orders": 500}
 _WARM = 50

@@ -19,14 +19,14 @@ import notification
 from chassis import migrations
 from chassis.db import Database
 from chassis.ids import new_id, now
-from chassis.testing import eventually
-from chassis.testing.fake_sidecar import FakeSidecar
-from chassis.testing.issuer import Issuer
 from notification.app import create_app
 from notification.domain import ChannelName, Delivered, Message, Outcome
 from notification.settings import Settings
 from notification.tables import contacts, metadata, notifications
 from order.events import OrderConfirmed
+from stack.eventually import eventually
+from stack.fake_sidecar import FakeSidecar
+from stack.issuer import Issuer
 
 _APP_TOKEN = "of-the-bench-alone"  # nobody else can reach the service
 SECRETS = {

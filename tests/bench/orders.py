@@ -18,11 +18,11 @@ import notifications
 from cryptography.fernet import Fernet
 from in_process import percentiles
 
-from chassis.local import free_port
-from chassis.testing import eventually
-from chassis.testing.stack import AppSpec, Stack
 from order.saga import OrderRef
 from order.workflow import WORKFLOW, instance_id
+from stack.eventually import eventually
+from stack.local import free_port
+from stack.sidecars import AppSpec, Stack
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDERS = "/api/v1/orders"

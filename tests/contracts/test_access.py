@@ -6,8 +6,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from chassis.auth import Access
-from chassis.rules import CHASSIS_RULES, Book, routes_of
+from chassis.edge.auth import Access
+from chassis.edge.rules import CHASSIS_RULES, Book, routes_of
 from contracts import services
 from notification.access import RULES as NOTIFICATION
 from order.access import RULES as ORDER

@@ -9,7 +9,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 import vault
-from chassis.local import LocalError
+from stack.local import LocalError
 
 
 def secrets(var: Path) -> vault.Secrets:

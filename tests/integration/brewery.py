@@ -15,8 +15,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 from chassis.ids import new_id
-from chassis.testing import eventually
-from chassis.testing.stack import Stack
+from stack.eventually import eventually
+from stack.sidecars import Stack
 
 PUBLIC = "/api/v1/orders"
 ORDER, PAYMENT, NOTIFICATION = "order-service", "payment-service", "notification-service"

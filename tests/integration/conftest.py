@@ -11,9 +11,10 @@ import pytest
 from brewery import NOTIFICATION, ORDER, PAYMENT, SERVICES, Brewery, Notices, bearer, client_of, replicas
 from cryptography.fernet import Fernet
 
-from chassis.local import free_port
-from chassis.testing import eventually, postgres
-from chassis.testing.stack import AppSpec, Stack
+from stack import postgres
+from stack.eventually import eventually
+from stack.local import free_port
+from stack.sidecars import AppSpec, Stack
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,7 +12,7 @@ from brewery import NOTIFICATION, ORDER, PAYMENT, SERVICES
 from conftest import ROOT, specs
 
 import manifests
-from chassis.testing.stack import Stack
+from stack.sidecars import Stack
 
 HIDDEN = [("GET", "api/v1/payments"), ("GET", "health/live"), ("GET", "process-payment"), ("POST", "events/orders")]
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from brewery import ORDER, PAYMENT, PUBLIC, Brewery, bearer, client_of, order_body, replicas
 
-from chassis.testing import eventually
+from stack.eventually import eventually
 
 
 async def test_a_burst_of_declines_opens_nothing(brew: Brewery) -> None:

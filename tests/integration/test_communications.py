@@ -14,9 +14,9 @@ from brewery import NOTIFICATION, Brewery, Notices, bearer, client_of, new_phone
 from standardwebhooks import Webhook
 
 from chassis.ids import new_id, now
-from chassis.testing import eventually
-from chassis.testing.stack import Stack
 from notification.tables import notifications
+from stack.eventually import eventually
+from stack.sidecars import Stack
 
 BUSY = "SMS service temporarily unavailable"
 AT_ONCE = timedelta(seconds=1)  # the declared retries alone take longer

@@ -15,7 +15,7 @@ import pytest
 from brewery import NOTIFICATION, Brewery, Notices, bearer, client_of, new_phone, replicas
 
 from chassis.ids import new_id
-from chassis.testing import eventually
+from stack.eventually import eventually
 
 BULK, RESET = "/api/v1/notifications/bulk", "/api/v1/password-resets"
 REACHED = {"sent", "delivered"}

@@ -7,9 +7,9 @@ import httpx
 from brewery import ORDER, PAYMENT, PUBLIC, Brewery
 
 from chassis.saga import Reference
-from chassis.testing import eventually
 from order.saga import OrderRef
 from order.workflow import WORKFLOW, instance_id
+from stack.eventually import eventually
 
 
 async def test_payment_killed_during_a_charge_charges_once(brew: Brewery) -> None:

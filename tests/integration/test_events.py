@@ -5,7 +5,7 @@ from typing import Any
 from brewery import NOTIFICATION, Brewery, bearer, client_of
 
 from chassis.ids import new_id
-from chassis.testing import eventually
+from stack.eventually import eventually
 
 
 def event(order_id: str, kind: str, *, version: int, status: str) -> dict[str, Any]:

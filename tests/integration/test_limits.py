@@ -9,8 +9,8 @@ import pytest
 from brewery import NOTIFICATION, bearer, client_of
 from conftest import ROOT, specs
 
-from chassis.testing import eventually
-from chassis.testing.stack import Stack
+from stack.eventually import eventually
+from stack.sidecars import Stack
 
 LIST = "/api/v1/notifications"
 LIMIT = 100

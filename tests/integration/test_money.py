@@ -14,7 +14,7 @@ import pytest
 from brewery import ORDER, PAYMENT, Brewery, bearer, client_of, replicas
 
 from chassis.ids import new_id
-from chassis.testing import eventually
+from stack.eventually import eventually
 
 AT_ONCE = 24
 DEATHS = 5

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from chassis.testing.stack import Stack
+from stack.sidecars import Stack
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "contracts" / "http"
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]

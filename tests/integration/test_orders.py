@@ -7,7 +7,7 @@ import pytest
 from brewery import ORDER, PAYMENT, PUBLIC, Brewery, bearer, client_of, order_body
 
 from chassis.ids import new_id
-from chassis.testing import eventually
+from stack.eventually import eventually
 
 
 async def test_a_placed_order_is_charged_once_confirmed_and_the_customer_is_told(brew: Brewery) -> None:

@@ -15,8 +15,8 @@ import pytest
 from brewery import NOTIFICATION, Brewery, Notices, bearer, client_of, new_phone, replicas
 
 from chassis.ids import new_id, now
-from chassis.testing import eventually
-from chassis.testing.stack import Stack
+from stack.eventually import eventually
+from stack.sidecars import Stack
 
 
 @pytest.fixture

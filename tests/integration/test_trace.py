@@ -12,9 +12,9 @@ from conftest import ROOT, specs
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from chassis.local import HOST, free_port
-from chassis.testing import eventually
-from chassis.testing.stack import Stack
+from stack.eventually import eventually
+from stack.local import HOST, free_port
+from stack.sidecars import Stack
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 

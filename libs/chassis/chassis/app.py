@@ -20,16 +20,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis import problems, telemetry
-from chassis.auth import Access, Rules
 from chassis.db import Database
-from chassis.edge import Edge, SecurityHeaders
+from chassis.edge.auth import Access, Rules
+from chassis.edge.limiter import Limiter
+from chassis.edge.middleware import Edge, SecurityHeaders
+from chassis.edge.rules import Book
+from chassis.edge.tokens import Tokens, keys_of
 from chassis.health import Check, health_routes
-from chassis.limiter import Limiter
 from chassis.problems import Problem
-from chassis.rules import Book
 from chassis.settings import ServiceSettings
 from chassis.sidecar import Sidecar
-from chassis.tokens import Tokens, keys_of
 
 log = structlog.get_logger()
 

@@ -25,7 +25,7 @@ import sqlalchemy as sa
 import structlog
 from cachetools import TLRUCache
 
-from chassis.changes import Change, Changes, Entry
+from chassis.changes.feed import Change, Changes, Entry
 from chassis.problems import Unavailable
 from chassis.sidecar import Sidecar
 from chassis.tasks import Tasks

@@ -16,8 +16,8 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from chassis.auth import TENANT
 from chassis.db import Timestamp, upsert_in
+from chassis.edge.auth import TENANT
 from chassis.ids import now
 from chassis.problems import DATABASE_DOWN, Unavailable
 from chassis.telemetry import told_of

@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 
 from chassis import cache as module
 from chassis.cache import _MANY, Cache
-from chassis.changes import Changes, changes_table
+from chassis.changes.feed import Changes, changes_table
 from chassis.db import Database
 from chassis.ids import now
 from chassis.leases import Leases, leases_table
-from chassis.local import free_port
 from chassis.sidecar import Sidecar, SidecarDown
-from chassis.testing import eventually
-from chassis.testing.fake_sidecar import FakeSidecar
+from stack.eventually import eventually
+from stack.fake_sidecar import FakeSidecar
+from stack.local import free_port
 
 METADATA = sa.MetaData()
 TABLE = changes_table(METADATA)

@@ -12,12 +12,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from chassis.changes import _PAGE, _READER_HOLDS, Change, Changes, Entry, changes_table
-from chassis.changes_relay import _BATCH
+from chassis.changes.feed import _PAGE, _READER_HOLDS, Change, Changes, Entry, changes_table
+from chassis.changes.relay import _BATCH
 from chassis.db import Database
 from chassis.ids import now
 from chassis.leases import Leases, leases_table
-from chassis.testing import eventually, postgres
+from stack import postgres
+from stack.eventually import eventually
 
 T = TypeVar("T")
 

@@ -16,10 +16,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from chassis import local
 from chassis.db import Database, DatabaseInUse, Timestamp, _lock, upsert  # pyright: ignore[reportPrivateUsage]
 from chassis.ids import new_id
-from chassis.testing import postgres
+from stack import local, postgres
 
 NOTES = sa.Table("notes", sa.MetaData(), sa.Column("text", sa.String, primary_key=True))
 
@@ -275,7 +274,7 @@ def upgrade():
 
 
 def test_the_tests_own_server_is_ended_when_whoever_started_it_is_killed():
-    code = "from chassis.testing import postgres\nwith postgres._installed() as url: print(url, flush=True); input()"
+    code = "from stack import postgres\nwith postgres._installed() as url: print(url, flush=True); input()"
     with TemporaryDirectory() as folder:  # the server's data is left behind
         Path(folder).chmod(0o711)
         owner = subprocess.Popen(  # noqa: S603

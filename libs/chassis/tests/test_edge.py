@@ -15,11 +15,11 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from chassis.app import create_app
-from chassis.auth import Access, Caller, current_caller
-from chassis.edge import AnswerBroken
+from chassis.edge.auth import Access, Caller, current_caller
+from chassis.edge.middleware import AnswerBroken
 from chassis.settings import ServiceSettings
-from chassis.testing.fake_sidecar import FakeSidecar
-from chassis.testing.issuer import Issuer
+from stack.fake_sidecar import FakeSidecar
+from stack.issuer import Issuer
 
 BOARD, EVIL = "https://board.example", "https://evil.example"
 LIMIT = 1000

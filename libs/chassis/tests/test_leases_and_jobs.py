@@ -16,8 +16,8 @@ from chassis.jobs import Job, Jobs
 from chassis.leases import Leases
 from chassis.problems import Unavailable
 from chassis.tasks import Tasks
-from chassis.testing import eventually
-from chassis.testing.fake_sidecar import FakeSidecar
+from stack.eventually import eventually
+from stack.fake_sidecar import FakeSidecar
 
 
 class Work:

@@ -15,13 +15,13 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from chassis.app import create_app
-from chassis.auth import Access
-from chassis.limiter import Limiter, Verdict
+from chassis.edge.auth import Access
+from chassis.edge.limiter import Limiter, Verdict
 from chassis.problems import Unavailable
 from chassis.settings import ServiceSettings
 from chassis.sidecar import SidecarDown
-from chassis.testing.fake_sidecar import FakeSidecar
-from chassis.testing.issuer import Issuer
+from stack.fake_sidecar import FakeSidecar
+from stack.issuer import Issuer
 
 ROUTE = "GET /things"
 WHO = ("caller", "t-1", "u-1")

@@ -16,8 +16,8 @@ from chassis.ids import now
 from chassis.leases import Leases
 from chassis.outbox import _CLEANED, Outbox
 from chassis.sidecar import SidecarDown
-from chassis.testing import eventually
-from chassis.testing.fake_sidecar import FakeSidecar
+from stack.eventually import eventually
+from stack.fake_sidecar import FakeSidecar
 
 
 class Refused(Exception):

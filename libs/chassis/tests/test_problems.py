@@ -13,13 +13,13 @@ from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from chassis.app import create_app
-from chassis.auth import Access
 from chassis.db import DatabaseInUse
+from chassis.edge.auth import Access
 from chassis.health import Check
 from chassis.problems import Invalid, Problem, Unavailable, install
 from chassis.settings import ServiceSettings
 from chassis.sidecar import SidecarDown
-from chassis.testing.fake_sidecar import FakeSidecar
+from stack.fake_sidecar import FakeSidecar
 
 LIMIT = 1000
 MEMBERS = {"type", "title", "status", "detail", "instance", "traceId", "errorType", "timestamp"}

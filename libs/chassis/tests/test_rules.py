@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.app import create_app
-from chassis.auth import Access, Role
+from chassis.edge.auth import Access, Role
+from chassis.edge.rules import CHASSIS_RULES, Book, routes_of
 from chassis.problems import Problem
-from chassis.rules import CHASSIS_RULES, Book, routes_of
 from chassis.settings import ServiceSettings
-from chassis.testing.fake_sidecar import FakeSidecar
-from chassis.testing.issuer import Issuer
+from stack.fake_sidecar import FakeSidecar
+from stack.issuer import Issuer
 
 APP_TOKEN = "app-token-of-the-tests"
 RULES = {

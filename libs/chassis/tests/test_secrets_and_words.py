@@ -12,7 +12,7 @@ import chassis
 from chassis.sealing import SealBroken, Sealer
 from chassis.secrets import SecretIncomplete, read_secrets
 from chassis.telemetry import continued, trace_id, traceparent
-from chassis.testing.fake_sidecar import FakeSidecar
+from stack.fake_sidecar import FakeSidecar
 
 # "in order", "in any order" and SQL's own words are sequence, and are allowed.
 SEQUENCE = re.compile(r"order_by|ORDER BY|\b(in|in its|in any|the same|so that .*? can) order\b|in order to")

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from chassis.local import free_port
-from chassis.testing import eventually
+from stack.eventually import eventually
+from stack.local import free_port
 
 SERVING = """
 import asyncio, sys
@@ -23,12 +23,12 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from chassis.app import create_app, serve
-from chassis.auth import Access
-from chassis.changes import Changes, Entry, changes_table
+from chassis.edge.auth import Access
+from chassis.changes.feed import Changes, Entry, changes_table
 from chassis.db import Database
 from chassis.leases import Leases, leases_table
 from chassis.settings import ServiceSettings
-from chassis.testing.fake_sidecar import FakeSidecar
+from stack.fake_sidecar import FakeSidecar
 
 metadata = sa.MetaData()
 table, leases = changes_table(metadata), leases_table(metadata)

@@ -7,8 +7,8 @@ import orjson
 import pytest
 from aiohttp import web
 
-from chassis.local import free_port
 from chassis.sidecar import Answer, Sidecar, SidecarDown
+from stack.local import free_port
 
 
 class Dapr:

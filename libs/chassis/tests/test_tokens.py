@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from chassis.app import create_app
-from chassis.auth import Access, Caller, Role, current_caller
+from chassis.edge.auth import Access, Caller, Role, current_caller
+from chassis.edge.tokens import Keys, Tokens, keys_of
 from chassis.problems import Problem, Unavailable
 from chassis.settings import ServiceSettings
 from chassis.sidecar import Answer
-from chassis.testing.fake_sidecar import FakeSidecar
-from chassis.testing.issuer import AUDIENCE, ISSUER, Issuer
-from chassis.tokens import Keys, Tokens, keys_of
+from stack.fake_sidecar import FakeSidecar
+from stack.issuer import AUDIENCE, ISSUER, Issuer
 
 JWKS = "issuer/.well-known/jwks.json"
 MARK = "a-mark-in-the-token"
@@ -719,8 +719,8 @@ async def test_a_token_is_checked_once_in_a_while_and_never_believed_past_its_en
         checks.append(token)
         return verify(token, *given, **more)
 
-    monkeypatch.setattr("chassis.tokens.jwt.decode", counting)
-    monkeypatch.setattr("chassis.tokens.time.time", lambda: now[0])
+    monkeypatch.setattr("chassis.edge.tokens.jwt.decode", counting)
+    monkeypatch.setattr("chassis.edge.tokens.time.time", lambda: now[0])
     bearer = issuer.bearer("staff", exp=int(now[0]) + 20)["Authorization"]
 
     first = await checker.caller(bearer)

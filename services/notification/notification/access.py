@@ -1,6 +1,6 @@
 """Who may do what: a rule for every route, and whose a notification is."""
 
-from chassis.auth import Access, Rules
+from chassis.edge.auth import Access, Rules
 
 # A notification is its `owner`'s: whose order it tells of. Dead letters hold personal data of many. Wishes are their
 # recipient's.

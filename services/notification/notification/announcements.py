@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from chassis.changes import Changes, Entry
+from chassis.changes.feed import Changes, Entry
 from chassis.outbox import Outbox
 from notification.domain import Notification, Status
 from notification.events import NotificationDelivered, NotificationEvent, NotificationFailed, NotificationSent

@@ -14,7 +14,7 @@ import notification
 from chassis import migrations
 from chassis.app import database_check
 from chassis.cache import Cache
-from chassis.changes import Changes
+from chassis.changes.feed import Changes
 from chassis.db import Database
 from chassis.events import subscribe
 from chassis.health import Check

@@ -9,8 +9,8 @@ import orjson
 import structlog
 from fastapi import FastAPI, Request
 
-from chassis.auth import TENANT
 from chassis.db import Database
+from chassis.edge.auth import TENANT
 from chassis.events import CloudEvent
 from chassis.problems import DATABASE_DOWN
 from chassis.tasks import Tasks

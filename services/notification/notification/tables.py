@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from chassis.changes import changes_table
+from chassis.changes.feed import changes_table
 from chassis.db import Timestamp
 from chassis.events import event_processing_table
 from chassis.leases import leases_table

@@ -19,15 +19,15 @@ import notification
 from chassis import migrations
 from chassis.db import Database
 from chassis.ids import new_id
-from chassis.local import free_port
 from chassis.sidecar import Answer
-from chassis.testing import postgres
-from chassis.testing.fake_sidecar import FakeSidecar
-from chassis.testing.issuer import Issuer
 from notification.app import create_app
 from notification.channels.email import Email
 from notification.settings import Settings
 from notification.tables import metadata, notifications
+from stack import postgres
+from stack.fake_sidecar import FakeSidecar
+from stack.issuer import Issuer
+from stack.local import free_port
 
 APP_TOKEN = "app-token-of-the-tests"
 _PARSE = BytesParser(_class=EmailMessage, policy=policy.default).parsebytes

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 import notification
-from chassis.rules import Book, routes_of
+from chassis.edge.rules import Book, routes_of
 from notification import endings, system
 from notification.access import RULES
 from notification.app import create_app

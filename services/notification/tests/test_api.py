@@ -4,9 +4,9 @@ from contextlib import closing
 
 import pytest
 
-from chassis.testing import eventually
 from notification.access import RULES
 from notification.domain import ChannelName
+from stack.eventually import eventually
 
 ITEM = {
     "id", "eventId", "recipientId", "channel", "category", "template", "locale", "status", "subject", "subjectId",

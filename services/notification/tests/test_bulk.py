@@ -16,16 +16,14 @@ from fastapi import FastAPI, Request
 from pydantic import ValidationError
 
 from chassis import problems
-from chassis.auth import Caller, Role, current_caller
 from chassis.cache import Cache
-from chassis.changes import Changes
+from chassis.changes.feed import Changes
 from chassis.db import Database
+from chassis.edge.auth import Caller, Role, current_caller
 from chassis.ids import new_id, now
 from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.problems import Problem
-from chassis.testing import eventually
-from chassis.testing.fake_sidecar import FakeSidecar
 from notification import endings, system, tables
 from notification.announcements import Announcements
 from notification.api import bulk as api
@@ -40,6 +38,8 @@ from notification.sources import Source
 from notification.tables import bulk_recipients, bulks, contacts, notifications
 from notification.templates import Catalog, Key, Templates
 from notification.work import Units
+from stack.eventually import eventually
+from stack.fake_sidecar import FakeSidecar
 
 T = TypeVar("T")
 

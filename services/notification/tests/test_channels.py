@@ -4,9 +4,9 @@ import pytest
 
 from chassis.ids import new_id
 from chassis.sidecar import Answer
-from chassis.testing.fake_sidecar import FakeSidecar
 from notification.channels.push import Push
 from notification.domain import Delivered, Down, Message, Postponed, Refused, Rendered
+from stack.fake_sidecar import FakeSidecar
 
 PATH = "push/api/v1/notification"
 OPEN = {"errorCode": "ERR_DIRECT_INVOKE", "message": "failed to invoke, id: push, err: circuit breaker is open"}

@@ -3,7 +3,7 @@
 import pytest
 
 from chassis.ids import new_id
-from chassis.testing import eventually
+from stack.eventually import eventually
 
 HISTORY, RESETS = "/api/v1/notifications", "/api/v1/password-resets"
 LOCAL = "http://localhost:8003"

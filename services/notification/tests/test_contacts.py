@@ -12,19 +12,19 @@ from fastapi import FastAPI, Request
 from sqlalchemy.event import listen
 
 from chassis import problems
-from chassis.auth import Caller, Role, current_caller
-from chassis.changes import Changes
+from chassis.changes.feed import Changes
+from chassis.edge.auth import Caller, Role, current_caller
 from chassis.ids import now
 from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.problems import Problem
-from chassis.testing.fake_sidecar import FakeSidecar
 from notification.announcements import Announcements
 from notification.api import recipients
 from notification.contacts import Contact, Contacts
 from notification.domain import ChannelName, ConcurrencyConflict, UnknownRecipient
 from notification.tables import changes, leases, outbox
 from notification.work import Units
+from stack.fake_sidecar import FakeSidecar
 
 AT = now() - timedelta(hours=1)
 ADA = Contact(

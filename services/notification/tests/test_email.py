@@ -11,9 +11,9 @@ import trustme
 from aiosmtpd.smtp import SMTP, AuthResult
 
 from chassis.ids import new_id
-from chassis.local import free_port
 from notification.channels.email import Email, greets
 from notification.domain import Delivered, Message, Postponed, Refused, Rendered
+from stack.local import free_port
 
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 
 from chassis.cache import Cache
 from chassis.ids import new_id, now
-from chassis.testing import eventually
 from notification.contacts import Contact, Contacts, Preferences, stop
 from notification.domain import (
     DIGEST,
@@ -33,6 +32,7 @@ from notification.tables import notifications, subjects
 from notification.templates import Catalog
 from notification.unsubscribe import Unsubscribing
 from notification.wording import Wording
+from stack.eventually import eventually
 
 DAILY = Preference(digests={"OrderUpdates": "08:00"})
 PHONE = "+254711000001"

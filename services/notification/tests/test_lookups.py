@@ -13,7 +13,6 @@ from structlog.testing import capture_logs
 
 from chassis.ids import new_id, now
 from chassis.sidecar import Answer
-from chassis.testing import eventually
 from notification.app import create_app
 from notification.channels.sms.wire import SmsStatus, Text
 from notification.domain import LEASE, ChannelName, Delivered, Notification, Status
@@ -22,6 +21,7 @@ from notification.lookups import LookUps, claim
 from notification.receipts import Receipt, Receipts
 from notification.store import enqueue
 from notification.tables import notifications
+from stack.eventually import eventually
 
 PATIENCE = timedelta(minutes=5)
 A_LITTLE = timedelta(seconds=30)

@@ -9,13 +9,12 @@ import sqlalchemy as sa
 from fastapi import FastAPI, Request
 
 from chassis import problems
-from chassis.auth import Caller, Role, current_caller
-from chassis.changes import Changes
+from chassis.changes.feed import Changes
+from chassis.edge.auth import Caller, Role, current_caller
 from chassis.ids import now
 from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.problems import Problem
-from chassis.testing.fake_sidecar import FakeSidecar
 from notification.announcements import Announcements
 from notification.api import recipients
 from notification.contacts import Contact, Contacts, Preferences, start, stop
@@ -23,6 +22,7 @@ from notification.domain import ChannelName, ConcurrencyConflict, NotYours, Unkn
 from notification.policy import Preference, QuietHours
 from notification.tables import changes, leases, outbox
 from notification.work import Units
+from stack.fake_sidecar import FakeSidecar
 
 NIGHT = Preference(time_zone="Africa/Nairobi", quiet_hours=QuietHours(start="22:00", end="07:00"))
 

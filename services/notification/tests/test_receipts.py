@@ -19,7 +19,6 @@ from structlog.testing import capture_logs
 from chassis import problems
 from chassis.ids import new_id, now
 from chassis.redaction import RedactingExporter
-from chassis.testing import eventually
 from chassis.webhooks import NotSigned
 from notification.admission import admit
 from notification.api.receipts import routes
@@ -30,6 +29,7 @@ from notification.policy import Suppress
 from notification.receipts import Receipt, Receipts, Trust, apply, take_early, wish_of
 from notification.store import enqueue
 from notification.tables import contacts, early_receipts, notifications
+from stack.eventually import eventually
 
 SECRET, OLDER_SECRET = "what stands in the address", "what stood there before"
 LEGACY = "whsec_" + base64.b64encode(b"legacy's secret, of 24 bytes+").decode()

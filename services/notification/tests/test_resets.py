@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from chassis.ids import now
-from chassis.testing import eventually
 from notification.contacts import Contact, Contacts
 from notification.resets import _issue, draft
 from notification.tables import password_resets
+from stack.eventually import eventually
 
 ASK, REDEEM, LIST = "/api/v1/password-resets", "/api/v1/password-resets/redeem", "/api/v1/notifications"
 ADA = "ada@example.com"

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from chassis.ids import new_id
-from chassis.testing import eventually
+from stack.eventually import eventually
 
 ROUTES, LIST = "/api/v1/routes", "/api/v1/notifications"
 MESSAGE = {"channel": "email", "category": "System", "template": "test"}

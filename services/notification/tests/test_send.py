@@ -8,8 +8,8 @@ from datetime import datetime
 import pytest
 
 from chassis.ids import new_id, now
-from chassis.testing import eventually
 from notification.api import notifications as api
+from stack.eventually import eventually
 
 SEND = "/api/v1/notifications"
 ADA = {"name": "Ada", "email": "ada@example.com", "locale": "en", "version": 0}

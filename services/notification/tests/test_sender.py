@@ -11,13 +11,12 @@ import structlog
 from sqlalchemy.exc import OperationalError
 
 from chassis.cache import Cache
-from chassis.changes import Changes
+from chassis.changes.feed import Changes
 from chassis.events import consume
 from chassis.ids import new_id, now
 from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.tasks import Tasks
-from chassis.testing import eventually
 from notification import system, tables
 from notification.announcements import FEED, Announcements
 from notification.contacts import Preferences
@@ -33,6 +32,7 @@ from notification.tables import notifications, subjects
 from notification.templates import Catalog
 from notification.unsubscribe import Unsubscribing
 from notification.wording import Wording
+from stack.eventually import eventually
 
 
 class Wire:

@@ -10,9 +10,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from chassis.ids import new_id
-from chassis.local import free_port
 from chassis.sidecar import Answer, Sidecar
-from chassis.testing.fake_sidecar import FakeSidecar
 from notification.channels.sms import Sms, sms_providers
 from notification.channels.sms.africas_talking import AfricasTalking
 from notification.channels.sms.legacy import Legacy
@@ -29,6 +27,8 @@ from notification.channels.sms.wire import (
     Unknown,
 )
 from notification.domain import Delivered, Down, Message, Postponed, Refused, Rendered
+from stack.fake_sidecar import FakeSidecar
+from stack.local import free_port
 
 AT = "sms/version1/messaging"
 LEGACY = "sms-legacy/legacy/sms/send"

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from chassis.testing import eventually
+from stack.eventually import eventually
 
 STREAM = "/api/v1/stream"
 

@@ -8,10 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from chassis.cache import Cache
-from chassis.changes import Changes
+from chassis.changes.feed import Changes
 from chassis.db import Database
 from chassis.leases import Leases
-from chassis.testing.fake_sidecar import FakeSidecar
 from notification import tables
 from notification.domain import ConcurrencyConflict, UnknownTemplate
 from notification.sources import Source, shipped
@@ -26,6 +25,7 @@ from notification.templates import (
     Wanted,
     tag_of,
 )
+from stack.fake_sidecar import FakeSidecar
 
 T = TypeVar("T")
 

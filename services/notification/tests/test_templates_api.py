@@ -9,20 +9,20 @@ import sqlalchemy as sa
 from fastapi import FastAPI, Request
 
 from chassis import problems
-from chassis.auth import Caller, Role, current_caller
 from chassis.cache import Cache
-from chassis.changes import Changes
+from chassis.changes.feed import Changes
 from chassis.db import Database
+from chassis.edge.auth import Caller, Role, current_caller
 from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.problems import Problem
-from chassis.testing.fake_sidecar import FakeSidecar
 from notification import tables
 from notification.announcements import Announcements
 from notification.api import templates as api
 from notification.domain import ConcurrencyConflict, UnknownTemplate
 from notification.templates import Catalog
 from notification.work import Units
+from stack.fake_sidecar import FakeSidecar
 
 REFUSALS: dict[type[Exception], Problem] = {
     UnknownTemplate: Problem(status=404, error_type="template-not-found", title="Template not found"),

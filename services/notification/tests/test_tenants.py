@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.cache import Cache
-from chassis.changes import Changes
+from chassis.changes.feed import Changes
 from chassis.db import Database
 from chassis.events import CloudEvent
 from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.tasks import Tasks
-from chassis.testing.fake_sidecar import FakeSidecar
 from notification import store, tables
 from notification.announcements import Announcements
 from notification.channels.push import Push
@@ -32,6 +31,7 @@ from notification.templates import Catalog
 from notification.unsubscribe import Unsubscribing
 from notification.wording import Wording
 from notification.work import Units
+from stack.fake_sidecar import FakeSidecar
 
 TENANTS, OWNERS = ("a", "b"), ("u-1", "u-2")
 PASSING = {

@@ -13,11 +13,10 @@ from fastapi import FastAPI
 
 from chassis import problems
 from chassis.cache import Cache
-from chassis.changes import Changes
+from chassis.changes.feed import Changes
 from chassis.ids import new_id, now
 from chassis.leases import Leases
 from chassis.outbox import Outbox
-from chassis.testing.fake_sidecar import FakeSidecar
 from notification.announcements import Announcements
 from notification.api import unsubscribe
 from notification.contacts import Preferences
@@ -27,6 +26,7 @@ from notification.templates import Catalog
 from notification.unsubscribe import Forged, Subscription, Unsubscribing
 from notification.wording import Wording
 from notification.work import Units
+from stack.fake_sidecar import FakeSidecar
 
 NEWER, OLDER = "the newer key of the two: 32 bytes", "the older key of the two: 32 bytes"
 EMAIL = ChannelName.EMAIL

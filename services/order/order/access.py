@@ -1,6 +1,6 @@
 """Who may do what: a rule for every route, and what a user's own orders are."""
 
-from chassis.auth import Access, Rules
+from chassis.edge.auth import Access, Rules
 
 # An order is its `owner`'s: the subject of the token that placed it.
 RULES: Rules = {

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from sqlalchemy.exc import IntegrityError
 
 from chassis.app import refused
-from chassis.auth import Caller, current_caller
+from chassis.edge.auth import Caller, current_caller
 from chassis.ids import new_id
 from chassis.paging import decode_cursor, encode_cursor
 from chassis.problems import DATABASE_DOWN, Problem

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from chassis.auth import Caller
+from chassis.edge.auth import Caller
 from chassis.ids import new_id, now
 from chassis.sidecar import Sidecar, SidecarDown
 

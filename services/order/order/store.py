@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from chassis.auth import Caller
 from chassis.db import Database
+from chassis.edge.auth import Caller
 from chassis.ids import now
 from chassis.outbox import Outbox
 from chassis.saga import StepRecord

@@ -21,14 +21,14 @@ from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.sealing import Sealer
 from chassis.sidecar import Answer
-from chassis.testing.fake_sidecar import FakeSidecar
-from chassis.testing.issuer import Issuer
 from order import tables
 from order.app import create_app, load_catalog
 from order.domain import Catalog, OrderRequest
 from order.saga import OrderRef
 from order.settings import Settings
 from order.store import Stores
+from stack.fake_sidecar import FakeSidecar
+from stack.issuer import Issuer
 
 APP_TOKEN = "app-token-of-the-tests"
 CATALOG: list[dict[str, Any]] = [

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chassis.auth import Access, Caller, Role
+from chassis.edge.auth import Access, Caller, Role
 from chassis.ids import new_id, now
-from chassis.testing.issuer import Issuer
 from order.access import RULES
 from order.domain import NotYourOrder, OrderOfOtherTenant, OrderRequest, Status
 from order.orders import OrderStore
 from order.saga import Approved, Declined, OrderRef
 from order.store import SagaStore, Stores
+from stack.issuer import Issuer
 
 Body = Callable[..., dict[str, Any]]
 Rows = Callable[[str], list[Any]]

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from chassis.sidecar import Answer
-from chassis.testing import eventually
-from chassis.testing.fake_sidecar import FakeSidecar
+from stack.eventually import eventually
+from stack.fake_sidecar import FakeSidecar
 
 Body = Callable[..., dict[str, Any]]
 Rows = Callable[[str], list[Any]]

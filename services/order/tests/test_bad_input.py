@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from chassis.testing.fake_sidecar import FakeSidecar
+from stack.fake_sidecar import FakeSidecar
 
 Body = Callable[..., dict[str, Any]]
 Rows = Callable[[str], list[Any]]

@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from chassis.auth import Caller, Role
+from chassis.edge.auth import Caller, Role
 from chassis.ids import now
 from chassis.sidecar import SidecarDown
-from chassis.testing import eventually
-from chassis.testing.fake_sidecar import FakeSidecar
 from order.idempotency import IdempotencyInFlight, IdempotencyMismatch, IdempotencyRecords
+from stack.eventually import eventually
+from stack.fake_sidecar import FakeSidecar
 
 Body = Callable[..., dict[str, Any]]
 Rows = Callable[[str], list[Any]]

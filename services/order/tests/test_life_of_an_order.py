@@ -21,12 +21,12 @@ from chassis.ids import new_id
 from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.sealing import Sealer
-from chassis.testing.fake_sidecar import FakeSidecar
 from order import tables
 from order.domain import Catalog, IllegalMove, OrderRequest, OutOfStock, Status
 from order.saga import Approved, Declined, OrderRef
 from order.store import Stores
 from order.tables import orders, outbox, stock
+from stack.fake_sidecar import FakeSidecar
 
 KEPT = {"pending_payment", "confirmed", "preparation", "ready", "shipped", "delivered"}
 ANNOUNCES = {

@@ -12,7 +12,6 @@ from chassis.ids import now
 from chassis.saga import HandedOver, Run, Saga, Unknown
 from chassis.sidecar import Answer
 from chassis.tasks import Tasks
-from chassis.testing.fake_sidecar import FakeSidecar
 from order.clients import Payments
 from order.domain import GIVE_UP_AFTER, Money
 from order.processor import PendingOrderProcessor
@@ -23,6 +22,7 @@ from order.system import SystemStore
 from order.tables import orders
 from order.timeline import timeline_of
 from order.workflow import WORKFLOW, instance_id
+from stack.fake_sidecar import FakeSidecar
 
 Placed = Callable[..., Awaitable[OrderRef]]
 Left = Callable[[str], int | None]

@@ -1,6 +1,6 @@
 """Who may do what: a rule for every route."""
 
-from chassis.auth import Access, Rules
+from chassis.edge.auth import Access, Rules
 
 RULES: Rules = {
     # Only order calls, through both sidecars; whom it acts for its own edge has checked, and X-Tenant-Id says it.

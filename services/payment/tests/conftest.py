@@ -21,14 +21,14 @@ from fastapi import FastAPI
 import payment
 from chassis import migrations
 from chassis.ids import new_id, now
-from chassis.testing.fake_sidecar import FakeSidecar
-from chassis.testing.issuer import Issuer
 from payment.api.invoked import ProcessPayment, RefundPayment
 from payment.app import Parts, assemble, create_app
 from payment.domain import Absent, Approved, Charge, Declined, Outcome, Refund, Refused, Unknown, provider_key
 from payment.settings import Settings
 from payment.tables import metadata, moves, outbox, payments, refund_keys, refunds
 from payment.webhooks import Delivery
+from stack.fake_sidecar import FakeSidecar
+from stack.issuer import Issuer
 
 ONLY_A = ({"weights": {"a": 1}},)
 A_THEN_B = ({"weights": {"a": 1, "b": 0}},)

@@ -4,8 +4,8 @@ import pytest
 import sqlalchemy as sa
 import structlog
 
-from chassis.auth import Access
-from chassis.rules import CHASSIS_RULES, Book, routes_of
+from chassis.edge.auth import Access
+from chassis.edge.rules import CHASSIS_RULES, Book, routes_of
 from payment.access import RULES
 from payment.app import create_app
 from payment.tables import payments

@@ -4,7 +4,7 @@ import pytest
 import structlog
 
 from chassis.sidecar import Answer
-from chassis.testing import eventually
+from stack.eventually import eventually
 
 CHARGE, LOOKUP = "payment-a/api/v1/payment", "payment-a-lookup/api/v1/payment"
 TOKEN = "tok_very_secret_4242"

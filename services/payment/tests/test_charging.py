@@ -9,11 +9,11 @@ import pytest
 from chassis.ids import now
 from chassis.schedule import recheck_delay
 from chassis.sidecar import Answer, SidecarDown
-from chassis.testing import eventually
 from payment.attempts import CLAIM, Attempts
 from payment.domain import Charge, KeyMismatch, Status
 from payment.providers import providers
 from payment.tables import payments
+from stack.eventually import eventually
 
 EXPIRED = CLAIM + timedelta(seconds=1)
 CHARGE, LOOKUP = "payment-a/api/v1/payment", "payment-a-lookup/api/v1/payment"

@@ -8,11 +8,11 @@ import pytest
 import sqlalchemy as sa
 
 from chassis.sidecar import Answer, SidecarDown
-from chassis.testing import eventually
 from payment.attempts import CLAIM
 from payment.domain import Approved, Declined, Refused, Status
 from payment.providers import providers
 from payment.tables import payments
+from stack.eventually import eventually
 
 EXPIRED = CLAIM + timedelta(seconds=1)
 PROVEN = timedelta(seconds=31)

@@ -9,11 +9,11 @@ import structlog
 
 from chassis.ids import now
 from chassis.sidecar import Answer, SidecarDown
-from chassis.testing.fake_sidecar import FakeSidecar
 from payment.domain import Absent, Approved, Charge, Declined, Refund, RefundStatus, Refused, Status, Unknown
 from payment.providers import Provider, providers
 from payment.providers.provider_a import ProviderA
 from payment.providers.provider_b import ProviderB
+from stack.fake_sidecar import FakeSidecar
 
 BEARER = "key-of-b-that-nobody-may-see"
 BEARER_HEADER = {"Authorization": f"Bearer {BEARER}"}

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 
 from chassis.ids import new_id, now
-from chassis.testing import eventually
 from payment.domain import KeyInFlight, KeyMismatch, RefundExceedsCaptured
 from payment.tables import refund_keys
+from stack.eventually import eventually
 
 
 @pytest.fixture

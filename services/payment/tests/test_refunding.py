@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 
 from chassis.schedule import recheck_delay
-from chassis.testing import eventually
 from payment.attempts import CLAIM
 from payment.domain import Approved, KeyMismatch, PaymentOfOtherTenant, RefundExceedsCaptured, Refused
 from payment.tables import refunds
+from stack.eventually import eventually
 
 
 @pytest.fixture

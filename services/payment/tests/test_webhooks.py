@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from chassis.ids import new_id
-from chassis.testing import eventually
 from payment.tables import webhooks
+from stack.eventually import eventually
 
 NEWER = "whsec_" + base64.b64encode(b"the newer secret of the two, 24+").decode()
 OLDER = "whsec_" + base64.b64encode(b"the older secret of the two, 24+").decode()

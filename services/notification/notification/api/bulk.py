@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from chassis.app import refused
-from chassis.auth import Caller, current_caller
+from chassis.edge.auth import Caller, current_caller
 from chassis.events import Wire
 from chassis.ids import now
 from chassis.paging import decode_cursor, encode_cursor

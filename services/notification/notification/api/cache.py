@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from chassis.app import refused
-from chassis.auth import Caller, current_caller
 from chassis.cache import Cache
+from chassis.edge.auth import Caller, current_caller
 
 Pattern = Annotated[
     str,

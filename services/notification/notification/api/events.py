@@ -8,8 +8,8 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import Field, StringConstraints
 
 from chassis.app import refused
-from chassis.auth import Caller, current_caller
 from chassis.cache import Cache
+from chassis.edge.auth import Caller, current_caller
 from chassis.events import Wire
 from notification.api.notifications import Text
 from notification.routing import EventRoute, prefix

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Depends
 
 from chassis.app import refused
-from chassis.auth import Caller, current_caller
+from chassis.edge.auth import Caller, current_caller
 from chassis.events import Wire
 from chassis.sidecar import Sidecar, SidecarDown
 from notification.api.notifications import Text, page_of

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, model_validator
 
 from chassis.app import refused
-from chassis.auth import Caller, current_caller
+from chassis.edge.auth import Caller, current_caller
 from chassis.events import Wire
 from chassis.ids import new_id, now
 from chassis.problems import Invalid

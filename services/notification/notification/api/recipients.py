@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from chassis.app import refused
-from chassis.auth import Caller, current_caller
+from chassis.edge.auth import Caller, current_caller
 from chassis.events import Wire
 from notification.addresses import sendable
 from notification.contacts import Contact, Contacts, stopped

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from chassis.app import refused
-from chassis.auth import TENANT
+from chassis.edge.auth import TENANT
 from chassis.events import Wire
 from chassis.ids import now
 from chassis.telemetry import traceparent

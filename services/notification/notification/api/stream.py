@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from chassis.app import refused
-from chassis.auth import Caller, current_caller
-from chassis.changes import Change, Changes
+from chassis.changes.feed import Change, Changes
+from chassis.edge.auth import Caller, current_caller
 from chassis.problems import Invalid
 from notification.announcements import FEED
 from notification.api.notifications import Text

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from chassis.app import refused
-from chassis.auth import Caller, current_caller
+from chassis.edge.auth import Caller, current_caller
 from chassis.events import Wire
 from chassis.problems import FieldProblem, Invalid, invalid
 from notification.api.shapes import Context, Locale, Name

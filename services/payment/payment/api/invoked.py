@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Response
 from pydantic import Field
 
 from chassis.app import refused
-from chassis.auth import TENANT
+from chassis.edge.auth import TENANT
 from chassis.events import Wire
 from payment import routing
 from payment.api.shapes import PRINTABLE, Amount, NoCards

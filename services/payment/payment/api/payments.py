@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, Field, StringConstraints
 
 from chassis.app import refused
-from chassis.auth import Caller, current_caller
+from chassis.edge.auth import Caller, current_caller
 from chassis.events import Wire
 from chassis.ids import now
 from chassis.paging import decode_cursor, encode_cursor

@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Depends, Header, Request, Response
 
 from chassis.app import refused
-from chassis.auth import Caller, current_caller
+from chassis.edge.auth import Caller, current_caller
 from chassis.problems import Problem
 from payment.api.payments import PaymentId
 from payment.api.shapes import Amount, Money, NoCards, RefundView

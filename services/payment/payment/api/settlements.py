@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from chassis.app import refused
-from chassis.auth import Caller, current_caller
+from chassis.edge.auth import Caller, current_caller
 from payment.charges import Charges
 from payment.settlement import as_csv, as_xlsx
 from payment.store import PaymentStore

@@ -14,7 +14,7 @@ import jwt
 import orjson
 import structlog
 
-from chassis.auth import Caller, Role
+from chassis.edge.auth import Caller, Role
 from chassis.problems import Problem, Unavailable
 from chassis.settings import ServiceSettings
 from chassis.sidecar import Sidecar, SidecarDown

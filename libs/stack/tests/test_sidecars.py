@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from chassis.testing import eventually
-from chassis.testing.stack import AppSpec, Stack
+from stack.eventually import eventually
+from stack.sidecars import AppSpec, Stack
 
 ROOT = Path(__file__).resolve().parents[3]
 # Tells who it is and which token it was shown, whatever it is asked.

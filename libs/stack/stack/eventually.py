@@ -1,4 +1,4 @@
-"""What tests share: waiting for what comes later, and real sidecars (`chassis.testing.stack`)."""
+"""What tests share: waiting for what comes later, and real sidecars (`stack.sidecars`)."""
 
 import asyncio
 import inspect

@@ -12,9 +12,9 @@ import psutil
 import pytest
 import yaml
 
-from chassis import local, processes
-from chassis.processes import Processes
-from chassis.testing import eventually
+from stack import local, processes
+from stack.eventually import eventually
+from stack.processes import Processes
 
 SLEEPER = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(60)"]
 STUBBORN = [
@@ -90,7 +90,7 @@ def test_free_ports_are_distinct_and_out_of_the_way_of_outgoing_connections() ->
 
 
 def test_a_port_that_another_run_was_given_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    takes_one = "from chassis import local; print(local.free_port(), flush=True); input()"
+    takes_one = "from stack import local; print(local.free_port(), flush=True); input()"
     command = [sys.executable, "-c", takes_one]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:  # noqa: S603  ours
         assert other.stdout is not None
@@ -220,7 +220,7 @@ async def test_eventually_returns_what_it_saw_and_raises_the_last_failure() -> N
 OWNER = f"""
 import sys, time
 from pathlib import Path
-from chassis.processes import Processes, Reaper
+from stack.processes import Processes, Reaper
 run = Path(sys.argv[1])
 reaper = Reaper(run)
 Processes(run, logs=run / "logs", cwd=run).start("app", {SLEEPER!r})

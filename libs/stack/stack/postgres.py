@@ -18,8 +18,8 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from chassis import local
-from chassis.processes import Processes, Reaper
+from stack import local
+from stack.processes import Processes, Reaper
 
 # Empty: no container, whoever answers.
 IMAGE = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:16-alpine")

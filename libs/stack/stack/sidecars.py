@@ -15,8 +15,8 @@ from typing import Self
 
 import psutil
 
-from chassis import local
-from chassis.processes import Processes, Reaper
+from stack import local
+from stack.processes import Processes, Reaper
 
 # Generous: a test machine may be busy. A start takes about three seconds.
 READY = 60.0

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.routing import compile_path
 
-from chassis.auth import Access, Rules
+from chassis.edge.auth import Access, Rules
 from chassis.problems import Problem
 
 # What every service has.

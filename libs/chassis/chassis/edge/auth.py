@@ -1,6 +1,7 @@
 """Who calls, and what each route asks of them.
 
-A service's `access.py` is its table of rules; `chassis.edge` holds every request against it before anything else runs.
+A service's `access.py` is its table of rules; `chassis.edge.middleware` holds every request against it before anything
+else runs.
 """
 
 from collections.abc import Mapping

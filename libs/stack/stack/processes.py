@@ -16,7 +16,7 @@ from typing import IO, cast
 
 import psutil
 
-from chassis.local import HOST, LocalError, tail, wait_until
+from stack.local import HOST, LocalError, tail, wait_until
 
 MARKER = "BREWLINE_RUN"
 REAPER = "BREWLINE_REAPER"
@@ -164,7 +164,7 @@ class Reaper:
                 if process.environ().get(REAPER) == str(run):
                     end_all([process], patience=0)
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "chassis.processes", str(run)],
+            [sys.executable, "-m", "stack.processes", str(run)],
             env={**os.environ, REAPER: str(run)},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

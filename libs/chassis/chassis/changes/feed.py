@@ -16,8 +16,8 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from chassis.changes_relay import ADDED, CHANNEL, Relay
-from chassis.changes_table import Change, Entry, change_of, changes_table, row_of
+from chassis.changes.relay import ADDED, CHANNEL, Relay
+from chassis.changes.table import Change, Entry, change_of, changes_table, row_of
 from chassis.db import Database
 from chassis.ids import now
 from chassis.leases import Leases

@@ -14,13 +14,13 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis import problems
-from chassis.auth import Access, Caller
-from chassis.limiter import Limiter
+from chassis.edge.auth import Access, Caller
+from chassis.edge.limiter import Limiter
+from chassis.edge.rules import Book, Rule
+from chassis.edge.tokens import Tokens, unauthenticated
 from chassis.problems import Problem
-from chassis.rules import Book, Rule
 from chassis.settings import Deprecated, ServiceSettings
 from chassis.telemetry import meter, told_of
-from chassis.tokens import Tokens, unauthenticated
 
 log = structlog.get_logger()
 

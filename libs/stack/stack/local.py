@@ -1,5 +1,5 @@
 """One machine: where Dapr's programs are, which ports are free, and how Redis, placement and scheduler are started
-apart from anyone else's. `chassis.processes` starts and ends them."""
+apart from anyone else's. `stack.processes` starts and ends them."""
 
 import fcntl
 import os

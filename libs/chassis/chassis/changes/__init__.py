@@ -1,0 +1,1 @@
+"""The change feed: what every replica must hear, in the order in which it happened."""
