@@ -3,13 +3,16 @@
 PYTHON := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup run up down env token test check lock contracts bench clean
+.PHONY: help setup dapr-cli run up down env token test check lock contracts bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## the Python environment, Dapr's programs and Redis
 	@tools/setup.sh
+
+dapr-cli: ## the dapr CLI, for who types `dapr run -f dapr.yaml`; nothing else here needs it
+	@tools/setup.sh cli
 
 run: ## start everything, place one sample order, show what came of it; Ctrl-C stops it all
 	@tools/setup.sh run && exec $(PYTHON) tools/dev.py run

@@ -13,7 +13,7 @@ import psutil
 import yaml
 
 import vault
-from stack import local
+from stack import components, local
 from stack.processes import Processes, belongs, sweep
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -244,7 +244,7 @@ def render(*, redis: int, placement: int, scheduler: int) -> None:
         entry["command"] = [str(RUN / "app"), *entry["command"]]
     for entry in file["apps"]:
         entry["env"] = {name: readdressed(value, addresses) for name, value in entry.get("env", {}).items()}
-    local.render(ROOT / "components", RUN / "components", addresses=addresses)
+    components.render(ROOT / "components", RUN / "components", addresses=addresses)
     file["common"] |= {
         "resourcesPath": str(RUN / "components"),
         "configFilePath": str(RUN / "components" / "config.yaml"),

@@ -3,7 +3,6 @@
 daprd and a plain `kubectl apply` drop a field they don't know without a word, so an unknown field is an error here.
 """
 
-import json
 import os
 import re
 import shutil
@@ -19,6 +18,9 @@ import kubernetes_validate
 import yaml
 from jsonschema import Draft202012Validator
 
+from programs import dapr_module, go
+from stack.local import LocalError
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / "tools" / "bin"
 COMPONENTS = ROOT / "components"
@@ -32,7 +34,7 @@ Manifest = dict[str, Any]
 
 
 class CheckError(Exception):
-    """A tool that can't be had, or a folder that can't be rendered: one sentence for a person."""
+    """A folder that can't be rendered: one sentence for a person."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ def main() -> int:
         dapr = read_dapr(*dapr_module())
         found = [(file, manifest) for root in kustomizations() for file, manifest in render(root)]
         found += list(documents(COMPONENTS))
-    except CheckError as refusal:
+    except (CheckError, LocalError) as refusal:
         print(f"manifests: {refusal}", file=sys.stderr)
         return 1
     problems = dict.fromkeys(str(problem) for file, manifest in found for problem in check(file, manifest, dapr))
@@ -127,13 +129,6 @@ def at(value: Any, *path: str) -> Any:
 
 
 # Dapr's schemas
-
-
-def dapr_module() -> tuple[str, Path]:
-    """Version and folder of the Dapr release that tools/dapr pins, downloaded where it is missing (seconds)."""
-    answer = go("mod", "download", "-json", "github.com/dapr/dapr", folder=ROOT / "tools" / "dapr" / "runtime")
-    module = json.loads(answer)
-    return module["Version"], Path(module["Dir"])
 
 
 def read_dapr(version: str, module: Path) -> Dapr:
@@ -266,15 +261,6 @@ def found_major(program: str, *ask: str) -> bool:
         return False
     version = KUSTOMIZE_MAJOR.search(run(program, *ask).stdout)
     return version is not None and int(version[1]) >= 5  # the first with origins and `labels`
-
-
-def go(*arguments: str, folder: Path) -> str:
-    if shutil.which("go") is None:
-        raise CheckError("Go is missing: it fetches Dapr's schemas and builds kustomize; install Go 1.26 or newer")
-    answer = run("go", *arguments, folder=folder)
-    if answer.returncode != 0:
-        raise CheckError(f"`go {' '.join(arguments)}` failed in {shown(folder)}: {answer.stderr.strip()}")
-    return answer.stdout
 
 
 def run(*command: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:

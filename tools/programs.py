@@ -1,7 +1,10 @@
-"""Dapr's programs, Redis and PostgreSQL, for `tools/setup.sh`: found on this machine, else built or installed."""
+"""Dapr's programs: found on this machine, else built from `tools/dapr`. For `tools/setup.sh`, which builds while the
+Python packages are still on their way: nothing here needs one.
+"""
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -11,75 +14,89 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from stack import local, postgres
+from stack import local
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS_BIN = ROOT / "tools" / "bin"
-SOURCES = ROOT / "tools" / "dapr"
-VERSIONS = {"runtime": "github.com/dapr/dapr/pkg/buildinfo.version=1.18.2", "cli": "main.version=1.16.5"}
+SOURCE = TOOLS_BIN / "source"
+GO_ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Program:
-    """One of Dapr's programs and where it is built: a module under `tools/dapr` and a package in it."""
+class Module:
+    """A Go module of `tools/dapr` and what is built from it. `packages` and `minutes` are of a fresh machine with two
+    cores, for the line that tells how far it is."""
 
-    name: str
-    module: str
-    package: str
+    folder: Path
+    programs: dict[str, str]
+    version: str
+    packages: int
+    minutes: int
 
-    def command(self, target: Path) -> list[str]:
-        # `allcomponents` is what the published daprd is; without the version it could not say which one it is.
-        flags = ["-trimpath", "-tags", "allcomponents", "-ldflags", f"-s -w -X {VERSIONS[self.module]}"]
-        return ["go", "build", "-v", *flags, "-o", str(target), self.package]
+    def command(self, names: list[str], target: Path) -> list[str]:
+        # Without the version a program could not say which one it is.
+        flags = ["-trimpath", "-ldflags", f"-s -w -X {self.version}"]
+        return ["go", "build", "-v", *flags, "-o", f"{target}/", *(self.programs[name] for name in names)]
 
     def digest(self) -> str:
-        """What the built program depends on: a new pin or flag means a new build."""
-        sources = [(SOURCES / self.module / name).read_bytes() for name in ("go.mod", "go.sum")]
-        return hashlib.sha256(b"".join([*sources, " ".join(self.command(Path())).encode()])).hexdigest()
+        """What the built programs depend on: a new pin, component or flag means a new build."""
+        sources = [file.read_bytes() for file in sorted(self.folder.glob("*.*"))]
+        return hashlib.sha256(b"".join([*sources, " ".join(self.command([], Path())).encode()])).hexdigest()
 
-    def present(self) -> bool:
-        found = local.find_program(self.name, TOOLS_BIN)
-        if found != TOOLS_BIN / self.name:
+    def present(self, name: str) -> bool:
+        found = local.find_program(name, TOOLS_BIN)
+        if found != TOOLS_BIN / name:
             return found is not None
-        return stamp_of(self.name).exists() and stamp_of(self.name).read_text() == self.digest()
+        return stamp_of(name).exists() and stamp_of(name).read_text() == self.digest()
 
 
-PROGRAMS = [
-    *(
-        Program(name=name, module="runtime", package=f"github.com/dapr/dapr/cmd/{name}")
-        for name in ("daprd", "placement", "scheduler", "sentry")
-    ),
-    Program(name="dapr", module="cli", package="github.com/dapr/cli"),
-]
+RUNTIME = Module(
+    folder=ROOT / "tools" / "dapr" / "runtime",
+    programs={name: f"github.com/dapr/dapr/cmd/{name}" for name in ("daprd", "placement", "scheduler", "sentry")},
+    version="github.com/dapr/dapr/pkg/buildinfo.version=1.18.2",
+    packages=1900,
+    minutes=5,
+)
+# Only for who types `dapr run`.
+CLI = Module(
+    folder=ROOT / "tools" / "dapr" / "cli",
+    programs={"dapr": "github.com/dapr/cli"},
+    version="main.version=1.16.5",
+    packages=1700,
+    minutes=4,
+)
 
 
 def stamp_of(name: str) -> Path:
     return TOOLS_BIN / f".{name}.stamp"
 
 
-def get_dapr() -> None:
-    missing = [program for program in PROGRAMS if not program.present()]
+def get(module: Module) -> None:
+    missing = [name for name in module.programs if not module.present(name)]
     if not missing:
         return
-    if not shutil.which("go"):
-        raise local.LocalError(
-            "Dapr is missing: install Go 1.21 or newer and it is built here, "
-            "or install the Dapr CLI (1.16 or newer) and run `dapr init`"
-        )
-    TOOLS_BIN.mkdir(parents=True, exist_ok=True)
-    print("setup: building Dapr from tools/dapr, once; about 8 minutes on 2 cores. Stopped, it goes on where it was.")
-    for number, program in enumerate(missing, start=1):
-        build(program, f"setup: [{number}/{len(missing)}] {program.name}")
+    print(
+        f"setup: {', '.join(missing)}: built here, once; about {module.minutes} minutes on 2 cores. "
+        "Stopped, it goes on where it was.",
+        flush=True,
+    )
+    # Under a folder of its own until it is whole: a program in `tools/bin` is always a finished one.
+    unfinished = TOOLS_BIN / ".unfinished"
+    unfinished.mkdir(parents=True, exist_ok=True)
+    build(module, missing, unfinished)
+    for name in missing:
+        (unfinished / Path(module.programs[name]).name).rename(TOOLS_BIN / name)
+        stamp_of(name).write_text(module.digest())
 
 
-def build(program: Program, label: str) -> None:
-    """Under a name of its own until it is whole: a program in `tools/bin` is always a finished one."""
-    unfinished = TOOLS_BIN / f".{program.name}.unfinished"
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
+def build(module: Module, names: list[str], target: Path) -> None:
+    command = module.command(names, target)
+    if module is RUNTIME:
+        command[2:2] = ["-modfile", str(own_components())]
     process = subprocess.Popen(
-        program.command(unfinished),
-        cwd=SOURCES / program.module,
-        env=environment,
+        command,
+        cwd=module.folder,
+        env={**os.environ, **GO_ENVIRONMENT},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -88,19 +105,54 @@ def build(program: Program, label: str) -> None:
     reader = threading.Thread(target=lambda: said.extend(process.stderr or []), daemon=True)
     reader.start()
     try:
-        show_progress(process, said, label)
+        show_progress(process, said, module.packages)
     except BaseException:
         process.terminate()
         process.wait()
         raise
     reader.join()
     if process.returncode != 0:
-        raise local.LocalError(f"{program.name} could not be built; go's last words:\n{''.join(said[-15:])}")
-    unfinished.rename(TOOLS_BIN / program.name)
-    stamp_of(program.name).write_text(program.digest())
+        raise local.LocalError(f"{', '.join(names)} could not be built; go's last words:\n{''.join(said[-15:])}")
 
 
-def show_progress(process: subprocess.Popen[str], said: list[str], label: str) -> None:
+def own_components() -> Path:
+    """A go.mod by which Dapr is a copy of its module that has our components.go in the place of the file that asks for
+    a tag: `allcomponents` takes three times as long. The module cache is read-only, and go refuses overlays on it."""
+    _, module = dapr_module()
+    copy = SOURCE / "dapr"
+    shutil.rmtree(copy, ignore_errors=True)
+    for file in module.rglob("*"):
+        if file.is_file():
+            target = copy / file.relative_to(module)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    shutil.copyfile(RUNTIME.folder / "components.go", copy / "cmd" / "daprd" / "components" / "zz_notag.go")
+    shutil.copyfile(RUNTIME.folder / "go.sum", SOURCE / "dapr.sum")
+    # A relative path, from where go.mod is: the program tells it to whoever asks how it was built.
+    replace = f"\nreplace github.com/dapr/dapr => {os.path.relpath(copy, RUNTIME.folder)}\n"
+    (SOURCE / "dapr.mod").write_text((RUNTIME.folder / "go.mod").read_text() + replace)
+    return SOURCE / "dapr.mod"
+
+
+def dapr_module() -> tuple[str, Path]:
+    """Version and folder of the Dapr release that `tools/dapr` pins, downloaded where it is missing (seconds)."""
+    answer = json.loads(go("mod", "download", "-json", "github.com/dapr/dapr", folder=RUNTIME.folder))
+    return answer["Version"], Path(answer["Dir"])
+
+
+def go(*arguments: str, folder: Path) -> str:
+    if not shutil.which("go"):
+        raise local.LocalError(
+            "Go is missing: install Go 1.21 or newer and what is missing is built here. "
+            "After `dapr init` (Dapr CLI 1.16 or newer) less of it is."
+        )
+    done = subprocess.run(["go", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise local.LocalError(f"`go {' '.join(arguments)}` failed in {folder}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def show_progress(process: subprocess.Popen[str], said: list[str], packages: int) -> None:
     """A line that counts on a terminal, a line now and then elsewhere."""
     begun, shown, terminal = time.monotonic(), 0.0, sys.stdout.isatty()
     while process.poll() is None:
@@ -108,53 +160,22 @@ def show_progress(process: subprocess.Popen[str], said: list[str], label: str) -
         elapsed = time.monotonic() - begun
         if elapsed - shown > (0.5 if terminal else 15):
             shown = elapsed
-            print(progress(said, label, elapsed), end="\r" if terminal else "\n", flush=True)
-    print(progress(said, label, time.monotonic() - begun), flush=True)
+            print(progress(said, packages, elapsed), end="\r" if terminal else "\n", flush=True)
+    print(progress(said, packages, time.monotonic() - begun), flush=True)
 
 
-def progress(said: list[str], label: str, elapsed: float) -> str:
+def progress(said: list[str], packages: int, elapsed: float) -> str:
     downloads = sum(line.startswith("go: downloading") for line in said)
     minutes, seconds = divmod(int(elapsed), 60)
-    return f"{label}: {downloads} modules fetched, {len(said) - downloads} packages compiled, {minutes}:{seconds:02}"
-
-
-def get_redis(*, running_one_will_do: bool) -> None:
-    if shutil.which("redis-server"):
-        return
-    port = int(os.environ.get("REDIS_PORT", "6379"))
-    if running_one_will_do and "PONG" in local.redis_says(port, "PING"):
-        return
-    install("redis-server", brew="redis")
-
-
-def get_postgres() -> None:
-    """For the tests only."""
-    if local.find_postgres() is None and not postgres.container_will_do():
-        install("postgresql", brew="postgresql@16")
-
-
-def install(package: str, *, brew: str) -> None:
-    if not shutil.which("apt-get"):
-        raise local.LocalError(f"{package} is missing: install it from your system's packages (brew install {brew})")
-    if os.geteuid() != 0:
-        raise local.LocalError(f"{package} is missing: run `sudo apt-get install {package}`")
-    print(f"setup: installing {package} from the system's packages", flush=True)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for words in (["update"], ["install", "-y", "--no-install-recommends", package]):
-        done = subprocess.run(["apt-get", "-qq", *words], env=environment, check=False, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise local.LocalError(f"`apt-get {' '.join(words)}` failed: {(done.stderr or done.stdout).strip()[-500:]}")
+    compiled = f"{len(said) - downloads} of about {packages} packages compiled"
+    return f"setup: {downloads} modules fetched, {compiled}, {minutes}:{seconds:02}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("purpose", nargs="?", choices=["all", "run"], default="all")
-    purpose = parser.parse_args().purpose
+    parser.add_argument("module", nargs="?", choices=["runtime", "cli"], default="runtime")
     try:
-        get_redis(running_one_will_do=purpose == "run")
-        if purpose == "all":
-            get_postgres()
-        get_dapr()
+        get(CLI if parser.parse_args().module == "cli" else RUNTIME)
     except local.LocalError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Everything Brewline needs on this machine: the Python environment here, then Dapr's programs, Redis and, for the tests,
-# PostgreSQL (programs.py), and this machine's own secrets and tokens in var/ (vault.py).
-# A second run finds it all done. `setup.sh environment` stops after Python; `setup.sh run` is content with a Redis
-# that already runs and needs no PostgreSQL. Nothing is installed outside this folder except, as root on Debian, the
-# packages redis-server and postgresql.
+# Everything Brewline needs on this machine: the Python environment here, Dapr's programs (programs.py), Redis and, for
+# the tests, PostgreSQL (packages.py), and this machine's own secrets and tokens in var/ (vault.py). Dapr is built while
+# the rest is fetched. A second run finds it all done. `setup.sh environment` is Python alone; `setup.sh run` needs no
+# PostgreSQL and is content with a Redis that REDIS_PORT names; `setup.sh cli` gets the dapr CLI. Nothing is installed
+# outside this folder except, as root on Debian, the packages redis-server and postgresql.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export UV_PYTHON_DOWNLOADS=never
@@ -36,14 +36,21 @@ lock() {
   sed -i '/^-e file:/d' requirements.lock
 }
 
-make_environment() {
+make_python() {
+  new_enough .venv/bin/python && return
+  find_uv
+  rm -rf .venv
+  "$uv" venv --quiet --python '>=3.11' .venv ||
+    die "Python 3.11 or newer is missing: install it (Debian 12 and later: apt-get install python3 python3-venv)"
+}
+
+# The environment knows this folder by its full path, so a copy elsewhere needs its own.
+fill_environment() {
+  local stamp
+  stamp="$PWD $(cat requirements.lock pyproject.toml libs/*/pyproject.toml services/*/pyproject.toml sandbox/pyproject.toml | cksum)"
+  [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ] || return 0
   find_uv
   rm -f .venv/stamp
-  if ! new_enough .venv/bin/python; then
-    rm -rf .venv
-    "$uv" venv --quiet --python '>=3.11' .venv ||
-      die "Python 3.11 or newer is missing: install it (Debian 12 and later: apt-get install python3 python3-venv)"
-  fi
   echo "setup: Python packages from requirements.lock"
   "$uv" pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock ||
     die "the Python packages could not be installed: see uv's words above"
@@ -56,16 +63,27 @@ make_environment() {
   echo "$stamp" >.venv/stamp
 }
 
-if [ "${1:-}" = lock ]; then
-  lock
-  exit
-fi
+# What needs no Dapr.
+get_the_rest() {
+  fill_environment
+  .venv/bin/python tools/packages.py "$@"
+  .venv/bin/python tools/vault.py
+}
 
-# The environment knows this folder by its full path, so a copy elsewhere needs its own.
-stamp="$PWD $(cat requirements.lock pyproject.toml libs/*/pyproject.toml services/*/pyproject.toml sandbox/pyproject.toml | cksum)"
-if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ] || ! new_enough .venv/bin/python; then
-  make_environment
-fi
-[ "${1:-}" != environment ] || exit 0
-.venv/bin/python tools/programs.py "$@"
-exec .venv/bin/python tools/vault.py
+dapr() {
+  PYTHONPATH=libs/stack .venv/bin/python tools/programs.py "$@"
+}
+
+case "${1:-}" in
+lock) lock ;;
+environment) make_python && fill_environment ;;
+cli) make_python && dapr cli ;;
+*)
+  make_python
+  # Each says itself what went wrong. After a failure or a Ctrl-C the other still finishes: it takes seconds.
+  get_the_rest "$@" &
+  rest=$!
+  dapr && dapr cli || { wait $rest; exit 1; }
+  wait $rest
+  ;;
+esac

@@ -7,19 +7,14 @@ import random
 import re
 import shutil
 import socket
-import sqlite3
 import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
-
-import yaml
 
 HOST = "127.0.0.1"
 OLDEST = {"dapr": (1, 16), "daprd": (1, 18)}
@@ -250,36 +245,3 @@ def scheduler_command(program: Path, *, port: int, data: Path, sentry: Sentry | 
         *("--enable-metrics=false", "--log-level", "warn"),
         *(sentry.flags if sentry else ()),
     ]
-
-
-def render(source: Path, target: Path, *, addresses: Mapping[str, str]) -> None:
-    """Copies the components with other addresses, and lets the sidecars find each other through a file of this run.
-
-    The default of a single machine, mDNS, would find the sidecars of every run on the network that has the same ids.
-    """
-    shutil.rmtree(target, ignore_errors=True)
-    names = target / "names" / "names.db"
-    names.parent.mkdir(parents=True)
-    # Of two sidecars that turn a new file to WAL at once, one is refused, and goes on without any names.
-    with closing(sqlite3.connect(names)) as conn:
-        conn.execute("PRAGMA journal_mode=WAL")
-    for file in sorted(source.glob("*.yaml")):
-        text = file.read_text()
-        for old, new in addresses.items():
-            text = text.replace(old, new)
-        documents = [cast("dict[str, Any]", document) for document in yaml.safe_load_all(text) if document]
-        for document in documents:
-            if document["kind"] == "Configuration":
-                document["spec"]["nameResolution"] = name_resolution(names)
-        (target / file.name).write_text(yaml.safe_dump_all(documents, sort_keys=False))
-
-
-def name_resolution(database: Path) -> dict[str, Any]:
-    # Long intervals: on a busy machine a late renewal must not make an app unknown, and a sidecar that starts again
-    # takes its old address over at once.
-    tuning = {"updateInterval": "60s", "timeout": "10s", "busyTimeout": "5s"}
-    return {
-        "component": "sqlite",
-        "version": "v1",
-        "configuration": {"connectionString": f"file:{database}", **tuning},
-    }

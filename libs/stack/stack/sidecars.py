@@ -15,7 +15,7 @@ from typing import Self
 
 import psutil
 
-from stack import local
+from stack import components, local
 from stack.processes import Processes, Reaper
 
 # Generous: a test machine may be busy. A start takes about three seconds.
@@ -229,7 +229,7 @@ class Stack:
         for name, spec in self.apps.items():
             if spec.known_as:
                 addresses[spec.known_as] = f"{local.HOST}:{self._ports[name].app}"
-        local.render(self._components, self.run_dir / "components", addresses=addresses)
+        components.render(self._components, self.run_dir / "components", addresses=addresses)
 
     def _tokens(self) -> dict[str, str]:
         """Sidecar and app find both under these names, the one what it shows and the other what it asks for."""

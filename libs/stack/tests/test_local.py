@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from stack import local, processes
+from stack import components, local, processes
 from stack.eventually import eventually
 from stack.processes import Processes
 
@@ -124,7 +124,7 @@ def test_components_are_copied_with_this_runs_addresses_and_a_name_file_of_its_o
     (source / "store.yaml").write_text(store)
     (source / "config.yaml").write_text("kind: Configuration\nspec: {}\n")
     addresses = {"localhost:6379": "127.0.0.1:20001", "localhost:8009": "127.0.0.1:20002"}
-    local.render(source, tmp_path / "run", addresses=addresses)
+    components.render(source, tmp_path / "run", addresses=addresses)
     documents = list(yaml.safe_load_all((tmp_path / "run" / "store.yaml").read_text()))
     assert [document["spec"] for document in documents] == [{"host": "127.0.0.1:20001"}, {"baseUrl": "127.0.0.1:20002"}]
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())

@@ -1,0 +1,51 @@
+"""Redis and PostgreSQL, for `tools/setup.sh`: found on this machine, else installed from the system's packages."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+from stack import local, postgres
+
+
+def get_redis() -> None:
+    """None of its own where REDIS_PORT names one that runs."""
+    named = os.environ.get("REDIS_PORT", "")
+    if shutil.which("redis-server") or (named.isdigit() and "PONG" in local.redis_says(int(named), "PING")):
+        return
+    install("redis-server", brew="redis", instead=", or name one that runs: REDIS_PORT=6379")
+
+
+def get_postgres() -> None:
+    if local.find_postgres() is None and not postgres.container_will_do():
+        install("postgresql", brew="postgresql@16")
+
+
+def install(package: str, *, brew: str, instead: str = "") -> None:
+    if not shutil.which("apt-get"):
+        hint = f"install it from your system's packages (brew install {brew}){instead}"
+        raise local.LocalError(f"{package} is missing: {hint}")
+    if os.geteuid() != 0:
+        raise local.LocalError(f"{package} is missing: run `sudo apt-get install {package}`{instead}")
+    print(f"setup: installing {package} from the system's packages", flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for words in (["update"], ["install", "-y", "--no-install-recommends", package]):
+        done = subprocess.run(["apt-get", "-qq", *words], env=environment, check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise local.LocalError(f"`apt-get {' '.join(words)}` failed: {(done.stderr or done.stdout).strip()[-500:]}")
+
+
+def main() -> int:
+    """`run` needs no PostgreSQL: that is for the tests."""
+    try:
+        get_redis()
+        if sys.argv[1:] != ["run"]:
+            get_postgres()
+    except local.LocalError as error:
+        print(f"setup: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
