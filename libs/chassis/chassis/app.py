@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
@@ -27,6 +27,7 @@ from chassis.edge.middleware import Edge, SecurityHeaders
 from chassis.edge.rules import Book
 from chassis.edge.tokens import Tokens, keys_of
 from chassis.health import Check, health_routes
+from chassis.lifespan import Lifespan, Start
 from chassis.problems import Problem
 from chassis.settings import ServiceSettings
 from chassis.sidecar import Sidecar
@@ -39,8 +40,6 @@ _SWITCH_SECONDS = 0.0005
 
 _NOT_STARTED = 3  # as uvicorn exits by itself
 
-Lifespan = Callable[[], AbstractAsyncContextManager[None]]
-
 
 def create_app(
     *,
@@ -48,19 +47,21 @@ def create_app(
     settings: ServiceSettings,
     sidecar: Sidecar,
     rules: Rules,
-    lifespan: Lifespan,
+    start: Start | None = None,
     checks: Mapping[str, Check],
     refusals: Mapping[type[Exception], Problem],
 ) -> FastAPI:
     """A FastAPI application with the edge, problems, probes and tracing; the service adds its routers.
 
-    What `rules` doesn't name can't be reached.
+    What `rules` doesn't name can't be reached. `start` starts what the service is made of.
     """
     book = Book(rules)
 
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncGenerator[None]:
-        async with lifespan():
+        async with Lifespan() as lifespan:
+            if start is not None:
+                await start(lifespan)
             # What start-up made stays: the collector need not walk it again with every full collection.
             gc.collect()
             gc.freeze()

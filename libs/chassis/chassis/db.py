@@ -27,7 +27,8 @@ import structlog
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.event import listen
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
@@ -95,6 +96,10 @@ class _Unit:
 
 class DatabaseInUse(Exception):
     """Another process serves this SQLite file."""
+
+
+# What a unit of work raises while the database does not answer, or not us.
+DATABASE_DOWN = (OperationalError, InterfaceError, PoolTimeout, DatabaseInUse)
 
 
 class Database:

@@ -14,21 +14,15 @@ import sqlalchemy as sa
 import structlog
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
 
-from chassis.db import Timestamp, upsert_in
+from chassis.db import DATABASE_DOWN, Timestamp, upsert_in
 from chassis.edge.auth import TENANT
 from chassis.ids import now
-from chassis.problems import DATABASE_DOWN, Unavailable
+from chassis.problems import Unavailable
 from chassis.telemetry import told_of
+from chassis.wire import Wire
 
 log = structlog.get_logger()
-
-
-class Wire(BaseModel):
-    """A shape that crosses a process: camelCase outside, unknown fields ignored, immutable."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
 
 
 class Event(Wire):

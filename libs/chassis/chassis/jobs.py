@@ -8,8 +8,9 @@ from datetime import timedelta
 import structlog
 from fastapi import FastAPI
 
+from chassis.db import DATABASE_DOWN
 from chassis.leases import Leases
-from chassis.problems import DATABASE_DOWN, Unavailable
+from chassis.problems import Unavailable
 from chassis.sidecar import Sidecar
 from chassis.tasks import Tasks
 
@@ -50,7 +51,7 @@ class Jobs:
 
         app.post("/job/{name}", include_in_schema=False)(run_job)
 
-    def start(self) -> None:
+    async def start(self) -> None:
         for job in self._jobs.values():
             self._tasks.spawn(self._register(job), name=f"job.{job.name}.register")
             for after in job.at_start:

@@ -6,9 +6,8 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from chassis.db import Database, Timestamp, upsert
+from chassis.db import DATABASE_DOWN, Database, Timestamp, upsert
 from chassis.ids import new_id, now
-from chassis.problems import DATABASE_DOWN
 
 _TRY_AGAIN = 1.0  # seconds; how often a stand-by asks
 _HAND_OVER = 0.5

@@ -15,11 +15,11 @@ import orjson
 import sqlalchemy as sa
 import structlog
 
-from chassis.db import Database, Timestamp
+from chassis.db import DATABASE_DOWN, Database, Timestamp
 from chassis.events import Event
 from chassis.ids import new_id, now
 from chassis.leases import Leases, Turn
-from chassis.problems import DATABASE_DOWN, Unavailable
+from chassis.problems import Unavailable
 from chassis.sidecar import Sidecar
 from chassis.wakeups import Wakeup
 

@@ -4,7 +4,7 @@ Services raise plain domain errors; a table given to `install` says which proble
 unexpected error reaches the caller but its trace id.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -15,17 +15,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from chassis.db import DatabaseInUse
+from chassis.db import DATABASE_DOWN
 from chassis.ids import now
 from chassis.telemetry import trace_id
 
 log = structlog.get_logger()
 
-DATABASE_DOWN = (OperationalError, InterfaceError, PoolTimeout, DatabaseInUse)
 _RETRY_AFTER = "5"
 
 
@@ -174,14 +171,28 @@ def _invalid_request(error: RequestValidationError) -> Problem:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return _MALFORMED
-    return invalid([FieldProblem(pointer=_pointer(one["loc"]), detail=str(one["msg"])) for one in error.errors()])
+    return invalid([FieldProblem(pointer=_pointer(one, error.body), detail=str(one["msg"])) for one in error.errors()])
 
 
-def _pointer(location: tuple[str | int, ...]) -> str:
+def _pointer(error: Mapping[str, Any], body: Any) -> str:
     """`("body", "items", 0, "sku")` is `/items/0/sku`; a query or path parameter is `?name`; a header is its name."""
-    where, *rest = location
+    where, *rest = error["loc"]
     if where == "body":
-        return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in rest)
+        found = _found(rest, body, missing=error["type"] == "missing")
+        return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in found)
     if where in {"query", "path"}:
         return "?" + ".".join(str(part) for part in rest)
     return ".".join(str(part) for part in rest)
+
+
+def _found(location: Sequence[str | int], body: Any, *, missing: bool) -> Iterator[str | int]:
+    """The parts of a location that stand in the body. Pydantic names the members of its unions too, which do not."""
+    for index, part in enumerate(location):
+        if missing and index == len(location) - 1:
+            yield part
+            return
+        try:
+            body = body[part]
+        except (LookupError, TypeError):
+            continue
+        yield part

@@ -65,7 +65,6 @@ def app(issuer: Issuer) -> FastAPI:
             "GET /api/v1/things/{thing_id}": Access.USER,
             "GET /api/v2/things/{thing_id}": Access.USER,
         },
-        lifespan=nothing,
         checks={},
         refusals={},
     )
@@ -103,11 +102,6 @@ def app(issuer: Issuer) -> FastAPI:
         app.get(f"/api/{version}/things/{{thing_id}}", name=version)(thing)
     app.post("/things")(take)
     return app
-
-
-@asynccontextmanager
-async def nothing() -> AsyncGenerator[None]:
-    yield
 
 
 async def pieces() -> AsyncIterator[bytes]:

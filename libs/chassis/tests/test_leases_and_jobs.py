@@ -186,7 +186,7 @@ async def test_a_schedule_is_written_only_when_it_is_new_or_changed(
 ):
     scheduler.jobs = stands_there
 
-    jobs.start()
+    await jobs.start()
     await jobs._tasks.drain(within=5)  # pyright: ignore[reportPrivateUsage]
 
     assert scheduler.puts == registered
@@ -201,7 +201,7 @@ async def test_at_start_it_runs_in_process_without_scheduler_or_lease(
     twice = (timedelta(0), timedelta(milliseconds=5))
     jobs = Jobs(sidecar=scheduler, leases=leases, jobs=(sweep(work, at_start=twice),))
 
-    jobs.start()
+    await jobs.start()
     await eventually(lambda: work.runs == 2, every=0.005)
     await jobs.stop()
 

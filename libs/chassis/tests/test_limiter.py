@@ -418,7 +418,6 @@ async def calling(
         settings=settings(rate, auth_jwks_file=issuer.jwks_file, **given),
         sidecar=sidecar or FakeSidecar(),
         rules={ROUTE: Access.USER, "GET /open": Access.PUBLIC, "GET /signed": Access.SIGNED},
-        lifespan=nothing,
         checks={},
         refusals={},
     )
@@ -431,11 +430,6 @@ async def calling(
     transport = httpx.ASGITransport(app, client=(address, 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
-
-
-@asynccontextmanager
-async def nothing() -> AsyncGenerator[None]:
-    yield
 
 
 async def test_an_answer_says_what_is_left_and_a_refusal_when_to_come_again(issuer: Issuer):

@@ -1,8 +1,8 @@
 """A route has a rule or can't be reached, and nothing of a request is read before its rule is met."""
 
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -56,7 +56,6 @@ def app(issuer: Issuer) -> FastAPI:
         ),
         sidecar=FakeSidecar(),
         rules=RULES,
-        lifespan=nothing,
         checks={},
         refusals={},
     )
@@ -75,11 +74,6 @@ def app(issuer: Issuer) -> FastAPI:
         method, path = route.split(" ")
         app.add_api_route(path, made if method == "POST" else reached, methods=[method], name=route)
     return app
-
-
-@asynccontextmanager
-async def nothing() -> AsyncGenerator[None]:
-    yield
 
 
 @pytest.fixture

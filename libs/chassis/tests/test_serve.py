@@ -16,7 +16,6 @@ from stack.local import free_port
 SERVING = """
 import asyncio, sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 
 import sqlalchemy as sa
 from fastapi.responses import StreamingResponse
@@ -35,21 +34,16 @@ table, leases = changes_table(metadata), leases_table(metadata)
 db = Database(f"sqlite:///{sys.argv[2]}")
 changes = Changes(db=db, table=table, leases=Leases(db, leases))
 
-@asynccontextmanager
-async def running():
-    await db.start()
+async def start(lifespan):
+    await lifespan.start(db)
     await db.write(metadata.create_all)
-    tailing = asyncio.create_task(changes.run())
+    lifespan.loop(changes.run(), name="changes")
     await changes.tell(Entry("t", "things", "a", None))
-    yield
-    tailing.cancel()
-    await asyncio.wait({tailing})
-    await db.stop()
 
 settings = ServiceSettings(app_port=int(sys.argv[1]), dapr_http_port=1, app_api_token=16 * "x", rate_limit="")
 rules = {"GET /stream": Access.PUBLIC, "GET /slow": Access.PUBLIC}
 outside = {"settings": settings, "sidecar": FakeSidecar()}
-app = create_app(title="t", rules=rules, lifespan=running, checks={}, refusals={}, **outside)
+app = create_app(title="t", rules=rules, start=start, checks={}, refusals={}, **outside)
 app.state.leaving.append(changes.end_readers)
 
 @app.get("/stream", response_class=EventSourceResponse)

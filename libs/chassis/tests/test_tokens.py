@@ -56,7 +56,6 @@ def service(sidecar: FakeSidecar | None = None, **given: Any) -> FastAPI:
         settings=known(**given),
         sidecar=sidecar or FakeSidecar(),
         rules={"GET /me": Access.USER},
-        lifespan=nothing,
         checks={},
         refusals={},
     )
@@ -71,11 +70,6 @@ def service(sidecar: FakeSidecar | None = None, **given: Any) -> FastAPI:
 
     app.get("/me")(me)
     return app
-
-
-@asynccontextmanager
-async def nothing() -> AsyncGenerator[None]:
-    yield
 
 
 @asynccontextmanager

@@ -134,7 +134,7 @@ def create_app(
         settings=settings,
         sidecar=sidecar,
         rules=RULES,
-        lifespan=lambda: _running(settings, parts),
+        start=lambda lifespan: lifespan.enter_async_context(_running(settings, parts)),
         checks=_checks(settings, parts),
         refusals=REFUSALS,
     )
@@ -242,7 +242,7 @@ async def _running(settings: Settings, parts: Parts) -> AsyncGenerator[None]:
     if parts.runtime is not None:
         parts.saga.register(parts.runtime, asyncio.get_running_loop())
         await asyncio.to_thread(parts.runtime.start)
-    parts.jobs.start()
+    await parts.jobs.start()
     try:
         yield
     finally:

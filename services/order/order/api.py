@@ -11,10 +11,11 @@ from pydantic import AfterValidator, Field
 from sqlalchemy.exc import IntegrityError
 
 from chassis.app import refused
+from chassis.db import DATABASE_DOWN
 from chassis.edge.auth import Caller, current_caller
 from chassis.ids import new_id
 from chassis.paging import decode_cursor, encode_cursor
-from chassis.problems import DATABASE_DOWN, Problem
+from chassis.problems import Problem
 from chassis.saga import Saga
 from chassis.sidecar import Sidecar, SidecarDown
 from chassis.tasks import Tasks

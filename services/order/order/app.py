@@ -1,8 +1,5 @@
 """Assembles the order service."""
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +8,12 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 import order
-from chassis import migrations
 from chassis.app import create_app as create_service
 from chassis.db import Database
 from chassis.health import Check
 from chassis.jobs import Jobs
 from chassis.leases import Leases
+from chassis.lifespan import Lifespan
 from chassis.outbox import Outbox
 from chassis.problems import Problem
 from chassis.saga import Saga
@@ -97,7 +94,7 @@ def create_app(
         settings=settings,
         sidecar=sidecar,
         rules=RULES,
-        lifespan=lambda: _running(settings, parts),
+        start=lambda lifespan: _start(lifespan, settings, parts),
         checks={
             "database": Check(probe=parts.db.ping, required=True),
             "sidecar": Check(probe=sidecar_alive, required=True),
@@ -153,28 +150,15 @@ def _assemble(settings: Settings, sidecar: Sidecar, runtime: WorkflowRuntime | N
     )
 
 
-@asynccontextmanager
-async def _running(settings: Settings, parts: Parts) -> AsyncGenerator[None]:
-    await parts.db.start()  # first of all: its lock tells two processes on one file apart
-    await asyncio.to_thread(migrations.upgrade, settings.database_url, order, tables.metadata)
-    await parts.sidecar.start()
+async def _start(lifespan: Lifespan, settings: Settings, parts: Parts) -> None:
+    await lifespan.database(parts.db, order, tables.metadata)
+    await lifespan.start(parts.sidecar)
     secrets = await read_secrets(parts.sidecar, store=settings.secret_store, name=SERVICE, needs=("seal-keys",))
     parts.sealer.unlock(secrets["seal-keys"])
-    relay = asyncio.create_task(parts.outbox.run(), name="outbox-relay")
-    if parts.runtime is not None:
-        parts.saga.register(parts.runtime, asyncio.get_running_loop())
-        await asyncio.to_thread(parts.runtime.start)
-    parts.jobs.start()
-    try:
-        yield
-    finally:
-        await parts.jobs.stop()
-        await parts.tasks.drain(within=_DRAIN_SECONDS)
-        if parts.runtime is not None:
-            await asyncio.to_thread(parts.runtime.shutdown)
-        relay.cancel()
-        await parts.sidecar.stop()
-        await parts.db.stop()
+    lifespan.loop(parts.outbox.run(), name="outbox-relay")
+    await lifespan.workflow(parts.runtime, parts.saga)
+    lifespan.push_async_callback(parts.tasks.drain, within=_DRAIN_SECONDS)
+    await lifespan.start(parts.jobs)
 
 
 def load_catalog(file: Path | None) -> Catalog:

@@ -1,20 +1,18 @@
 """Assembles the payment service."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from fastapi import FastAPI
 
 import payment
-from chassis import migrations
 from chassis.app import create_app as create_service
 from chassis.db import Database
 from chassis.health import Check
 from chassis.jobs import Job, Jobs
 from chassis.leases import Leases
+from chassis.lifespan import Lifespan
 from chassis.outbox import Outbox
 from chassis.problems import Problem
 from chassis.sealing import Sealer
@@ -96,7 +94,7 @@ def create_app(
         settings=settings,
         sidecar=sidecar,
         rules=RULES,
-        lifespan=lambda: _running(settings, parts),
+        start=lambda lifespan: _start(lifespan, settings, parts),
         checks={
             "database": Check(probe=parts.db.ping, required=True),
             "sidecar": Check(probe=sidecar_alive, required=True),
@@ -198,27 +196,18 @@ def _refund_driver(
     )
 
 
-@asynccontextmanager
-async def _running(settings: Settings, parts: Parts) -> AsyncGenerator[None]:
-    await parts.db.start()  # first of all: its lock tells two processes on one file apart
-    await asyncio.to_thread(migrations.upgrade, settings.database_url, payment, tables.metadata)
+async def _start(lifespan: Lifespan, settings: Settings, parts: Parts) -> None:
+    await lifespan.database(parts.db, payment, tables.metadata)
     if parts.db.exclusive:
         await parts.api.charges.attempts.release_claims()
         await parts.api.refunds.attempts.release_claims()
-    await parts.sidecar.start()
+    await lifespan.start(parts.sidecar)
     secrets = await read_secrets(parts.sidecar, store=settings.secret_store, name=SERVICE, needs=_SECRETS)
     parts.sealer.unlock(secrets["seal-keys"])
     parts.webhooks.unlock(secrets["webhook-secrets"])
     parts.secrets.update(secrets)
-    relay = asyncio.create_task(parts.outbox.run(), name="outbox-relay")
-    parts.jobs.start()
-    try:
-        yield
-    finally:
-        await parts.jobs.stop()
-        await parts.api.charge_driver.stop()
-        await parts.api.refund_driver.stop()
-        await parts.tasks.drain(within=_DRAIN_SECONDS)
-        relay.cancel()
-        await parts.sidecar.stop()
-        await parts.db.stop()
+    lifespan.loop(parts.outbox.run(), name="outbox-relay")
+    lifespan.push_async_callback(parts.tasks.drain, within=_DRAIN_SECONDS)
+    for driver in (parts.api.charge_driver, parts.api.refund_driver):
+        lifespan.push_async_callback(driver.stop)
+    await lifespan.start(parts.jobs)

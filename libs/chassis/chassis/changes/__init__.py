@@ -1,1 +1,1 @@
-"""The change feed: what every replica must hear, in the order in which it happened."""
+"""The change feed: what every replica must hear, in the sequence in which it happened."""

@@ -18,10 +18,9 @@ from sqlalchemy.exc import IntegrityError
 
 from chassis.changes.relay import ADDED, CHANNEL, Relay
 from chassis.changes.table import Change, Entry, change_of, changes_table, row_of
-from chassis.db import Database
+from chassis.db import DATABASE_DOWN, Database
 from chassis.ids import now
 from chassis.leases import Leases
-from chassis.problems import DATABASE_DOWN
 from chassis.wakeups import Wakeup, listen, notification
 
 __all__ = ["Callback", "Change", "Changes", "Entry", "Reader", "changes_table"]

@@ -67,6 +67,11 @@ class Caller:
         return None if self.may(Role.STAFF) else self.subject
 
 
-async def current_caller(request: Request) -> Caller:
-    """FastAPI dependency, of routes whose rule asks for a role; async, or FastAPI would send it to a thread."""
+def caller_of(request: Request) -> Caller:
+    """Of a route whose rule asks for a role."""
     return request.state.caller
+
+
+async def current_caller(request: Request) -> Caller:
+    """The same as a FastAPI dependency; async, or FastAPI would send it to a thread."""
+    return caller_of(request)
