@@ -1,7 +1,7 @@
-"""Brewline on this machine: what `dapr.yaml` names, and a Redis, a placement and a scheduler, found or started.
+"""Brewline on this machine: what `dapr.yaml` names, and a Redis, a placement and a scheduler of its own.
 
-Ports are moved by environment: ORDER_PORT, ORDER_SIDECAR_PORT and so on for each app, SANDBOX_SMTP_PORT,
-REDIS_PORT, PLACEMENT_PORT and SCHEDULER_PORT.
+Ports are moved by environment: ORDER_PORT, ORDER_SIDECAR_PORT and so on for each app, SANDBOX_SMTP_PORT. REDIS_PORT,
+PLACEMENT_PORT and SCHEDULER_PORT name one that runs already. BREWLINE_HOME is where `var/` is, this folder by default.
 """
 
 import argparse
@@ -16,9 +16,10 @@ from types import FrameType
 
 import sample
 import vault
-from machine import DATA, LOGS, PIDS, ROOT, RUN, App, all_ready, apps, dead, end_everything, last_words, parts, start
-from stack.local import LocalError
+from machine import LOGS, PROCESSES, App, all_ready, apps, check_ports, dead, end_everything, parts, start
+from stack.local import LocalError, last_words
 from stack.processes import Reaper
+from vault import VAR
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -30,8 +31,8 @@ class Stopped(BaseException):
 @contextlib.contextmanager
 def starting() -> Generator[None]:
     """One start at a time in this folder: the second waits, and then finds it all running."""
-    RUN.mkdir(parents=True, exist_ok=True)
-    with (RUN / "lock").open("w") as lock:
+    VAR.mkdir(parents=True, exist_ok=True)
+    with (VAR / "run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -39,7 +40,7 @@ def starting() -> Generator[None]:
 @contextlib.contextmanager
 def all_or_nothing() -> Generator[None]:
     """Nothing that is started in here outlives a failure, an interruption, or a violent end of ours."""
-    reaper = Reaper(DATA)
+    reaper = Reaper(VAR)
     try:
         yield
     except BaseException:
@@ -57,6 +58,7 @@ def run() -> int:
             if all_ready():
                 print("Brewline already runs here; `make down` stops it.")
                 return 1
+            check_ports()
             stack.enter_context(all_or_nothing())
             print("Starting Brewline …", flush=True)
             start()
@@ -71,12 +73,12 @@ def run() -> int:
 
 def watch() -> None:
     """Stays until a part ends, until another command takes the run over, or until whoever started us is gone."""
-    parent, ours = os.getppid(), set(PIDS.glob("*.pid"))
+    parent, ours = os.getppid(), PROCESSES.read_text()
     while os.getppid() == parent:
-        if set(PIDS.glob("*.pid")) != ours:
+        if not PROCESSES.exists() or PROCESSES.read_text() != ours:
             return
         if ended := dead():
-            raise LocalError(f"{', '.join(ended)} ended; {last_words(ended[0])}")
+            raise LocalError(f"{', '.join(ended)} ended; {last_words(LOGS / f'{ended[0]}.log')}")
         time.sleep(1)
     raise Stopped
 
@@ -86,6 +88,7 @@ def up() -> int:
         if all_ready():
             print("Brewline runs already.")
             return 0
+        check_ports()
         with all_or_nothing():
             print("Starting Brewline …", flush=True)
             start()
@@ -119,7 +122,7 @@ def show_addresses(here: dict[str, App]) -> None:
     for app in here.values():
         print(f"{app.app_id:24}{app.url:28}sidecar http://localhost:{app.sidecar_port}")
     print(f"{'the inbox, for reading':24}{here['sandbox'].url}/sandbox/inbox")
-    print(f"{'logs':24}{LOGS.relative_to(ROOT)}/")
+    print(f"{'logs':24}{os.path.relpath(LOGS)}/")
 
 
 def guarded(command: Callable[[], int]) -> int:

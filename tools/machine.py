@@ -1,27 +1,26 @@
-"""This machine's Brewline: the apps that `dapr.yaml` names on the ports of this run, and how they are started.
+"""This machine's Brewline: the apps that `dapr.yaml` names, on the ports of this run; how they are started, and found
+again by another command."""
 
-What is committed is never changed: the dapr CLI reads copies with this run's addresses, in `var/run`.
-"""
-
+import contextlib
+import json
 import os
-import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import psutil
-import yaml
 
 import vault
-from stack import components, local
-from stack.processes import Processes, belongs, sweep
+from stack import local, runfile
+from stack.foundation import Foundation
+from stack.processes import belongs, survivors, sweep
+from stack.sidecars import AppSpec, Ports, Stack
+from vault import HOME, VAR
 
 ROOT = Path(__file__).resolve().parent.parent
-VAR = ROOT / "var"
-DATA, LOGS, RUN = VAR / "data", VAR / "logs", VAR / "run"
-PIDS = RUN / "pids"
-TOOLS_BIN = ROOT / "tools" / "bin"
-READY = 90.0
+LOGS = VAR / "logs"
+PROCESSES = VAR / "processes.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +30,7 @@ class App:
     app_id: str
     port: int
     sidecar_port: int
+    entry: dict[str, Any]
 
     @property
     def url(self) -> str:
@@ -40,12 +40,23 @@ class App:
     def ready(self) -> bool:
         return local.http_ok(f"http://{local.HOST}:{self.port}/health/ready")
 
+    def spec(self, env: dict[str, str]) -> AppSpec:
+        program, *words = self.entry["command"]
+        return AppSpec(
+            app_id=self.app_id,
+            # As a path it is one from here, wherever this run's `var/` is.
+            command=[str(ROOT / program) if "/" in program else program, *words],
+            env=self.entry.get("env", {}) | env,
+            known_as=f"localhost:{self.entry['appPort']}",
+            ports=Ports(app=self.port, http=self.sidecar_port),
+        )
+
 
 # --- what is to run -------------------------------------------------------------------------------------------------
 
 
 def run_file() -> dict[str, Any]:
-    return cast("dict[str, Any]", yaml.safe_load((ROOT / "dapr.yaml").read_text()))
+    return runfile.read(ROOT / "dapr.yaml")
 
 
 def variable(app_id: str, what: str) -> str:
@@ -66,6 +77,7 @@ def apps() -> dict[str, App]:
             app_id=app_id,
             port=port_of(variable(app_id, "PORT"), entry["appPort"]),
             sidecar_port=port_of(variable(app_id, "SIDECAR_PORT"), entry["daprHTTPPort"]),
+            entry=entry,
         )
         for entry in run_file()["apps"]
         for app_id in [entry["appID"]]
@@ -76,13 +88,27 @@ def smtp_port() -> int:
     return port_of("SANDBOX_SMTP_PORT", 8025)
 
 
+def foundation() -> Foundation:
+    """Our own, on ports that nobody else expects anything on; on a port that is named, what runs there already."""
+    names = {name: f"{name.upper()}_PORT" for name in ("redis", "placement", "scheduler")}
+    return Foundation(**{name: port_of(named, 0) for name, named in names.items() if os.environ.get(named)})
+
+
 def check_ports() -> None:
+    """Before anything is ended for the sake of a run that can't start."""
     wanted = {"SANDBOX_SMTP_PORT": smtp_port()}
     for app in apps().values():
         wanted[variable(app.app_id, "PORT")] = app.port
         wanted[variable(app.app_id, "SIDECAR_PORT")] = app.sidecar_port
+    if "PONG" not in local.redis_says(redis := foundation().redis, "PING"):
+        wanted["REDIS_PORT"] = redis
+    names = {port: name for name, port in wanted.items()}
+    ours = set(our_ports())
     for name, port in wanted.items():
-        check_port(name, port)
+        if names[port] != name:
+            raise local.LocalError(f"port {port} is wanted twice: by {name} and by {names[port]}")
+        if port not in ours:
+            check_port(name, port)
 
 
 def check_port(name: str, port: int) -> None:
@@ -98,14 +124,21 @@ def check_port(name: str, port: int) -> None:
 
 def parts() -> dict[str, psutil.Process | None]:
     """Each process of the run by name; nothing in the place of one that has died."""
-    found: dict[str, psutil.Process | None] = {}
-    for file in sorted(PIDS.glob("*.pid")):
-        try:
-            process = psutil.Process(int(file.read_text()))
-            found[file.stem] = process if belongs(process, DATA) else None
-        except (ValueError, psutil.Error):
-            found[file.stem] = None
-    return found
+    known: dict[str, int] = json.loads(PROCESSES.read_text()) if PROCESSES.exists() else {}
+    return {name: living(pid) for name, pid in known.items()}
+
+
+def living(pid: int) -> psutil.Process | None:
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return process if belongs(process, VAR) else None
+    return None
+
+
+def our_ports() -> Iterator[int]:
+    for process in survivors(VAR):
+        with contextlib.suppress(psutil.Error):
+            yield from (each.laddr.port for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN)
 
 
 def dead() -> list[str]:
@@ -119,13 +152,8 @@ def all_ready() -> bool:
 
 
 def end_everything() -> None:
-    shutil.rmtree(PIDS, ignore_errors=True)  # first: whoever watches this run sees that it ends on purpose
-    sweep(DATA)
-
-
-def last_words(name: str) -> str:
-    log = LOGS / f"{name}.log"
-    return f"{log.relative_to(ROOT)} ends:\n{local.tail(log)}"
+    PROCESSES.unlink(missing_ok=True)  # first: whoever watches this run sees that it ends on purpose
+    sweep(VAR)
 
 
 # --- starting -------------------------------------------------------------------------------------------------------
@@ -134,143 +162,32 @@ def last_words(name: str) -> str:
 def start() -> None:
     """Returns when every service is ready; raises `LocalError` when one can't be."""
     end_everything()
-    check_ports()
-    for folder in (DATA, LOGS, RUN, PIDS):
-        folder.mkdir(parents=True, exist_ok=True)
     for log in LOGS.glob("*.log"):
         log.replace(log.with_suffix(".log.old"))
-    processes = Processes(DATA, logs=LOGS, cwd=ROOT)
-    redis, placement, scheduler = start_redis(processes), start_placement(processes), start_scheduler(processes)
-    render(redis=redis, placement=placement, scheduler=scheduler)
-    launch(
-        processes,
-        "dapr",
-        [local.need_program("dapr", TOOLS_BIN), "run", "-f", RUN / "dapr.yaml"],
-        # The CLI hands its environment on, so sidecars and apps have the same tokens.
-        {"DAPR_RUNTIME_PATH": str(RUN / "runtime"), "NOTIFICATION_SMTP_PORT": str(smtp_port()), **vault.tokens()},
+    warn_of_forgetting((under := foundation()).redis)
+    smtp = str(smtp_port())
+    env = {"SANDBOX_SMTP_PORT": smtp, "NOTIFICATION_SMTP_PORT": smtp}
+    stack = Stack(
+        apps=[app.spec(env) for app in apps().values()],
+        components=ROOT / "components",
+        run_dir=VAR,
+        tools_bin=ROOT / "tools" / "bin",
+        cwd=HOME,
+        sidecar=run_file()["common"],
+        foundation=under,
+        secrets_file=vault.secrets_file(),
+        tokens=vault.tokens(),
     )
-    for app in apps().values():
-        await_app(app)
+    stack.start()
+    PROCESSES.write_text(json.dumps(stack.pids()))
 
 
-def launch(processes: Processes, name: str, command: list[str | Path], env: dict[str, str] | None = None) -> None:
-    processes.start(name, command, env)
-    process = psutil.Process(processes.started[name].pid)
-    # Until the kernel has finished its exec (a cold program: for a moment) nothing tells that it is ours.
-    processes.wait_for(name, lambda: belongs(process, DATA), within=READY)
-    (PIDS / f"{name}.pid").write_text(str(process.pid))
-
-
-def await_app(app: App) -> None:
-    def broken() -> str | None:
-        ended = dead()
-        return f"can't start: {ended[0]} ended; {last_words(ended[0])}" if ended else None
-
-    try:
-        local.wait_until(lambda: app.ready, within=READY, what=app.app_id, broken=broken)
-    except local.LocalError as error:
-        hint = "" if dead() else f"; {last_words(app.app_id)}"
-        raise local.LocalError(f"{error}{hint}\nEvery log is in {LOGS.relative_to(ROOT)}/.") from None
-
-
-def own_port(name: str) -> int:
-    """Ours stands apart from what others expect on the usual port, unless it was asked for there."""
-    if not os.environ.get(name):
-        return local.free_port()
-    port = port_of(name, 0)
-    check_port(name, port)
-    return port
-
-
-def start_redis(processes: Processes) -> int:
-    found = port_of("REDIS_PORT", 6379)
-    if "PONG" in local.redis_says(found, "PING"):
-        if "yes" not in local.redis_says(found, "CONFIG", "GET", "appendonly"):
-            print(
-                f"Warning: the Redis on port {found} does not append to disk: what it holds is lost when it stops. "
-                "`redis-cli config set appendonly yes` mends that, REDIS_PORT takes another."
-            )
-        return found
-    port = own_port("REDIS_PORT")
-    program = local.need_program("redis-server", TOOLS_BIN)
-    launch(processes, "redis", [*local.redis_command(program, port=port, data=DATA / "redis")])
-    processes.wait_for("redis", lambda: "PONG" in local.redis_says(port, "PING"), within=30)
-    return port
-
-
-def start_placement(processes: Processes) -> int:
-    if local.answers(found := port_of("PLACEMENT_PORT", 50005)):
-        return found
-    port = own_port("PLACEMENT_PORT")
-    launch(processes, "placement", [*local.placement_command(local.need_program("placement", TOOLS_BIN), port=port)])
-    processes.wait_for("placement", lambda: local.answers(port), within=30)
-    return port
-
-
-def start_scheduler(processes: Processes) -> int:
-    if local.answers(found := port_of("SCHEDULER_PORT", 50006)):
-        return found
-    port, program = own_port("SCHEDULER_PORT"), local.need_program("scheduler", TOOLS_BIN)
-    launch(processes, "scheduler", [*local.scheduler_command(program, port=port, data=DATA / "scheduler")])
-    processes.wait_for("scheduler", lambda: local.answers(port), within=30)
-    return port
-
-
-# Both step aside for the program they start, so that its process id is the one noted.
-APP_SCRIPT = """#!/bin/sh
-echo $$ >'{pids}'/"$APP_ID".pid
-cd '{root}' && exec "$@" >>'{logs}'/"$APP_ID".log 2>&1
-"""
-# The dapr CLI has no way to say these flags, and its own log files are hidden in a folder per app. It asks for the
-# version first.
-SIDECAR_SCRIPT = """#!/bin/sh
-for word; do [ "$last" = --app-id ] && app=$word; last=$word; done
-[ "$app" ] || exec '{daprd}' "$@"
-echo $$ >'{pids}'/"$app".sidecar.pid
-exec '{daprd}' "$@" --dapr-internal-grpc-listen-address {host} --metrics-listen-address {host} \\
-  >>'{logs}'/"$app".sidecar.log 2>&1
-"""
-
-
-def render(*, redis: int, placement: int, scheduler: int) -> None:
-    """Writes into `var/run` what the dapr CLI reads: this run's addresses in the files that are committed."""
-    here = apps()
-    addresses = {"localhost:6379": f"{local.HOST}:{redis}", local.SECRETS_FILE: str(vault.secrets_file())}
-    file = run_file()
-    for entry in file["apps"]:
-        app = here[entry["appID"]]
-        addresses[f"localhost:{entry['appPort']}"] = f"{local.HOST}:{app.port}"
-        entry |= {"appPort": app.port, "daprHTTPPort": app.sidecar_port, "appDirPath": str(RUN)}
-        entry["command"] = [str(RUN / "app"), *entry["command"]]
-    for entry in file["apps"]:
-        entry["env"] = {name: readdressed(value, addresses) for name, value in entry.get("env", {}).items()}
-    components.render(ROOT / "components", RUN / "components", addresses=addresses)
-    file["common"] |= {
-        "resourcesPath": str(RUN / "components"),
-        "configFilePath": str(RUN / "components" / "config.yaml"),
-        "placementHostAddress": f"{local.HOST}:{placement}",
-        "schedulerHostAddress": f"{local.HOST}:{scheduler}",
-        "appLogDestination": "console",
-        "daprdLogDestination": "console",
-    }
-    (RUN / "dapr.yaml").write_text(yaml.safe_dump(file, sort_keys=False))
-    daprd = local.need_program("daprd", TOOLS_BIN)
-    values = {"pids": PIDS, "root": ROOT, "logs": LOGS, "daprd": daprd, "host": local.HOST}
-    write_script(RUN / "app", APP_SCRIPT.format(**values))
-    # The CLI takes daprd from here, and wants these two to exist although the run file names others.
-    runtime = RUN / "runtime" / ".dapr"
-    write_script(runtime / "bin" / "daprd", SIDECAR_SCRIPT.format(**values))
-    (runtime / "components").mkdir(exist_ok=True)
-    (runtime / "config.yaml").touch()
-
-
-def readdressed(value: str, addresses: dict[str, str]) -> str:
-    for usual, moved in addresses.items():
-        value = value.replace(usual, moved)
-    return value
-
-
-def write_script(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-    file.chmod(0o755)
+def warn_of_forgetting(redis: int) -> None:
+    """Of a Redis that isn't ours."""
+    if "PONG" in local.redis_says(redis, "PING") and "yes" not in local.redis_says(
+        redis, "CONFIG", "GET", "appendonly"
+    ):
+        print(
+            f"Warning: the Redis on port {redis} does not append to disk: what it holds is lost when it stops. "
+            "`redis-cli config set appendonly yes` mends that."
+        )

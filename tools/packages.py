@@ -17,7 +17,7 @@ def get_redis() -> None:
 
 
 def get_postgres() -> None:
-    if local.find_postgres() is None and not postgres.container_will_do():
+    if postgres.find() is None and not postgres.container_will_do():
         install("postgresql", brew="postgresql@16")
 
 

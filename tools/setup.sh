@@ -83,7 +83,7 @@ cli) make_python && dapr cli ;;
   # Each says itself what went wrong. After a failure or a Ctrl-C the other still finishes: it takes seconds.
   get_the_rest "$@" &
   rest=$!
-  dapr && dapr cli || { wait $rest; exit 1; }
+  dapr || { wait $rest; exit 1; }
   wait $rest
   ;;
 esac

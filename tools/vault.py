@@ -16,7 +16,9 @@ from cryptography.fernet import Fernet
 
 from stack.local import LocalError
 
-VAR = Path(__file__).resolve().parent.parent / "var"
+# Where this machine's `var/` is: another place is another Brewline beside the first, on other ports.
+HOME = Path(os.environ.get("BREWLINE_HOME") or Path(__file__).parent.parent).resolve()
+VAR = HOME / "var"
 SEALERS = ("order-service", "payment-service", "notification-service")
 TOKENS = ("APP_API_TOKEN", "DAPR_API_TOKEN")
 

@@ -1,5 +1,4 @@
-"""One machine: where Dapr's programs are, which ports are free, and how Redis, placement and scheduler are started
-apart from anyone else's. `stack.processes` starts and ends them."""
+"""One machine: where Dapr's programs are, which ports are free, and what answers on them. Needs no package."""
 
 import fcntl
 import os
@@ -12,7 +11,6 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -22,10 +20,10 @@ OLDEST = {"dapr": (1, 16), "daprd": (1, 18)}
 COMPANIONS = ("placement", "scheduler", "sentry")
 # As components/ names it; each run puts a full path in its place.
 SECRETS_FILE = "var/secrets.json"
-POSTGRES_USER = "postgres"  # as Debian's package makes it
 # Kept clear of the ports the kernel lends to outgoing connections (32768 and up on Linux, 49152 elsewhere): an app
 # that is killed must find its port free when it starts again.
 PORTS = range(20_000, 32_000)
+ROOM = 4 * 2**30  # bytes; a container's memory-backed folder has 64 MB unless it was asked for more
 
 _given: set[int] = set()
 
@@ -65,16 +63,8 @@ def need_program(name: str, tools_bin: Path) -> Path:
     """Raises `LocalError` when `make setup` has not been here."""
     program = Path(shutil.which(name) or "") if name == "redis-server" else find_program(name, tools_bin)
     if program is None or not program.is_file():
-        raise LocalError(f"{name} is missing: run `make setup`")
+        raise LocalError(f"{name} is missing: run `make {'dapr-cli' if name == 'dapr' else 'setup'}`")
     return program
-
-
-def find_postgres() -> Path | None:
-    """The folder of PostgreSQL's programs: from PATH, else the newest one where Debian keeps them beside it."""
-    if on_path := shutil.which("initdb"):
-        return Path(on_path).resolve().parent
-    kept = Path("/usr/lib/postgresql").glob("*/bin/initdb")
-    return max((program.parent for program in kept), key=lambda folder: int(folder.parent.name), default=None)
 
 
 # --- ports and waiting ----------------------------------------------------------------------------------------------
@@ -140,108 +130,27 @@ def http_ok(url: str) -> bool:
         return False
 
 
-def wait_until(
-    condition: Callable[[], bool], *, within: float, what: str, broken: Callable[[], str | None] = lambda: None
-) -> None:
-    """Waits for a condition; `broken` ends the wait early by saying why it can no longer come true."""
+def wait_until(condition: Callable[[], bool], *, within: float, what: str) -> None:
     deadline = time.monotonic() + within
     while not condition():
-        if reason := broken():
-            raise LocalError(f"{what} {reason}")
         if time.monotonic() > deadline:
             raise LocalError(f"{what} is not ready within {within:.0f} s")
         time.sleep(0.05)
 
 
-def tail(log: Path, lines: int = 25) -> str:
-    """The end of a log, empty when there is none."""
-    if not log.exists():
-        return ""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+def last_words(log: Path, lines: int = 25) -> str:
+    """Where a log is, from here, and how it ends."""
+    here = Path.cwd()
+    shown = log.relative_to(here) if log.is_relative_to(here) else log
+    words = log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
+    return "\n".join([f"{shown} ends:", *words]) if words else f"{shown} is empty"
 
 
-# --- what the sidecars stand on -------------------------------------------------------------------------------------
-
-
-def redis_command(program: Path, *, port: int, data: Path) -> list[str]:
-    data.mkdir(parents=True, exist_ok=True)
-    # Appends to disk, once a second, and takes no snapshots: the durability the figures in the documents stand on.
-    durable = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
-    return [str(program), "--port", str(port), "--bind", HOST, "--dir", str(data), *durable, "--loglevel", "warning"]
-
-
-def initdb_command(*, data: Path) -> list[str]:
-    # What it makes need not be on disk yet: nobody has been promised anything.
-    how = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
-    return _postgres("initdb", f"--pgdata={data}", f"--username={POSTGRES_USER}", *how)
-
-
-def postgres_command(*, port: int, data: Path) -> list[str]:
-    settings = (f"listen_addresses={HOST}", "unix_socket_directories=")
-    return _postgres("postgres", "-D", str(data), "-p", str(port), *(word for one in settings for word in ("-c", one)))
-
-
-def _postgres(program: str, *words: str) -> list[str]:
-    if (folder := find_postgres()) is None:
-        raise LocalError("PostgreSQL is missing: run `make setup`")
-    # It doesn't run as root.
-    user = ("setpriv", f"--reuid={POSTGRES_USER}", f"--regid={POSTGRES_USER}", "--clear-groups")
-    return [*(user if os.geteuid() == 0 else ()), str(folder / program), *words]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sentry:
-    """Dapr's certificate authority, for a run with mTLS. It makes its certificates in the folder at its first start."""
-
-    port: int
-    folder: Path
-
-    @property
-    def address(self) -> str:
-        return f"{HOST}:{self.port}"
-
-    @property
-    def trust_anchors(self) -> Path:
-        return self.folder / "ca.crt"
-
-    @property
-    def flags(self) -> list[str]:
-        """What placement and scheduler are told of it."""
-        return ["--tls-enabled", "--sentry-address", self.address, "--trust-anchors-file", str(self.trust_anchors)]
-
-
-def sentry_command(program: Path, sentry: Sentry, *, config: Path) -> list[str]:
-    sentry.folder.mkdir(parents=True, exist_ok=True)
-    # It doesn't start without a configuration file; one that says nothing of certificates lets it sign for everyone.
-    return [
-        str(program),
-        *("--listen-address", HOST, "--port", str(sentry.port), "--config", str(config)),
-        *("--healthz-listen-address", HOST, "--healthz-port", str(free_port())),
-        *("--issuer-credentials", str(sentry.folder), "--enable-metrics=false", "--log-level", "warn"),
-    ]
-
-
-def placement_command(program: Path, *, port: int, sentry: Sentry | None = None) -> list[str]:
-    # Beside its own port it listens on three more, which two runs on one machine would fight over.
-    return [
-        str(program),
-        *("--listen-address", HOST, "--port", str(port)),
-        *("--healthz-listen-address", HOST, "--healthz-port", str(free_port())),
-        *("--initial-cluster", f"dapr-placement-0={HOST}:{free_port()}"),
-        *("--enable-metrics=false", "--log-level", "warn"),
-        *(sentry.flags if sentry else ()),
-    ]
-
-
-def scheduler_command(program: Path, *, port: int, data: Path, sentry: Sentry | None = None) -> list[str]:
-    data.mkdir(parents=True, exist_ok=True)
-    return [
-        str(program),
-        *("--listen-address", HOST, "--port", str(port), "--override-broadcast-host-port", f"{HOST}:{port}"),
-        *("--healthz-listen-address", HOST, "--healthz-port", str(free_port())),
-        *("--etcd-data-dir", str(data), "--etcd-client-listen-address", HOST, "--etcd-client-port", str(free_port())),
-        *("--etcd-initial-cluster", f"dapr-scheduler-server-0=http://{HOST}:{free_port()}"),
-        *("--identity-directory-write", str(data.with_name(f"{data.name}-identity"))),
-        *("--enable-metrics=false", "--log-level", "warn"),
-        *(sentry.flags if sentry else ()),
-    ]
+def scratch() -> Path:
+    """Where the data of a run goes that is thrown away after it: into memory where this machine keeps files there and
+    has room, since Redis, etcd and the databases sync what they write. What a test kills is a process, not the machine.
+    """
+    memory = Path("/dev/shm")  # noqa: S108  everybody's, as the folder below is
+    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM:
+        return memory
+    return Path(tempfile.gettempdir())

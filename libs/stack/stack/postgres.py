@@ -24,6 +24,7 @@ from stack.processes import Processes, Reaper
 # Empty: no container, whoever answers.
 IMAGE = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:16-alpine")
 READY = 60.0
+USER = "postgres"  # as Debian's package makes it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,14 @@ class Postgres:
 def running() -> Generator[Postgres]:
     with _contained() if container_will_do() else _installed() as url:
         yield Postgres(url=url)
+
+
+def find() -> Path | None:
+    """The folder of PostgreSQL's programs: from PATH, else the newest one where Debian keeps them beside it."""
+    if on_path := shutil.which("initdb"):
+        return Path(on_path).resolve().parent
+    kept = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    return max((program.parent for program in kept), key=lambda folder: int(folder.parent.name), default=None)
 
 
 def container_will_do() -> bool:
@@ -80,16 +89,16 @@ def _contained() -> Generator[str]:
 def _installed() -> Generator[str]:
     """A server of our own. It syncs its commits like any other: what a test kills must find them again."""
     # Not among pytest's folders: they are closed to everybody but root, and as root PostgreSQL doesn't run.
-    with TemporaryDirectory(prefix="brewline-postgres-") as folder:
+    with TemporaryDirectory(prefix="brewline-postgres-", dir=local.scratch()) as folder:
         run, port = Path(folder).resolve(), local.free_port()
         if os.geteuid() == 0:
-            shutil.chown(run, local.POSTGRES_USER)
+            shutil.chown(run, USER)
         processes = Processes(run, logs=run / "logs", cwd=run)
         reaper = Reaper(run)
-        url = f"postgresql://{local.POSTGRES_USER}@{local.HOST}:{port}/postgres"
+        url = f"postgresql://{USER}@{local.HOST}:{port}/postgres"
         try:
             _initialise(run / "data")
-            processes.start("postgres", local.postgres_command(port=port, data=run / "data"))
+            processes.start("postgres", _server(port=port, data=run / "data"))
             processes.wait_for("postgres", lambda: _serves(url), within=READY)
             yield url
         finally:
@@ -100,9 +109,28 @@ def _installed() -> Generator[str]:
 
 
 def _initialise(data: Path) -> None:
-    done = subprocess.run(local.initdb_command(data=data), cwd="/", capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(_initdb(data), cwd="/", capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
         raise local.LocalError(f"initdb failed: {done.stderr.strip()[-500:]}")
+
+
+def _initdb(data: Path) -> list[str]:
+    # What it makes need not be on disk yet: nobody has been promised anything.
+    how = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+    return _command("initdb", f"--pgdata={data}", f"--username={USER}", *how)
+
+
+def _server(*, port: int, data: Path) -> list[str]:
+    settings = (f"listen_addresses={local.HOST}", "unix_socket_directories=")
+    return _command("postgres", "-D", str(data), "-p", str(port), *(word for one in settings for word in ("-c", one)))
+
+
+def _command(program: str, *words: str) -> list[str]:
+    if (folder := find()) is None:
+        raise local.LocalError("PostgreSQL is missing: run `make setup`")
+    # It doesn't run as root.
+    user = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
+    return [*(user if os.geteuid() == 0 else ()), str(folder / program), *words]
 
 
 def _serves(url: str) -> bool:

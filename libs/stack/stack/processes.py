@@ -16,12 +16,12 @@ from typing import IO, cast
 
 import psutil
 
-from stack.local import HOST, LocalError, tail, wait_until
+from stack.local import HOST, LocalError, last_words, wait_until
 
 MARKER = "BREWLINE_RUN"
 REAPER = "BREWLINE_REAPER"
 # The end goes down the floors: the apps while their sidecars still answer, then those, then what they stand on.
-SIDECARS = {"dapr", "daprd"}
+SIDECARS = {"daprd"}
 INFRASTRUCTURE = {"redis-server", "placement", "scheduler", "sentry"}
 PATIENCE = 5.0
 
@@ -52,17 +52,25 @@ class Processes:
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
-    def wait_for(self, name: str, condition: Callable[[], bool], *, within: float) -> None:
-        """Waits until the process does what it was started for; an error carries the end of its log."""
+    def wait_for(
+        self, name: str, condition: Callable[[], bool], *, within: float, together: Sequence[str] = ()
+    ) -> None:
+        """Waits until the process does what it was started for. An error carries the end of the log of whoever ended,
+        it or one of those that must live together with it."""
 
-        def ended() -> str | None:
-            code = self.started[name].poll()
-            return None if code is None else f"ended with code {code}"
+        ended: list[str] = []
+
+        def there() -> bool:
+            ended.extend(each for each in (name, *together) if self.started[each].poll() is not None)
+            return bool(ended) or condition()
 
         try:
-            wait_until(condition, within=within, what=name, broken=ended)
-        except LocalError as error:
-            raise LocalError(f"{error}; {self.log(name)} ends:\n{tail(self.log(name))}") from None
+            wait_until(there, within=within, what=name)
+        except LocalError as late:
+            raise LocalError(f"{late}; {last_words(self.log(name))}") from None
+        for each in ended:
+            code = self.started[each].returncode
+            raise LocalError(f"{each} ended with code {code}; {last_words(self.log(each))}")
 
     def stop(self, name: str, *, kill: bool = False) -> None:
         """SIGTERM, and SIGKILL after 5 s; `kill` leaves out the first."""
@@ -106,8 +114,6 @@ def belongs(process: psutil.Process, run: Path) -> bool:
 
 def sweep(run: Path) -> None:
     """Ends every process of the run, gently first, and returns when none is left."""
-    # The dapr CLI would end the others at once and hard; it has nothing of its own to finish.
-    end_all([process for process in survivors(run) if name_of(process) == "dapr"], patience=0)
     for later in (SIDECARS | INFRASTRUCTURE, INFRASTRUCTURE):
         end_all([process for process in survivors(run) if name_of(process) not in later])
     while left := survivors(run):  # those below, and what any of them started in its last moments

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from stack import components, local, processes
+from stack import components, foundation, local, processes
 from stack.eventually import eventually
 from stack.processes import Processes
 
@@ -110,9 +110,7 @@ def test_a_port_in_use_is_not_free() -> None:
     assert local.port_is_free(port)
 
 
-def test_waiting_ends_with_a_reason_when_it_is_in_vain() -> None:
-    with pytest.raises(local.LocalError, match="the thing ended with code 1"):
-        local.wait_until(lambda: False, within=5, what="the thing", broken=lambda: "ended with code 1")
+def test_waiting_ends_with_the_name_of_what_did_not_come() -> None:
     with pytest.raises(local.LocalError, match="the thing is not ready within 0 s"):
         local.wait_until(lambda: False, within=0, what="the thing")
 
@@ -136,6 +134,13 @@ def test_a_process_that_ends_too_early_is_reported_with_its_last_words(started: 
     started.start("app", [sys.executable, "-c", "print('no database'); raise SystemExit(3)"])
     with pytest.raises(local.LocalError, match=r"app ended with code 3; .*app\.log ends:\nno database"):
         started.wait_for("app", lambda: False, within=20)
+
+
+def test_who_waits_for_one_process_is_told_of_the_other_that_ended(started: Processes) -> None:
+    started.start("sidecar", SLEEPER)
+    started.start("app", [sys.executable, "-c", "raise SystemExit(4)"])
+    with pytest.raises(local.LocalError, match=r"^app ended with code 4; .*app\.log is empty$"):
+        started.wait_for("sidecar", lambda: False, within=20, together=["app"])
 
 
 def test_the_end_finds_grandchildren_in_sessions_of_their_own(started: Processes) -> None:
@@ -168,7 +173,7 @@ def test_another_runs_processes_are_left_alone(started: Processes, tmp_path: Pat
 def test_redis_is_found_by_where_its_data_is(started: Processes, tmp_path: Path) -> None:
     redis = local.need_program("redis-server", tmp_path)
     port = local.free_port()
-    started.start("redis", local.redis_command(redis, port=port, data=tmp_path / "redis"))
+    started.start("redis", foundation.redis_command(redis, port=port, data=tmp_path / "redis"))
     started.wait_for("redis", lambda: "PONG" in local.redis_says(port, "PING"), within=20)
     assert "yes" in local.redis_says(port, "CONFIG", "GET", "appendonly")
     assert [p.pid for p in processes.survivors(started.run)] == [started.started["redis"].pid]
