@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup dapr-cli run up down env token test check lock contracts bench clean
+.PHONY: help setup dapr-cli run up down env token test test-more check lock contracts bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ token: ## a bearer token: ROLE=user|staff|admin [SUB=…] [TENANT=…] [TENANT_N
 
 test: setup ## every test, with real sidecars, on every core; ARGS goes to pytest (-n 0: one after the other)
 	@exec $(PYTHON) -m pytest -n logical $(ARGS)
+
+test-more: setup dapr-cli ## the tests that need what `make test` does not get: the dapr CLI
+	@exec $(PYTHON) -m pytest -m more $(ARGS)
 
 check: ## format, lint, types, import rules, contracts and manifests up to date
 	@tools/setup.sh environment

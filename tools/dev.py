@@ -55,10 +55,10 @@ def all_or_nothing() -> Generator[None]:
 def run() -> int:
     with contextlib.ExitStack() as stack:
         with starting():
+            check_ports()
             if all_ready():
                 print("Brewline already runs here; `make down` stops it.")
                 return 1
-            check_ports()
             stack.enter_context(all_or_nothing())
             print("Starting Brewline …", flush=True)
             start()
@@ -85,10 +85,10 @@ def watch() -> None:
 
 def up() -> int:
     with starting():
+        check_ports()
         if all_ready():
             print("Brewline runs already.")
             return 0
-        check_ports()
         with all_or_nothing():
             print("Starting Brewline …", flush=True)
             start()
@@ -113,6 +113,7 @@ def status() -> int:
 
 def env() -> int:
     """For `eval`: what a plain `dapr run -f dapr.yaml` needs in its shell."""
+    vault.secrets_file()
     print("export", *(f"{name}={value}" for name, value in vault.tokens().items()))
     return 0
 

@@ -56,7 +56,7 @@ class App:
 
 
 def run_file() -> dict[str, Any]:
-    return runfile.read(ROOT / "dapr.yaml")
+    return runfile.parse((ROOT / "dapr.yaml").read_text())
 
 
 def variable(app_id: str, what: str) -> str:

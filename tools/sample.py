@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -18,29 +19,46 @@ ORDER = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What came of the order. `mail` is None where none arrived in time."""
+
+    email: str
+    order: dict[str, Any]
+    timeline: list[dict[str, Any]]
+    mail: dict[str, Any] | None
+
+
 def show(*, orders: str, sandbox: str) -> None:
     """Places it, and prints the order, its timeline and its e-mail; says so where one of them stays away."""
     try:
-        place(orders=orders, sandbox=sandbox)
+        told = place(orders=orders, sandbox=sandbox)
+    except httpx.HTTPStatusError as refusal:
+        print(f"\nThe sample order was refused ({refusal.response.status_code}): {refusal.response.text}")
     except httpx.HTTPError as error:
         print(f"\nThe sample order: {error or type(error).__name__}; see var/logs/")
+    else:
+        order = told.order
+        print(f"\nOrder {order['id']}: {order['status']}, {order['total']['amount']} {order['total']['currency']}")
+        show_timeline(told.timeline)
+        show_mail(told.mail, told.email)
 
 
-def place(*, orders: str, sandbox: str) -> None:
+def place(*, orders: str, sandbox: str) -> Told:
     with httpx.Client(timeout=15, trust_env=False) as client:
         # An address of its own, so that the mail found is this order's.
         email = f"ada.{uuid4().hex[:6]}@example.com"
         customer = {"id": "c-1", "name": "Ada", "email": email, "phone": "+12025550123", "locale": "en"}
         client.headers["Authorization"] = f"Bearer {token(client, sandbox)}"
-        placed = client.post(f"{orders}/api/v1/orders", json={**ORDER, "customer": customer})
-        if placed.is_error:
-            print(f"\nThe sample order was refused ({placed.status_code}): {placed.text}")
-            return
-        here = f"{orders}/api/v1/orders/{placed.json()['id']}"
-        order = until(lambda: settled(client.get(here).json())) or placed.json()
-        print(f"\nOrder {order['id']}: {order['status']}, {order['total']['amount']} {order['total']['currency']}")
-        show_timeline(client.get(f"{here}/timeline").json())
-        show_mail(until(lambda: mail_to(email, client.get(f"{sandbox}/sandbox/inbox").json())), email)
+        placed = client.post(f"{orders}/api/v1/orders", json={**ORDER, "customer": customer}).raise_for_status().json()
+        here = f"{orders}/api/v1/orders/{placed['id']}"
+        inbox = f"{sandbox}/sandbox/inbox"
+        return Told(
+            email=email,
+            order=until(lambda: settled(client.get(here).json())) or placed,
+            timeline=client.get(f"{here}/timeline").json(),
+            mail=until(lambda: next(iter(client.get(inbox, params={"to": email}).json()), None)),
+        )
 
 
 def token(client: httpx.Client, sandbox: str) -> str:
@@ -59,10 +77,6 @@ def until(look: Callable[[], T | None]) -> T | None:
 
 def settled(order: dict[str, Any]) -> dict[str, Any] | None:
     return None if order["status"] == "pending_payment" else order
-
-
-def mail_to(email: str, inbox: list[dict[str, Any]]) -> dict[str, Any] | None:
-    return next((mail for mail in inbox if email in str(mail["to"])), None)
 
 
 def show_timeline(steps: list[dict[str, Any]]) -> None:

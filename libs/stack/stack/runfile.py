@@ -3,7 +3,6 @@ without the CLI."""
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import yaml
@@ -15,8 +14,8 @@ _NO_FLAGS = {"appDirPath", "command", "env", "appLogDestination", "daprdLogDesti
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
-def read(file: Path) -> dict[str, Any]:
-    return cast("dict[str, Any]", yaml.safe_load(file.read_text()))
+def parse(text: str) -> dict[str, Any]:
+    return cast("dict[str, Any]", yaml.safe_load(text))
 
 
 def sidecar_flags(entry: Mapping[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """A stack of real sidecars around the smallest app there is: tokens, secrets, replicas."""
 
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 
 from stack.eventually import eventually
+from stack.local import LocalError
 from stack.sidecars import AppSpec, Stack
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -116,3 +118,18 @@ async def test_replicas_are_told_apart_by_name_and_called_as_one(stack: Stack, s
 
     await eventually(both, within=20, every=0.05)
     assert heard == {"two-a": "two", "two-b": "two"}
+
+
+def test_a_stack_whose_app_ends_says_which_and_what_it_wrote_last(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text(COMPONENTS["config.yaml"])
+    command = [sys.executable, "-c", "print('no database'); raise SystemExit(3)"]
+    stack = Stack(
+        apps=[AppSpec(app_id="one", command=command)],
+        components=tmp_path,
+        run_dir=tmp_path / "run",
+        tools_bin=ROOT / "tools" / "bin",
+        cwd=tmp_path,
+    )
+
+    with pytest.raises(LocalError, match=r"^one ended with code 3; .*one\.log ends:\nno database$"), stack:
+        pass
