@@ -145,6 +145,32 @@ def test_an_operations_name_is_its_own(documents):
         assert len(names) == len(set(names))
 
 
+@pytest.mark.parametrize("service", ["order", "payment"])
+def test_no_object_in_a_requests_body_takes_members_that_nobody_knows(documents, service):
+    """A misspelt one would be left out in silence: `{"amout": "1.00"}` once refunded everything."""
+    schemas = documents[service]["components"]["schemas"]
+    asked = [
+        content["schema"]
+        for verbs in documents[service]["paths"].values()
+        for operation in verbs.values()
+        for content in operation.get("requestBody", {}).get("content", {}).values()
+    ]
+    met = set()
+    while asked:
+        schema = asked.pop()
+        if isinstance(schema, list):
+            asked += schema
+        elif isinstance(schema, dict):
+            asked += schema.values()
+            if (name := schema.get("$ref", "").rpartition("/")[2]) and name not in met:
+                met.add(name)
+                asked.append(schemas[name])
+
+    objects = {name for name in met if schemas[name].get("type") == "object"}
+    assert objects
+    assert {name for name in objects if schemas[name].get("additionalProperties") is not False} == set()
+
+
 def test_every_refusal_is_a_problem_document_and_nothing_else(documents, operations):
     for at, operation in operations:
         assert "default" in operation["responses"], at

@@ -4,7 +4,7 @@ Services raise plain domain errors; a table given to `install` says which proble
 unexpected error reaches the caller but its trace id.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -74,6 +74,11 @@ class Unavailable(Exception):
     def __init__(self, what: str) -> None:
         super().__init__(what)
         self.what = what
+
+
+def pointer_to(parts: Iterable[str | int]) -> str:
+    """A JSON pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def unavailable(what: str) -> Problem:
@@ -178,8 +183,7 @@ def _pointer(error: Mapping[str, Any], body: Any) -> str:
     """`("body", "items", 0, "sku")` is `/items/0/sku`; a query or path parameter is `?name`; a header is its name."""
     where, *rest = error["loc"]
     if where == "body":
-        found = _found(rest, body, missing=error["type"] == "missing")
-        return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in found)
+        return pointer_to(_found(rest, body, missing=error["type"] == "missing"))
     if where in {"query", "path"}:
         return "?" + ".".join(str(part) for part in rest)
     return ".".join(str(part) for part in rest)

@@ -104,10 +104,10 @@ def _telling(key: str) -> bool:
 
 def _blanked(found: re.Match[str]) -> str:
     card = found["card"]
-    return found[0] if card and not _adds_up(card) else _REDACTED
+    return found[0] if card and not adds_up(card) else _REDACTED
 
 
-def _adds_up(card: str) -> bool:
+def adds_up(card: str) -> bool:
     """By Luhn's check digit (ISO/IEC 7812): other long numbers are left alone."""
     digits = [int(char) for char in reversed(card) if char.isdecimal()]
     return sum(digits[::2] + [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]) % 10 == 0

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 from sqlalchemy.exc import IntegrityError
 
 from chassis.app import refused
@@ -20,22 +20,21 @@ from chassis.saga import Saga
 from chassis.sidecar import Sidecar, SidecarDown
 from chassis.tasks import Tasks
 from chassis.telemetry import traceparent
+from order.catalog import Catalog, Product
 from order.domain import (
     CUSTOMER_ID,
     NOTHING_OWED,
     STAFF_MOVES,
-    Catalog,
     IllegalMove,
     Order,
     OrderNotFound,
-    OrderRequest,
     OutOfStock,
-    Product,
     Shape,
     Status,
 )
 from order.idempotency import MAX_KEY, IdempotencyRecords
 from order.orders import OrderStore
+from order.requests import OrderRequest, Shipment, StatusChange
 from order.saga import Confirmed, OrderRef
 from order.store import Charge, Stores
 from order.telemetry import order_value, orders_placed
@@ -88,14 +87,6 @@ class CatalogPage(Shape):
 class OrderPage(Shape):
     items: list[Order]
     next: str | None
-
-
-class StatusChange(Shape):
-    status: str
-
-
-class Shipment(Shape):
-    tracking_number: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9 -]+$")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,8 +182,7 @@ def routes(api: OrderApi) -> APIRouter:
 
 
 def _catalog_routes(router: APIRouter, api: OrderApi) -> None:
-    products = [Product.model_validate(one.model_dump(exclude={"stock"})) for one in api.catalog.products()]
-    answer = CatalogPage(items=products).model_dump_json(by_alias=True)
+    answer = CatalogPage(items=api.catalog.products()).model_dump_json(by_alias=True)
 
     @router.get("/catalog", response_model=CatalogPage, tags=["catalog"])
     async def get_catalog() -> Response:

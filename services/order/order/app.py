@@ -1,11 +1,9 @@
 """Assembles the order service."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from dapr.ext.workflow import WorkflowRuntime
 from fastapi import FastAPI
-from pydantic import TypeAdapter
 
 import order
 from chassis.app import create_app as create_service
@@ -24,16 +22,14 @@ from chassis.tasks import Tasks
 from order import tables
 from order.access import RULES
 from order.api import OrderApi, routes
+from order.catalog import load_catalog
 from order.clients import Payments
 from order.domain import (
-    Catalog,
     IllegalMove,
-    NotAcceptable,
     NotYourOrder,
     OrderNotFound,
     OrderOfOtherTenant,
     OutOfStock,
-    StockedProduct,
 )
 from order.idempotency import IdempotencyInFlight, IdempotencyMismatch, IdempotencyRecords
 from order.processor import PendingOrderProcessor
@@ -53,7 +49,6 @@ REFUSALS: dict[type[Exception], Problem] = {
     NotYourOrder: Problem(status=403, error_type="not-owner", title="Not your order"),
     OutOfStock: Problem(status=409, error_type="out-of-stock", title="Out of stock"),
     IllegalMove: Problem(status=409, error_type="illegal-move", title="The order can't move there"),
-    NotAcceptable: Problem(status=422, error_type="invalid-request", title="The request is not valid"),
     IdempotencyMismatch: Problem(status=422, error_type="idempotency-mismatch", title="Key used for another body"),
     IdempotencyInFlight: Problem(
         status=409,
@@ -159,9 +154,3 @@ async def _start(lifespan: Lifespan, settings: Settings, parts: Parts) -> None:
     await lifespan.workflow(parts.runtime, parts.saga)
     lifespan.push_async_callback(parts.tasks.drain, within=_DRAIN_SECONDS)
     await lifespan.start(parts.jobs)
-
-
-def load_catalog(file: Path | None) -> Catalog:
-    """The catalog that is shipped, or the one in `file`."""
-    file = file or Path(__file__).with_name("catalog.json")
-    return Catalog(TypeAdapter(list[StockedProduct]).validate_json(file.read_bytes()))

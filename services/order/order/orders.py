@@ -18,20 +18,20 @@ from chassis.saga import Phase, StepRecord
 from chassis.sealing import Sealer
 from chassis.telemetry import traceparent
 from order import events
+from order.catalog import Catalog
 from order.domain import (
-    Catalog,
     IllegalMove,
     Location,
     NotYourOrder,
     Order,
     OrderNotFound,
     OrderOfOtherTenant,
-    OrderRequest,
     Payment,
     PaymentStatus,
     Status,
     moves_into,
 )
+from order.requests import OrderRequest
 from order.rows import INSERT, SELECT, Row, items_json, to_facts, to_order
 from order.stock import return_stock, take_stock
 from order.system import elsewhere

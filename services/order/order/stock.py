@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from chassis.db import upsert
-from order.domain import Catalog, OutOfStock
+from order.catalog import Catalog
+from order.domain import OutOfStock
 from order.tables import stock
 
 _quantity = sa.bindparam("quantity", type_=sa.Integer)

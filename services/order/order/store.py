@@ -15,7 +15,8 @@ from chassis.outbox import Outbox
 from chassis.saga import StepRecord
 from chassis.sealing import Sealer
 from order import events
-from order.domain import Catalog, Money, PaymentStatus, Status
+from order.catalog import Catalog
+from order.domain import Money, PaymentStatus, Status
 from order.orders import DRIVER_LEASE, OrderStore, Parts
 from order.rows import CONFIRM, to_order
 from order.saga import Approved, Declined, OrderRef

@@ -22,8 +22,9 @@ from chassis.outbox import Outbox
 from chassis.sealing import Sealer
 from chassis.sidecar import Answer
 from order import tables
-from order.app import create_app, load_catalog
-from order.domain import Catalog, OrderRequest
+from order.app import create_app
+from order.catalog import Catalog, load_catalog
+from order.requests import OrderRequest
 from order.saga import OrderRef
 from order.settings import Settings
 from order.store import Stores

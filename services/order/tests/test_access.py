@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from chassis.edge.auth import Access, Caller, Role
 from chassis.ids import new_id, now
 from order.access import RULES
-from order.domain import NotYourOrder, OrderOfOtherTenant, OrderRequest, Status
+from order.domain import NotYourOrder, OrderOfOtherTenant, Status
 from order.orders import OrderStore
+from order.requests import OrderRequest
 from order.saga import Approved, Declined, OrderRef
 from order.store import SagaStore, Stores
 from stack.issuer import Issuer

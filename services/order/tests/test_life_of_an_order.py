@@ -22,7 +22,9 @@ from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.sealing import Sealer
 from order import tables
-from order.domain import Catalog, IllegalMove, OrderRequest, OutOfStock, Status
+from order.catalog import Catalog
+from order.domain import IllegalMove, OutOfStock, Status
+from order.requests import OrderRequest
 from order.saga import Approved, Declined, OrderRef
 from order.store import Stores
 from order.tables import orders, outbox, stock

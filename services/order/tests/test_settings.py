@@ -13,7 +13,7 @@ import order
 from chassis import migrations
 from chassis.db import Database
 from order import tables
-from order.app import load_catalog
+from order.catalog import load_catalog
 from order.settings import Settings
 
 APP_TOKEN = "app-token-of-the-tests"

@@ -13,7 +13,8 @@ from sqlalchemy.exc import IntegrityError
 from chassis.db import Database
 from chassis.ids import now
 from chassis.saga import Phase, Run, Step
-from order.domain import IllegalMove, OrderNotFound, OrderOfOtherTenant, OrderRequest, OutOfStock, PaymentStatus, Status
+from order.domain import IllegalMove, OrderNotFound, OrderOfOtherTenant, OutOfStock, PaymentStatus, Status
+from order.requests import OrderRequest
 from order.saga import Approved, Declined, OrderRef
 from order.store import HANDED_OVER, Stores
 from order.system import SystemStore

@@ -14,12 +14,13 @@ import sqlalchemy as sa
 import structlog
 from pydantic import Field
 
+from chassis.cards import NoCards
 from chassis.db import upsert
-from chassis.events import Wire
 from chassis.ids import now
 from chassis.telemetry import told_of
 from chassis.webhooks import Signatures
-from payment.api.shapes import Amount, NoCards, Reference
+from chassis.wire import Wire
+from payment.api.shapes import Amount, Reference
 from payment.charges import Charges, report_late
 from payment.currencies import exponent_of
 from payment.domain import AmountDoesNotFit, Approved, Declined, Refund, minor_units
@@ -43,7 +44,7 @@ class Told(Wire):
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 
 
-class Delivery(NoCards):
+class Delivery(Wire, NoCards):
     type: Literal["charge.approved", "charge.declined", "refund.succeeded"]
     data: Told
 

@@ -132,13 +132,14 @@ class Till:
     )
 
     async def pay(self, *, tenant: str = "default", **wanted: Any):
-        return await self.parts.api.process(tenant, ProcessPayment.model_validate(self.defaults | wanted))
+        return await self.parts.api.process(tenant, ProcessPayment.model_validate(self.defaults | wanted, by_name=True))
 
     async def settle(self, **wanted: Any):
         return await self.pay(settle_only=True, **wanted)
 
     async def give_back(self, payment_id: str, amount: str, key: str = "o-1:refund", *, tenant: str = "default"):
-        return await self.parts.api.refund(tenant, RefundPayment(key=key, payment_id=payment_id, amount=amount))
+        wanted = {"key": key, "paymentId": payment_id, "amount": amount}
+        return await self.parts.api.refund(tenant, RefundPayment.model_validate(wanted))
 
     async def sweep(self) -> None:
         await self.parts.api.charge_driver.sweep()

@@ -9,10 +9,11 @@ from fastapi import APIRouter, Header, Response
 from pydantic import Field
 
 from chassis.app import refused
+from chassis.cards import CardToken
 from chassis.edge.auth import TENANT
-from chassis.events import Wire
+from chassis.wire import Wire
 from payment import routing
-from payment.api.shapes import PRINTABLE, Amount, NoCards
+from payment.api.shapes import PRINTABLE, Amount, Body
 from payment.charges import Charges, WantedCharge
 from payment.currencies import exponent_of
 from payment.domain import CAPTURED, Charge, Refund, Status, Waits, minor_units
@@ -25,7 +26,7 @@ Key = Annotated[str, Field(max_length=255, pattern=r"^[\x21-\x7e]+$")]  # it sta
 Tenant = Annotated[str, Header(alias="X-Tenant-Id", pattern=TENANT)]
 
 
-class ProcessPayment(NoCards):
+class ProcessPayment(Body):
     """`amount` is a decimal string. `settleOnly` finds out what became of the key; from then on nothing is charged."""
 
     key: Key
@@ -33,7 +34,7 @@ class ProcessPayment(NoCards):
     amount: Amount
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
     payment_method: Annotated[str, Field(max_length=16, pattern=PRINTABLE)]
-    card_token: Annotated[str, Field(max_length=255)] | None = None
+    card_token: CardToken | None = None
     description: Annotated[str, Field(max_length=255)] = ""
     settle_only: bool = False
 
@@ -47,7 +48,7 @@ class PaymentResult(Wire):
     processed_at: datetime | None
 
 
-class RefundPayment(NoCards):
+class RefundPayment(Body):
     key: Key
     payment_id: Annotated[str, Field(max_length=36, pattern=PRINTABLE)]
     amount: Amount

@@ -9,12 +9,12 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from chassis.app import refused
 from chassis.edge.auth import Caller, current_caller
-from chassis.events import Wire
 from chassis.ids import now
 from chassis.paging import decode_cursor, encode_cursor
 from chassis.problems import Invalid
 from chassis.schedule import GIVE_UP
-from payment.api.shapes import PRINTABLE, NoCards, PaymentView, Reference, RefundView
+from chassis.wire import Wire
+from payment.api.shapes import PRINTABLE, Body, PaymentView, Reference, RefundView
 from payment.charges import Charges
 from payment.domain import Approved, Declined, NotOverdue, PaymentNotFound, RefundNotFound, Refused, Status
 from payment.refunds import Refunds
@@ -71,7 +71,7 @@ class MoveList(Wire):
     items: list[Move]
 
 
-class SettledCharge(NoCards):
+class SettledCharge(Body):
     """What a person has found out at the provider. `transactionId` is the provider's, of a charge that succeeded."""
 
     outcome: Literal["succeeded", "declined", "failed"]
@@ -84,7 +84,7 @@ class SettledCharge(NoCards):
         return Declined(reason=self.reason) if self.outcome == "declined" else Refused(reason=self.reason)
 
 
-class SettledRefund(NoCards):
+class SettledRefund(Body):
     outcome: Literal["succeeded", "failed"]
     transaction_id: Reference | None = None
     reason: Reason

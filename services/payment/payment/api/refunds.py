@@ -11,7 +11,7 @@ from chassis.app import refused
 from chassis.edge.auth import Caller, current_caller
 from chassis.problems import Problem
 from payment.api.payments import PaymentId
-from payment.api.shapes import Amount, Money, NoCards, RefundView
+from payment.api.shapes import Amount, Body, Money, RefundView
 from payment.charges import Charges
 from payment.currencies import exponent_of
 from payment.domain import AmountDoesNotFit, Charge, Refund, RefundStatus, minor_units
@@ -42,16 +42,20 @@ _MADE: dict[int | str, dict[str, Any]] = {
 }
 
 
-class RefundRequest(NoCards):
+class AskedMoney(Money, Body):
+    pass
+
+
+class RefundRequest(Body):
     """`amount` in the payment's currency, as money or as its decimal string alone; none is all that is left."""
 
-    amount: Money | Amount | None = None
+    amount: AskedMoney | Amount | None = None
 
     def minor(self, charge: Charge) -> int | None:
         match self.amount:
             case None:
                 return None
-            case Money(amount=amount, currency=currency):
+            case AskedMoney(amount=amount, currency=currency):
                 if currency != charge.currency:
                     raise AmountDoesNotFit("/amount/currency", f"The payment is in {charge.currency}.")
             case str() as amount:

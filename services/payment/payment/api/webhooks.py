@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
 from chassis.app import refused
-from chassis.problems import FieldProblem, Invalid, Problem, invalid
+from chassis.problems import FieldProblem, Invalid, Problem, invalid, pointer_to
 from chassis.webhooks import NotSigned
 from payment.webhooks import MAX_ID, Webhooks, parse
 
@@ -52,4 +52,4 @@ def routes(*, webhooks: Webhooks, providers: frozenset[str]) -> APIRouter:
 
 
 def _field(location: tuple[int | str, ...], why: str) -> FieldProblem:
-    return FieldProblem(pointer="".join(f"/{part}" for part in location), detail=why)
+    return FieldProblem(pointer=pointer_to(location), detail=why)

@@ -1,0 +1,79 @@
+"""What callers ask for."""
+
+import re
+import unicodedata
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from chassis.addresses import EmailAddress
+from chassis.cards import CardToken, NoCards
+from chassis.wire import RequestBody
+from order.domain import CUSTOMER_ID, Currency, Customer, Location
+
+# Anything but control characters and line breaks, which could forge a header or a log line.
+_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
+# Letters and symbols, by their category, that nobody sees all the same.
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+# A language tag (RFC 5646). Behind the first single character stand extensions, such as a telephone's units.
+_LOCALE = re.compile(r"(?P<locale>[A-Za-z]{2,3}(?:[_-][A-Za-z0-9]{2,8})*)(?:[_-][A-Za-z0-9](?:[_-][A-Za-z0-9]{1,8})+)*")
+
+
+def _visible(text: str) -> str:
+    if not any(unicodedata.category(char)[0] in "LNPS" and char not in _BLANK for char in text):
+        raise ValueError("nobody could read it")
+    return text
+
+
+def _without_extensions(tag: str) -> str:
+    if (found := _LOCALE.fullmatch(tag)) is None or len(found["locale"]) > 35:
+        raise ValueError("it is no language tag such as en or pt-BR")
+    return found["locale"]
+
+
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200, pattern=_LINE),
+    AfterValidator(_visible),
+    Field(examples=["Ada"]),
+]
+Locale = Annotated[str, StringConstraints(max_length=128), AfterValidator(_without_extensions), Field(examples=["en"])]
+
+
+class CustomerRequest(Customer, RequestBody):
+    """Whom the order is for. Of `locale` the extensions are left out: en-US-u-mu-celsius is en-US."""
+
+    id: Annotated[str, Field(min_length=1, max_length=64, pattern=CUSTOMER_ID, examples=["c-1"])]
+    name: Name
+    email: EmailAddress
+    phone: Annotated[str, Field(pattern=r"^\+[1-9]\d{6,14}$", examples=["+12025550123"])] | None = None
+    locale: Locale = "en"
+
+
+class ItemRequest(RequestBody):
+    sku: Annotated[str, Field(min_length=1, max_length=64, examples=["latte"])]
+    variation: Annotated[str, Field(max_length=64, examples=["vanilla"])] | None = None
+    quantity: Annotated[int, Field(strict=True, ge=1, le=1000, examples=[2])]
+
+
+class PaymentMethod(RequestBody):
+    """`token` stands for a card at the payment provider; a card number is never accepted."""
+
+    method: Literal["credit_card", "debit_card"] = "credit_card"
+    token: CardToken
+
+
+class OrderRequest(RequestBody, NoCards):
+    customer: CustomerRequest
+    items: Annotated[list[ItemRequest], Field(min_length=1, max_length=50)]
+    location: Location = Location.TAKE_AWAY
+    currency: Currency = "USD"
+    payment: PaymentMethod
+
+
+class StatusChange(RequestBody):
+    status: str
+
+
+class Shipment(RequestBody):
+    tracking_number: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9 -]+$")]
