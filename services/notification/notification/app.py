@@ -26,20 +26,21 @@ from chassis.saga import Saga
 from chassis.secrets import read_secrets
 from chassis.sidecar import Sidecar
 from chassis.tasks import Tasks
-from notification import tables, upkeep
+from notification import tables
 from notification.access import RULES
 from notification.announcements import Announcements
 from notification.api import bulk as bulk_api
 from notification.api import cache as cache_api
-from notification.api import events as event_api
-from notification.api import letters, notifications, recipients, stream
+from notification.api import dead_letters as letters
+from notification.api import notifications, recipients, stream
+from notification.api import password_resets as reset_api
 from notification.api import receipts as receipt_api
-from notification.api import resets as reset_api
+from notification.api import routes as event_api
 from notification.api import templates as template_api
 from notification.api import unsubscribe as unsubscribe_api
-from notification.bulk import Bulks
+from notification.bulk.worker import Bulks
 from notification.channels import Channels, Open, open_channels
-from notification.channels.email import greets
+from notification.channels.email.channel import greets
 from notification.domain import (
     ConcurrencyConflict,
     IdempotencyMismatch,
@@ -54,19 +55,22 @@ from notification.domain import (
     UnknownSaga,
     UnknownTemplate,
 )
-from notification.lookups import LookUps
-from notification.receipts import Receipts, Trust
-from notification.resets import LINK, Resets
-from notification.routing import RouteTable
-from notification.saga import TellRef, tell_in_turn
-from notification.sagas import WORKFLOW, Steps
-from notification.sender import Sender
+from notification.incoming.dead_letters import keep_dead_letters
+from notification.incoming.routing_table import RouteTable
+from notification.incoming.saga import TellRef, tell_in_turn
+from notification.incoming.saga_steps import WORKFLOW, Steps
+from notification.incoming.subscriptions import Intake
+from notification.password_reset import LINK, Resets
+from notification.receipts.inbound import Receipts
+from notification.receipts.signatures import Trust
+from notification.receipts.status_polling import LookUps
+from notification.recipients.unsubscribe_link import Unsubscribing
+from notification.retention import job
+from notification.sending.compose import Wording
+from notification.sending.sender import Sender
 from notification.settings import Settings
-from notification.subscriptions import Intake, keep_dead_letters
-from notification.templates import Catalog
-from notification.unsubscribe import Unsubscribing
-from notification.wording import Wording
-from notification.work import Units
+from notification.templates.catalog import Catalog
+from notification.unit_of_work import Units
 
 SERVICE = "notification-service"
 
@@ -199,7 +203,7 @@ def _assemble(
         receipts=receipts,
         bulks=Bulks(db=db, rates=settings.bulk_rates),
         intake=Intake(db=db, routes=RouteTable(db=db, cache=cache), sender=sender, steps=steps, tasks=tasks),
-        jobs=Jobs(sidecar=sidecar, leases=leases, jobs=(steps.job(), upkeep.job(db), lookups.job())),
+        jobs=Jobs(sidecar=sidecar, leases=leases, jobs=(steps.job(), job(db), lookups.job())),
         tasks=tasks,
         saga=_saga(steps, tasks),
         runtime=runtime,

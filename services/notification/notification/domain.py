@@ -4,7 +4,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from chassis.schedule import GIVE_UP, recheck_delay
 
@@ -18,8 +20,6 @@ SEND_WITHIN = timedelta(seconds=20)
 
 
 # --- refusals ---
-
-
 class NotFound(Exception):
     """`noun` names what there is none of; the problem's type is `<noun>-not-found`."""
 
@@ -98,8 +98,6 @@ class ConcurrencyConflict(Exception):
 
 
 # --- the life cycle ---
-
-
 class ChannelName(StrEnum):
     EMAIL = "email"
     SMS = "sms"
@@ -149,8 +147,6 @@ def before(target: Status) -> list[Status]:
 
 
 # --- what is to be sent ---
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
     """A message in words; empty where its template has none for a channel."""
@@ -236,8 +232,6 @@ class Message:
 
 
 # --- how an attempt ends ---
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
     """The provider took it. `message_id` is the provider's own name for it, by which receipts are matched; `askable`
@@ -286,6 +280,26 @@ class Suppressed:
 Outcome = Delivered | Refused | Postponed | Down | Suppressed
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """One attempt, ended at `at`."""
+
+    notification: Notification
+    outcome: Outcome
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """The last word on a message: `delivered`, `bounced` or `failed`. `message_id` is the provider's name for it, by
+    SMTP the notification's id. `error` is short and free of personal data."""
+
+    provider: str
+    message_id: str
+    status: Status
+    error: str = ""
+
+
 def retry_at(*, attempts: int, began: datetime, at: datetime) -> datetime | None:
     """When to try again after attempt number `attempts` (from 1) ended at `at`; None a day after they began."""
     if at - began >= GIVE_UP:
@@ -305,3 +319,12 @@ def status_after(outcome: Outcome, *, retry: datetime | None) -> Status:
             return Status.BOUNCED
         case Postponed() | Down() | Refused():
             return Status.FAILED
+
+
+def _once(chain: tuple[ChannelName, ...]) -> tuple[ChannelName, ...]:
+    if len(set(chain)) < len(chain):
+        raise ValueError("a channel stands here twice")
+    return chain
+
+
+Chain = Annotated[tuple[ChannelName, ...], AfterValidator(_once)]

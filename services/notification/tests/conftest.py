@@ -21,7 +21,7 @@ from chassis.db import Database
 from chassis.ids import new_id
 from chassis.sidecar import Answer
 from notification.app import create_app
-from notification.channels.email import Email
+from notification.channels.email.channel import Email
 from notification.settings import Settings
 from notification.tables import metadata, notifications
 from stack import postgres

@@ -24,20 +24,22 @@ from chassis.ids import new_id, now
 from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.problems import Problem
-from notification import endings, system, tables
+from notification import tables
 from notification.announcements import Announcements
 from notification.api import bulk as api
-from notification.bulk import Bulks, BulkStore, Wanted
-from notification.chunks import CHUNK, take_chunk
-from notification.contacts import Preferences
-from notification.domain import ChannelName, IdempotencyMismatch, OtherTenant, Postponed, UnknownBulk
-from notification.pace import Rates
-from notification.policy import ChannelPreference, Preference
+from notification.bulk.bulks import BulkStore, Wanted
+from notification.bulk.worker import CHUNK, Bulks, take_chunk
+from notification.domain import ChannelName, IdempotencyMismatch, OtherTenant, Postponed, Settled, UnknownBulk
+from notification.queue.bulk_rate import Rates
+from notification.queue.claim import claim
+from notification.queue.record_outcome import settle
+from notification.recipients.preferences import ChannelPreference, Preference, Preferences
 from notification.settings import Settings
-from notification.sources import Source
 from notification.tables import bulk_recipients, bulks, contacts, notifications
-from notification.templates import Catalog, Key, Templates
-from notification.work import Units
+from notification.templates.catalog import Catalog
+from notification.templates.shipped import Source
+from notification.templates.versions import Key, Templates
+from notification.unit_of_work import Units
 from stack.eventually import eventually
 from stack.fake_sidecar import FakeSidecar
 
@@ -459,7 +461,7 @@ async def test_a_bulk_that_waited_is_not_sent_in_a_burst(desk: Desk) -> None:
 
 def sending(conn: sa.Connection, rates: Rates) -> list[str]:
     """Who is sent to now."""
-    claimed = system.claim(conn, lease_until=now() + LEASE, limit=100, rates=rates)
+    claimed = claim(conn, lease_until=now() + LEASE, limit=100, rates=rates)
     return [message.recipient_id for message in claimed]
 
 
@@ -542,8 +544,8 @@ async def test_a_bulk_that_is_paced_over_days_is_still_retried(desk: Desk, late:
     await late(next_attempt_at=now(), created_at=now() - timedelta(days=3))
 
     def fails(conn: sa.Connection) -> None:
-        (message,) = system.claim(conn, lease_until=now() + LEASE, limit=1)
-        endings.settle(conn, [endings.Settled(notification=message, outcome=Postponed("smtp 451"), at=now())])
+        (message,) = claim(conn, lease_until=now() + LEASE, limit=1)
+        settle(conn, [Settled(notification=message, outcome=Postponed("smtp 451"), at=now())])
 
     for _ in range(2):
         await desk.db.write(fails)

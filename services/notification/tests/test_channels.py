@@ -4,7 +4,7 @@ import pytest
 
 from chassis.ids import new_id
 from chassis.sidecar import Answer
-from notification.channels.push import Push
+from notification.channels.push.channel import Push
 from notification.domain import Delivered, Down, Message, Postponed, Refused, Rendered
 from stack.fake_sidecar import FakeSidecar
 

@@ -17,20 +17,21 @@ from chassis.events import CloudEvent
 from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.tasks import Tasks
-from notification import store, tables
+from notification import tables
 from notification.announcements import Announcements
-from notification.channels.push import Push
+from notification.channels.push.channel import Push
 from notification.domain import ChannelName, NotYours, OtherTenant, UnknownNotification
-from notification.routing import RouteTable
-from notification.sagas import Steps
-from notification.sender import Sender
-from notification.store import DeadLetter, Filter, Page
-from notification.subscriptions import Intake
+from notification.incoming.dead_letters import DeadLetter, keep_dead
+from notification.incoming.routing_table import RouteTable
+from notification.incoming.saga_steps import Steps
+from notification.incoming.subscriptions import Intake
+from notification.queue.history import Filter, Page
+from notification.recipients.unsubscribe_link import Unsubscribing
+from notification.sending.compose import Wording
+from notification.sending.sender import Sender
 from notification.tables import contacts, dead_letters, event_processing, notifications, subjects
-from notification.templates import Catalog
-from notification.unsubscribe import Unsubscribing
-from notification.wording import Wording
-from notification.work import Units
+from notification.templates.catalog import Catalog
+from notification.unit_of_work import Units
 from stack.fake_sidecar import FakeSidecar
 
 TENANTS, OWNERS = ("a", "b"), ("u-1", "u-2")
@@ -103,7 +104,7 @@ class World:
 
     async def letter(self, step):
         letter = DeadLetter(tenant=step["tenant"], topic=step["topic"], event_id=step["id"], type="x", body="{}")
-        await self.db.write(lambda conn: store.keep_dead(conn, letter))
+        await self.db.write(lambda conn: keep_dead(conn, letter))
 
     async def replay(self, step):
         """The tenant's administrator tries every letter there is."""

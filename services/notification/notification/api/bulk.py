@@ -16,13 +16,12 @@ from chassis.paging import decode_cursor, encode_cursor
 from chassis.problems import Invalid
 from chassis.telemetry import traceparent
 from notification.api.shapes import Context, Name
-from notification.bulk import Bulks, BulkStore, Key, Progress, Standing, Wanted
-from notification.domain import ChannelName
-from notification.drafts import first_wordless
-from notification.routing import Chain
-from notification.store import Page
-from notification.templates import Catalog
-from notification.work import Units
+from notification.bulk.bulks import BulkStore, Key, Progress, Standing, Wanted
+from notification.bulk.worker import Bulks
+from notification.domain import Chain, ChannelName
+from notification.queue.history import Page
+from notification.templates.catalog import Catalog, first_wordless
+from notification.unit_of_work import Units
 
 MAX_RECIPIENTS = 10_000
 _MAX_KEY = 255

@@ -16,14 +16,14 @@ from chassis.ids import new_id, now
 from chassis.problems import Invalid
 from chassis.telemetry import traceparent
 from notification.api.shapes import Context, Name
-from notification.contacts import Contact
-from notification.domain import ChannelName, Notification, Status
-from notification.drafts import first_reachable, first_wordless
-from notification.routing import Chain, Person
-from notification.sender import Sender
-from notification.store import Filter, Page, effect_of, enqueue
-from notification.templates import Catalog
-from notification.work import UnitOfWork, Units
+from notification.domain import Chain, ChannelName, Notification, Status
+from notification.queue.enqueue import enqueue
+from notification.queue.history import Filter, Page
+from notification.queue.new_notification import effect_of
+from notification.recipients.contacts import Contact, Person, first_reachable
+from notification.sending.sender import Sender
+from notification.templates.catalog import Catalog, first_wordless
+from notification.unit_of_work import UnitOfWork, Units
 
 _MAX_KEY = 255
 _DEEPEST = 10_000  # rows that a page may lie below the first; a cursor goes as deep as there is anything

@@ -15,9 +15,10 @@ from chassis.app import refused
 from chassis.events import Wire
 from chassis.problems import FieldProblem, Problem, invalid
 from chassis.webhooks import NotSigned
-from notification.domain import Status
-from notification.phones import NotAPhone, normalise
-from notification.receipts import Receipt, Receipts, Trust
+from notification.domain import Receipt, Status
+from notification.receipts.inbound import Receipts
+from notification.receipts.signatures import Trust
+from notification.recipients.addresses import NotAPhone, normalise
 
 log = structlog.get_logger()
 

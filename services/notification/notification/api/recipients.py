@@ -9,13 +9,13 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from chassis.app import refused
 from chassis.edge.auth import Caller, current_caller
 from chassis.events import Wire
-from notification.addresses import sendable
-from notification.contacts import Contact, Contacts, stopped
 from notification.domain import ChannelName, NotYours, UnknownRecipient
-from notification.locales import canonical
-from notification.phones import NotAPhone, normalise
-from notification.policy import Preference
-from notification.work import UnitOfWork, Units
+from notification.recipients.addresses import NotAPhone, normalise, sendable
+from notification.recipients.contacts import Contact, Contacts
+from notification.recipients.preferences import Preference
+from notification.recipients.stop_words import stopped
+from notification.templates.locales import canonical
+from notification.unit_of_work import UnitOfWork, Units
 
 _EMAIL = r"^([^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+\.[^@\s\x00-\x1f\x7f]+)?$"
 _REFUSED = {422: "invalid-request", 503: "database-unavailable"}

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator, Field, StringConstraints
 
-from notification.templates import NAME, tag_of
+from notification.templates.versions import NAME, tag_of
 
 _LONGEST_CONTEXT = 65_536  # bytes of JSON
 

@@ -15,13 +15,14 @@ from chassis.edge.auth import Caller, current_caller
 from chassis.events import Wire
 from chassis.problems import FieldProblem, Invalid, invalid
 from notification.api.shapes import Context, Locale, Name
-from notification.language import LONGEST_SOURCE, BadTemplate, compile_template
-from notification.locales import DEFAULT
-from notification.rendering import NotRenderable, check, render
-from notification.segments import measure
-from notification.sources import PARTS, Source
-from notification.templates import Catalog, Head, Key, Position, Template, TemplateStatus, Wanted
-from notification.work import UnitOfWork, Units
+from notification.templates.catalog import Catalog
+from notification.templates.locales import DEFAULT
+from notification.templates.render import NotRenderable, check, render
+from notification.templates.sandbox import LONGEST_SOURCE, BadTemplate, compile_template
+from notification.templates.shipped import PARTS, Source
+from notification.templates.sms_length import measure
+from notification.templates.versions import Head, Key, Position, Template, TemplateStatus, Wanted
+from notification.unit_of_work import UnitOfWork, Units
 
 CallerNow = Annotated[Caller, Depends(current_caller)]
 Version = Annotated[int, Field(ge=0, lt=2**31 - 1)]

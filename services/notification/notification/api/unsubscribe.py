@@ -11,8 +11,8 @@ from chassis.app import refused
 from chassis.problems import Problem
 from chassis.telemetry import told_of
 from notification.domain import ChannelName
-from notification.unsubscribe import Forged, Subscription, Unsubscribing
-from notification.work import Units
+from notification.recipients.unsubscribe_link import Forged, Subscription, Unsubscribing
+from notification.unit_of_work import Units
 
 log = structlog.get_logger()
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from chassis.sidecar import Sidecar
-from notification.channels.email import Email
-from notification.channels.live import Live
-from notification.channels.push import Push
-from notification.channels.sms import Sms, SmsProvider, sms_providers
+from notification.channels.email.channel import Email
+from notification.channels.live.channel import Live
+from notification.channels.push.channel import Push
+from notification.channels.sms.channel import Sms, SmsProvider, sms_providers
 from notification.domain import ChannelName, Message, Outcome
 from notification.settings import Settings
 

@@ -37,8 +37,6 @@ class Cost:
 
 
 # --- results; each `reason` begins with the provider's code and is free of personal data ---
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
     message_id: str
@@ -102,7 +100,6 @@ class SmsStatus(StrEnum):
 
 
 # --- through the sidecar ---
-
 _MAY_HAVE_BEEN_TAKEN = frozenset({408, 409, 425})
 _NOT_BEGUN = frozenset({429, 503})  # RFC 9110 15.6.4, RFC 6585 4: refused before any work
 

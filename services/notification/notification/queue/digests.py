@@ -1,0 +1,79 @@
+"""Digests: messages of one category to one recipient that go out as one."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from chassis.db import my_turn
+from notification.announcements import Moved, moved_row
+from notification.domain import DIGEST, Notification, Settled, Status
+from notification.queue.new_notification import notification_of
+from notification.recipients.permission import Whole, whole
+from notification.tables import notifications
+
+
+def with_whole_digests(conn: sa.Connection, found: Sequence[sa.Row[Any]], at: datetime) -> list[sa.Row[Any]]:
+    """`found`, and what is due beyond the limit and belongs into a digest that is just going out: it is one message,
+    not several. So one replica at a time gathers: it waits for rows that another has just found, and which that one
+    leaves to it."""
+    wholes = {whole(row) for row in found if row.digest_of == ""}
+    if not wholes:
+        return list(found)
+    if not my_turn(conn, "digests"):
+        return [row for row in found if row.digest_of != ""]
+    table = notifications
+    query = sa.select(table).where(
+        table.c.tenant.in_({tenant for tenant, *_ in wholes}),
+        table.c.recipient_id.in_({recipient_id for _, recipient_id, *_ in wholes}),
+        table.c.digest_of == "",
+        table.c.status == Status.QUEUED,
+        table.c.next_attempt_at <= at,
+        table.c.id.not_in([row.id for row in found]),
+    )
+    rows = conn.execute(query.with_for_update())
+    return sorted([*found, *(row for row in rows if whole(row) in wholes)], key=lambda row: row.id)
+
+
+def gathered(conn: sa.Connection, going: list[Notification]) -> list[Notification]:
+    """Digests: of those to one recipient by one channel in one category, the first carries the others."""
+    digests: dict[Whole, list[Notification]] = defaultdict(list)
+    for one in going:
+        if one.digest_of == "":
+            digests[whole(one)].append(one)
+    if not digests:
+        return going
+    carried: set[str] = set()
+    carriers: dict[str, Notification] = {}
+    for carrier, *others in digests.values():
+        ids = [one.id for one in others]
+        carried |= set(ids)
+        carriers[carrier.id] = replace(carrier, link=DIGEST, digest_of=None)
+        own = sa.update(notifications).where(notifications.c.id == carrier.id)
+        conn.execute(own.values(link=DIGEST, digest_of=None))
+        if ids:
+            waiting = {"status": Status.QUEUED, "lease_until": None, "next_attempt_at": None, "digest_of": carrier.id}
+            conn.execute(sa.update(notifications).where(notifications.c.id.in_(ids)).values(waiting))
+    return [carriers.get(one.id, one) for one in going if one.id not in carried]
+
+
+def carried_by(conn: sa.Connection, carrier_id: str) -> list[Notification]:
+    """The messages of a digest beside the one that carries them, oldest first."""
+    mine = sa.select(notifications).where(notifications.c.digest_of == carrier_id).order_by(notifications.c.id)
+    return [notification_of(row) for row in conn.execute(mine)]
+
+
+def end_carried(conn: sa.Connection, moves: Sequence[Moved], settled: Sequence[Settled]) -> list[Moved]:
+    """A digest's messages share the end of the one that carried them."""
+    digests = {one.notification.id: one.at for one in settled if one.notification.link == DIGEST}
+    others: list[Moved] = []
+    for move in moves:
+        if move.id in digests and move.status is not Status.QUEUED:
+            mine = sa.and_(notifications.c.digest_of == move.id, notifications.c.status == Status.QUEUED)
+            sent_at = digests[move.id] if move.status is Status.SENT else None
+            ended = sa.update(notifications).where(mine).values(status=move.status, sent_at=sent_at)
+            others += [moved_row(row) for row in conn.execute(ended.returning(notifications))]
+    return others

@@ -1,0 +1,73 @@
+"""Receipts that never came: where its provider can be asked what became of a message, it is.
+
+Of the system scope, as queue.delivery_status: all tenants'. What is learnt goes the way of a receipt: it moves what
+may still move, and whoever waits for one hears of it.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+
+from chassis.db import Database
+from chassis.jobs import Job
+from notification.channels.sms.channel import SmsProvider
+from notification.channels.sms.wire import SmsStatus
+from notification.domain import Receipt, Status
+from notification.queue.delivery_status import IN_ONE_RUN, claim_status_questions
+from notification.receipts.inbound import Receipts
+
+log = structlog.get_logger()
+_AT_ONCE = 8
+_LAST_WORDS = {SmsStatus.DELIVERED: Status.DELIVERED, SmsStatus.FAILED: Status.FAILED}
+
+Row = sa.Row[Any]
+
+
+class LookUps:
+    """`providers` by their names, of those that rows with an `ask_at` can have. A receipt may be late by `patience`."""
+
+    def __init__(
+        self, *, db: Database, receipts: Receipts, providers: Mapping[str, SmsProvider], patience: timedelta
+    ) -> None:
+        self._db = db
+        self._receipts = receipts
+        self._providers = providers
+        self._patience = patience
+
+    def job(self) -> Job:
+        return Job(name="NotificationLookUps", every=timedelta(minutes=1), work=self.ask)
+
+    async def ask(self) -> None:
+        """For all that are due, the oldest first. What is not told now, for whatever reason, is asked again."""
+        while await self._ask_some() == IN_ONE_RUN:
+            pass
+
+    async def _ask_some(self) -> int:
+        due = await self._db.write(lambda conn: claim_status_questions(conn, self._patience))
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(row: Row) -> bool:
+            async with places:
+                return await self._told(row)
+
+        told = await asyncio.gather(*map(one, due))
+        if due:
+            log.info("lookups.asked", asked=len(due), told=sum(told))
+        return len(due)
+
+    async def _told(self, row: Row) -> bool:
+        """Whether the provider had a last word."""
+        try:
+            said = await self._providers[row.provider].status(row.provider_message_id)
+            if (status := _LAST_WORDS.get(said)) is None:
+                return False
+            receipt = Receipt(provider=row.provider, message_id=row.provider_message_id, status=status)
+            await self._receipts.take(receipt)
+        except Exception as error:  # noqa: BLE001  one message must not keep the others from being asked for
+            log.warning("lookup.failed", provider=row.provider, notification_id=row.id, error=type(error).__name__)
+            return False
+        return True

@@ -1,0 +1,1 @@
+"""Who a recipient is, what they want, and what may reach them."""

@@ -1,0 +1,1 @@
+"""From a leased row to a provider's answer."""

@@ -1,0 +1,132 @@
+"""A notification in words, made at the moment of sending: the template of its recipient's language, and whatever must
+not be stored, such as the link of a password reset."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from chassis.db import Database
+from notification.domain import DIGEST, PARTS, ChannelName, Message, Notification, Refused, Rendered, Suppressed
+from notification.queue.digests import carried_by
+from notification.recipients.unsubscribe_link import Unsubscribing
+from notification.templates.catalog import Catalog
+from notification.templates.render import NotRenderable, render
+from notification.templates.sandbox import BadTemplate
+from notification.templates.versions import SHIPPED_VERSION
+
+# What a `link` adds to the context, and as `locale` the one to write in, where the notification's was a guess;
+# Suppressed where the message has lost its point.
+MakeLink = Callable[[Notification], Awaitable[Mapping[str, Any] | Suppressed]]
+
+_DIGEST_LONGEST = 48_000  # characters of all its messages: a text may be 65,536 long
+_DIGEST_MOST = 200  # of its messages, the newest: with more of them there would be less than a line of each
+
+
+class Wording:
+    def __init__(
+        self, *, db: Database, catalog: Catalog, unsubscribing: Unsubscribing, links: Mapping[str, MakeLink]
+    ) -> None:
+        self._db = db
+        self._catalog = catalog
+        self._unsubscribing = unsubscribing
+        self._links = {**links, DIGEST: self._digest}
+
+    async def message(self, notification: Notification) -> Message | Refused | Suppressed:
+        """Ready to go. Raises what the database raises.
+
+        Every e-mail that one may be spared says how, in its headers (RFC 8058) and to its template: whatever makes a
+        notification names its category.
+        """
+        if notification.link == DIGEST and notification.channel is ChannelName.PUSH:
+            return Refused("push carries no digest")  # nor what is in it
+        made: Mapping[str, Any] = {}
+        if notification.link:
+            linked = await self._links[notification.link](notification)
+            if isinstance(linked, Suppressed):
+                return linked
+            made = linked
+        headers: Mapping[str, str] = {}
+        if notification.channel is ChannelName.EMAIL and not notification.critical:
+            link = self._unsubscribing.link(
+                notification.tenant, notification.recipient_id, notification.channel, notification.category
+            )
+            made, headers = {**made, "unsubscribeLink": link}, self._unsubscribing.headers(link)
+        category, name = ("Digest", "digest") if notification.link == DIGEST else (None, None)
+        rendered = await self._rendered(
+            notification,
+            {**notification.context, **made},
+            category=category or notification.category,
+            name=name or notification.template,
+            locale=made.get("locale"),
+        )
+        if isinstance(rendered, Refused):
+            return rendered
+        return Message(
+            id=notification.id,
+            tenant=notification.tenant,
+            address=notification.address,
+            rendered=rendered,
+            context=notification.context,
+            template=notification.template,
+            subject_id=notification.subject_id,
+            critical=notification.critical,
+            traceparent=notification.traceparent,
+            recipient_id=notification.recipient_id,
+            category=notification.category,
+            headers=headers,
+        )
+
+    async def _rendered(
+        self,
+        notification: Notification,
+        context: Mapping[str, Any],
+        *,
+        category: str,
+        name: str,
+        locale: str | None = None,
+        also: Sequence[str] = (),
+    ) -> Rendered | Refused:
+        """The parts that its channel needs, of which the template must have one, and those that it has of `also`. In
+        its own locale, unless another is given."""
+        found = await self._catalog.find(notification.tenant, category, name, locale or notification.locale)
+        if found is None:
+            return Refused(f"no template {category}/{name}")
+        parts = PARTS[notification.channel]
+        wanted = {*parts, *also}
+        words = partial(render, found.source, context, locale=found.locale, parts=wanted, name=f"{category}/{name}")
+        try:
+            # A tenant's own may take up its whole budget of processor time, which everybody else's loop has not.
+            rendered = words() if found.version == SHIPPED_VERSION else await asyncio.to_thread(words)
+        except BadTemplate:
+            return Refused(f"template {category}/{name}: broken")
+        except NotRenderable as error:
+            return Refused(str(error))
+        if not any(getattr(rendered, part) for part in parts):
+            return Refused(f"template {category}/{name} has nothing for {notification.channel}")
+        return rendered
+
+    async def _digest(self, notification: Notification) -> Mapping[str, Any] | Suppressed:
+        """Each of its messages as it would have gone alone, but for its links: the newest, and how many `more`."""
+        others = await self._db.read(lambda conn: carried_by(conn, notification.id))
+        left = [notification, *others]
+        share = _DIGEST_LONGEST // (2 * min(len(left), _DIGEST_MOST))  # cut short, or all would be refused as too long
+        items: list[Mapping[str, str]] = []
+        while left and len(items) < _DIGEST_MOST:
+            one = left.pop()
+            rendered = await self._rendered(
+                one, one.context, category=one.category, name=one.template, also=("subject",)
+            )
+            if isinstance(rendered, Rendered):
+                text = rendered.text or rendered.sms or rendered.push
+                subject = rendered.subject or one.template
+                items.append({"subject": _cut(subject, share), "text": _cut(text.strip(), share)})
+            await asyncio.sleep(0)  # all of them at once would keep everybody else waiting
+        if not items:
+            return Suppressed("nothing to tell")
+        told = {"count": len(items) + len(left), "more": len(left)}
+        return {**told, "items": items[::-1], "category": notification.category}
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

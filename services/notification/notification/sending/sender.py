@@ -1,0 +1,306 @@
+"""The sender: a durable loop over rows. What was just written is sent at once; a poll takes up what was left lying.
+
+A row in hand is leased. Whatever dies, its lease runs out and the poll of any process sends it again: at least once,
+under the same notification id, which is the Message-ID and the push provider's idempotency key.
+
+Within one process a row is never in hand twice: it is queued when it comes into `_leases`, the poll takes up nothing
+that is there, and it leaves when its end is written down, or unsent when its lease has become too short.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+import sqlalchemy as sa
+import structlog
+from opentelemetry.trace import SpanKind
+
+from chassis.db import Database
+from chassis.ids import now
+from chassis.problems import DATABASE_DOWN, Unavailable
+from chassis.tasks import Tasks
+from chassis.telemetry import continued, meter, told_of, tracer
+from notification.announcements import Announcements
+from notification.channels import Channel, Channels
+from notification.domain import (
+    LEASE,
+    SEND_WITHIN,
+    ChannelName,
+    Delivered,
+    Message,
+    Notification,
+    Outcome,
+    Postponed,
+    Refused,
+    Settled,
+)
+from notification.queue.bulk_rate import Rates
+from notification.queue.claim import any_due, claim, give_back, take_back
+from notification.queue.enqueue import posting
+from notification.queue.record_outcome import early, settle
+from notification.sending.compose import Wording
+
+log = structlog.get_logger()
+
+_QUEUED = 64  # waiting for one channel's workers at most
+_IN_HAND = 256  # leased at most; the rest waits in the database, where a crash costs no lease
+_POLL = 1.0
+_POLL_BEHIND = 0.05
+_AGAIN = 0.5  # after the database was down
+_DRAIN = 5.0  # seconds for what is under way at shutdown
+_WRITE_DOWN = timedelta(seconds=3)  # of a lease, beyond the time of a send
+
+_delay = meter.create_histogram("notification.delay", unit="s", description="From the event to the end of an attempt")
+
+Queue = asyncio.Queue[Notification | None]
+
+
+class Sender:
+    def __init__(
+        self,
+        *,
+        db: Database,
+        channels: Channels,
+        wording: Wording,
+        announcements: Announcements,
+        rates: Rates = MappingProxyType({}),
+    ) -> None:
+        """`rates` are the bulks'."""
+        self._db = db
+        self._rates = rates
+        self._channels = channels
+        self._wording = wording
+        self._announcements = announcements
+        self._queues: dict[ChannelName, Queue] = {name: asyncio.Queue() for name in channels}
+        self._leases: dict[str, datetime] = {}  # of what is in hand: queued here, being sent, or not yet written down
+        self._settled: list[Settled] = []
+        self._woken = asyncio.Event()
+        self._poll_now = asyncio.Event()
+        self._behind = False  # rows without a lease may be waiting
+        self._stopping = False
+        self._all_ended = False  # no attempt is under way, and none will be
+        self._workers = Tasks()
+        self._loops = Tasks()
+
+    def lease(self) -> datetime | None:
+        """Until when a row written now is to be leased, so that it may be handed over after the commit. None when
+        enough is in hand, or older rows wait: without a lease it is due at once, and the poll takes it in its turn."""
+        if self._behind or len(self._leases) >= _IN_HAND or self._stopping:
+            self._behind = True
+            self._poll_now.set()
+            return None
+        return now() + LEASE
+
+    def wake(self) -> None:
+        """Rows that may be due at once have been committed without a lease."""
+        self._poll_now.set()
+
+    def hand_over(self, leased: Iterable[Notification]) -> None:
+        """Rows that are committed, with a lease of this process."""
+        for notification in leased:
+            # In hand already: whoever wrote it was so slow that the poll has found it first.
+            if notification.lease_until is None or notification.id in self._leases:
+                continue
+            self._leases[notification.id] = notification.lease_until
+            self._queues[notification.channel].put_nowait(notification)
+
+    async def take_back(self) -> None:
+        """Before anything else. On PostgreSQL other replicas may be alive, and leases say who they are."""
+        if self._db.exclusive:
+            await self._db.write(take_back)
+
+    def start(self) -> None:
+        for name, channel in self._channels.items():
+            for number in range(channel.concurrency):
+                self._workers.spawn(self._work(channel, self._queues[name]), name=f"sender.{name}.{number}")
+        self._loops.spawn(self._write_down_for_ever(), name="sender.results")
+        self._loops.spawn(self._poll_for_ever(), name="sender.poll")
+
+    async def stop(self) -> None:
+        """Sends under way are finished and written down; what has not begun is given back."""
+        self._stopping = True
+        self._poll_now.set()
+        unsent = self._taken_out()
+        for name, channel in self._channels.items():
+            for _ in range(channel.concurrency):
+                self._queues[name].put_nowait(None)
+        await self._workers.drain(within=_DRAIN)
+        self._all_ended = True
+        self._woken.set()
+        await self._loops.drain(within=_DRAIN)
+        unsent += self._taken_out()  # what a poll under way brought meanwhile
+        if unsent:
+            with suppress(*DATABASE_DOWN):  # their leases run out by themselves
+                await self._db.write(lambda conn: give_back(conn, unsent))
+        for channel in self._channels.values():
+            await channel.close()
+
+    def _taken_out(self) -> list[Notification]:
+        """What nobody has begun to send, out of the queues."""
+        unsent: list[Notification] = []
+        for queue in self._queues.values():
+            while not queue.empty():
+                if (one := queue.get_nowait()) is not None:
+                    unsent.append(one)
+        return unsent
+
+    # --- sending ---
+
+    async def _work(self, channel: Channel, queue: Queue) -> None:
+        while (notification := await queue.get()) is not None:
+            if self._leases[notification.id] - now() < SEND_WITHIN + _WRITE_DOWN:
+                del self._leases[notification.id]  # waited too long: somebody may take it before we have done
+                continue
+            with (
+                continued(notification.traceparent),
+                tracer.start_as_current_span("notification.send", kind=SpanKind.PRODUCER) as span,
+                told_of(tenant=notification.tenant),
+            ):
+                outcome = await self._attempt(channel, notification)
+                keys = {"channel": notification.channel.value, "status": type(outcome).__name__.lower()}
+                span.set_attributes({**keys, "notification.id": notification.id, "subject.id": notification.subject_id})
+                _tell(notification, outcome)
+            at = now()
+            _delay.record((at - notification.created_at).total_seconds(), keys)
+            self._settled.append(Settled(notification=notification, outcome=outcome, at=at))
+            self._woken.set()
+            await asyncio.sleep(0)  # a channel that never waits would keep everybody else waiting
+
+    async def _attempt(self, channel: Channel, notification: Notification) -> Outcome:
+        asked = notification.provider
+
+        async def ask(provider: str) -> None:
+            nonlocal asked
+            if provider != asked:
+                await self._db.write(lambda conn: posting(conn, notification, provider))
+                asked = provider
+
+        try:
+            async with asyncio.timeout(SEND_WITHIN.total_seconds()):
+                message = await self._wording.message(notification)
+                if not isinstance(message, Message):
+                    return message
+                return await channel.send(replace(message, provider=notification.provider, posting=ask))
+        except TimeoutError:  # whoever was asked last may have it
+            return Postponed("timed out", provider=asked)
+        except (*DATABASE_DOWN, Unavailable) as down:
+            return Postponed(f"not worded: {type(down).__name__}", provider=notification.provider)
+        except Exception as error:  # noqa: BLE001  a loop must not die of one message
+            # Without its text, which may hold the address.
+            log.error(  # noqa: TRY400
+                "notification.broke", notification_id=notification.id, error=type(error).__name__
+            )
+            return Postponed(f"unexpected: {type(error).__name__}", provider=asked)
+
+    # --- writing down ---
+
+    async def _write_down_for_ever(self) -> None:
+        """One transaction for all that ended while the last one was committing."""
+        while self._settled or not self._all_ended:
+            await self._woken.wait()
+            self._woken.clear()
+            batch, self._settled = self._settled, []
+            try:
+                await self._settle_all(batch)
+            except DATABASE_DOWN as down:
+                log.warning("sender.waiting", error=type(down).__name__)
+                self._settled = batch + self._settled
+                await asyncio.sleep(_AGAIN)
+                self._woken.set()
+                continue
+            for one in batch:
+                self._leases.pop(one.notification.id, None)
+
+    async def _settle_all(self, batch: list[Settled]) -> None:
+        """One that can't be written down must not take the others with it, nor be sent again and again: all that is
+        kept of it is how it ended."""
+        try:
+            if batch:
+                await self._settle(batch)
+        except DATABASE_DOWN:
+            raise
+        except Exception:
+            if len(batch) > 1:
+                for one in batch:
+                    await self._settle_all([one])
+                return
+            (one,) = batch
+            log.exception("sender.result_unwritable", notification_id=one.notification.id)
+            if one.outcome != (bare := _bare(one.outcome)):
+                await self._settle_all([replace(one, outcome=bare)])
+
+    async def _settle(self, batch: list[Settled]) -> None:
+        def work(conn: sa.Connection) -> None:
+            self._announcements.add(conn, settle(conn, batch))
+            self._announcements.add_rows(conn, early(conn, batch))
+
+        await self._db.write(work)
+        self._announcements.wake()
+        if any(one.notification.chain and not isinstance(one.outcome, Delivered) for one in batch):
+            self._poll_now.set()  # the next channel's turn
+
+    # --- taking up ---
+
+    async def _poll_for_ever(self) -> None:
+        while not self._stopping:
+            self._poll_now.clear()
+            try:
+                self._behind = await self._poll()
+            except DATABASE_DOWN as down:
+                log.warning("sender.waiting", error=type(down).__name__)
+                await asyncio.sleep(_AGAIN)
+            except Exception:
+                log.exception("sender.poll_failed")
+                await asyncio.sleep(_AGAIN)
+            if self._behind:
+                await asyncio.sleep(_POLL_BEHIND)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_POLL):
+                    await self._poll_now.wait()
+
+    async def _poll(self) -> bool:
+        """Take up what is due, each channel's oldest first; False when there was nothing. A channel has a room of its
+        own: what one that hangs can't take must not keep the others waiting."""
+        behind = False
+        for channel, queue in self._queues.items():
+            room = _QUEUED - queue.qsize()
+            behind |= room <= 0 or await self._take_up(channel, room)
+        return behind
+
+    async def _take_up(self, channel: ChannelName, room: int) -> bool:
+        in_hand = list(self._leases)
+        if not await self._db.read(lambda conn: any_due(conn, in_hand, channel)):
+            return False
+        in_hand, until = list(self._leases), now() + LEASE
+
+        def work(conn: sa.Connection) -> list[Notification]:
+            told = self._announcements.add
+            return claim(
+                conn, lease_until=until, limit=room, channel=channel, in_hand=in_hand, rates=self._rates, told=told
+            )
+
+        claimed = await self._db.write(work)
+        self._announcements.wake()
+        self.hand_over(claimed)
+        return True
+
+
+def _bare(outcome: Outcome) -> Outcome:
+    return Delivered(provider=outcome.provider) if isinstance(outcome, Delivered) else Refused("unwritable result")
+
+
+def _tell(notification: Notification, outcome: Outcome) -> None:
+    log.info(
+        "notification.sent" if isinstance(outcome, Delivered) else "notification.not_sent",
+        subject_id=notification.subject_id,
+        notification_id=notification.id,
+        channel=notification.channel.value,
+        template=notification.template,
+        status=type(outcome).__name__.lower(),
+        attempt=notification.attempts + 1,
+        **({} if isinstance(outcome, Delivered) else {"error": getattr(outcome, "error", "suppressed")}),
+    )

@@ -1,0 +1,1 @@
+"""What messages say: templates by version and locale, and their rendering, which can neither hang nor leak."""

@@ -1,0 +1,517 @@
+"""The language of templates: what it can say, what it needs, and what it cannot be made to do."""
+
+import time
+import tracemalloc
+from contextlib import suppress
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from notification.templates.limits import SECONDS, STEPS
+from notification.templates.render import NotRenderable, check, render
+from notification.templates.sample_check import dotted, uses
+from notification.templates.sandbox import BadTemplate, compile_template
+from notification.templates.shipped import PARTS, Source, samples, shipped
+
+MANY = list(range(1000))
+LONG = "x" * 60_000
+
+
+def text(source, context=None, **more):
+    return render(Source(text=source), context or {}, **{"locale": "en", "name": "C/n"} | more).text
+
+
+def html(source, context=None):
+    return render(Source(html=source), context or {}, locale="en").html
+
+
+def names(source):
+    return {dotted(use.path) for part in PARTS for use in uses(source, part)}
+
+
+def refused(source):
+    with pytest.raises(BadTemplate) as bad:
+        compile_template(Source(html=source))
+    assert all(error.pointer == "/html" for error in bad.value.errors)
+    return " ".join(error.detail for error in bad.value.errors)
+
+
+# --- what it renders ---
+
+
+def test_only_the_parts_that_are_asked_for_are_rendered():
+    source = Source(subject="s", text="t", html="h", sms="m", push="{{ missing }}")
+    rendered = render(source, {}, locale="en", parts=["subject", "sms"])
+    assert (rendered.subject, rendered.text, rendered.html, rendered.sms, rendered.push) == ("s", "", "", "m", "")
+
+
+def test_a_template_is_compiled_once():
+    source = Source(text="{{ a }}")
+    assert render(source, {"a": 1}, locale="en").text == "1"
+    assert compile_template(Source(text="{{ a }}")) is compile_template(source)
+
+
+def test_what_one_part_sets_another_does_not_see():
+    source = Source(subject="{% set a = 'changed' %}{{ a }}", text="{{ a }}")
+    rendered = render(source, {"a": "given"}, locale="en")
+    assert (rendered.subject, rendered.text) == ("changed", "given")
+
+
+def test_what_it_can_say():
+    context = {"items": [{"name": "Latte", "n": 2}, {"name": "Scone", "n": 1}], "who": " ada ", "by": {"items": "k"}}
+    assert text("{% for i in items if i.n > 1 %}{{ loop.index }}{{ i.name }}{% endfor %}", context) == "1Latte"
+    assert text("{% for i in items %}{{ i.name }}{{ ', ' if not loop.last }}{% endfor %}", context) == "Latte, Scone"
+    assert text("{% for i in [] %}{% else %}none{% endfor %}", context) == "none"
+    assert text("{{ items|join(' + ', 'name') }}{{ items|length }}", context) == "Latte + Scone2"
+    assert text("{{ (items|first).name ~ items[1].name }}", context) == "LatteScone"
+    assert text("{% set n = 2 %}{{ (n + 3) * 2 / 4 }}{{ -7 % 3 }}{{ 'a' + 'b' }}", context) == "2.52ab"
+    assert text("{{ who|trim|title }}{{ 'x' in who }}{{ who[1:3] }}", context) == "AdaFalsead"
+    assert text("{{ by.items }}", context) == "k"
+    assert text("{% if who is defined and items[0].n is even %}y{% endif %}", context) == "y"
+    assert text("{{ 'abc def ghi'|truncate(9) }}|{{ 'a&b'|urlencode }}|{{ 'aXa'|replace('a', 'b') }}") == (
+        "abc...|a%26b|bXb"
+    )
+    assert text("{% block a %}b{% endblock %}") == "b"
+
+
+def test_null_is_nothing():
+    assert text("<{{ a }}{{ a ~ 'b' }}{{ a|upper }}>", {"a": None}) == "<b>"
+
+
+def test_amounts_and_times_are_written_in_the_locale():
+    context = {"total": {"amount": "1234.50", "currency": "EUR"}, "at": "2026-01-31T23:30:00Z", "n": Decimal("1.5")}
+    source = "{{ total|money }} {{ 5|money('USD') }} {{ at|date }} {{ at|datetime('Africa/Nairobi') }} {{ n|number }}"
+    assert text(source, context) == "€1,234.50 $5.00 Jan 31, 2026 Feb 1, 2026, 2:30:00\u202fAM 1.5"
+    assert text(source, context, locale="de_DE") == ("1.234,50\u00a0€ 5,00\u00a0$ 31.01.2026 01.02.2026, 02:30:00 1,5")
+    assert text("{{ locale }}", {"locale": "xx"}, locale="pt_BR") == "pt-BR"
+
+
+def test_a_text_message_has_no_space_that_costs_half_its_room():
+    source = Source(sms=" {{ 5|money('USD') }} {{ '2026-01-31'|datetime }}\n")
+    assert render(source, {}, locale="de").sms == "5,00 $ 31.01.2026, 00:00:00"
+    assert "\u202f" not in render(source, {}, locale="en").sms
+
+
+def test_a_subject_is_one_line():
+    name = "Ada\r\nBcc: everyone@example.com\x00"
+    assert render(Source(subject="Hi {{ n }}: hi"), {"n": name}, locale="en").subject == (
+        "Hi Ada Bcc: everyone@example.com : hi"
+    )
+    assert len(render(Source(subject="{{ n }}"), {"n": LONG}, locale="en").subject) == 255
+
+
+def test_a_push_message_has_no_line_around_it():
+    assert render(Source(push="\n {{ n }}\n\n"), {"n": "Ada\n"}, locale="en").push == "Ada"
+
+
+def test_html_is_escaped_and_nothing_else_is():
+    rendered = render(Source(**dict.fromkeys(PARTS, "{{ n }}")), {"n": "<b>'\"&"}, locale="en")
+    assert rendered.html == "&lt;b&gt;&#39;&#34;&amp;"
+    assert {rendered.subject, rendered.text, rendered.sms, rendered.push} == {"<b>'\"&"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ '<b>' ~ n }}",
+        "{{ '<b>' + n }}",
+        "{{ n|replace('x', '<b>') }}",
+        "{{ [1, 2]|join(n) }}",
+        "{{ n|default('<b>') }}",
+        "{{ nothing|default(n) }}",
+        "{{ n|upper }}",
+        "{% set x = '<b>' ~ n %}{{ x }}",
+        "{{ '<b>' }}",
+        "{{ '<i>'|lower ~ n|trim }}",
+        "{{ n|truncate(4) }}",
+        "{{ n|first }}{{ n[0:2] }}",
+    ],
+)
+def test_nothing_a_template_does_to_a_text_lets_markup_through(source):
+    made = html(source, {"n": "<b>x"})
+    assert "<" not in made
+    assert "&lt;" in made
+
+
+def test_a_name_is_never_taken_for_a_template():
+    assert text("{{ n }}", {"n": "{{ 7 * 7 }}"}) == "{{ 7 * 7 }}"
+
+
+# --- what it refuses when it is written ---
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("a\n{{ b", "line 2: "),
+        ("{% if %}", "line 1: "),
+        ("{% for a in b %}", "line 1: Unexpected end of template"),
+        ("{{ b|safe }}", "line 1: no filter safe; there are "),
+        ("{% if a %}{{ b|nothing }}{% endif %}", "no filter nothing"),
+        ("{% autoescape false %}{{ b }}{% endautoescape %}", "autoescape is not allowed"),
+        ("{% set x %}{{ b }}{% endset %}{{ x }}", "set with a block is not allowed"),
+        ("{% filter upper %}x{% endfilter %}", "a filter block is not allowed"),
+        ("{{ 'x'.ljust(10) }}", "a call is not allowed"),
+        ("{% for i in range(1000000000) %}{% endfor %}", "a call is not allowed"),
+        ("{{ lipsum() }}{{ cycler() }}", "a call is not allowed"),
+        ("{{ b.format(c) }}", "a call is not allowed"),
+        ("{% macro m() %}{% endmacro %}", "Macro is not allowed"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "Macro is not allowed"),
+        ("{% call b() %}{% endcall %}", "CallBlock is not allowed"),
+        ("{% from 'items.html' import x %}", "FromImport is not allowed"),
+        ("{% block a %}{{ self.a() }}{% endblock %}", "a call is not allowed"),
+        ("{% extends 'layout.html' %}{% block content %}{{ super() }}{% endblock %}", "a call is not allowed"),
+        ("{{ '{0.__class__}'.format(b) }}", "a call is not allowed"),
+        ("{{ '{0.__class__.__init__.__globals__}'|format(b) }}", "no filter format"),
+        ("{{ b|attr('__class__') }}", "no filter attr"),
+        ("{{ b|map(attribute='__class__')|list }}", "no filter "),
+        ("{{ b|map('upper') }}", "no filter map"),
+        ("{{ b|xmlattr }}", "no filter xmlattr"),
+        ("{{ b|pprint }}", "no filter pprint"),
+        ("{{ b|indent(1000000000) }}", "no filter indent"),
+        ("{{ b|batch(1000000000, 'x') }}", "no filter batch"),
+        ("{{ b is filter }}", "no test filter"),
+        ("{{ b|forceescape }}{% do b %}", "line 1: "),
+        ("{{ '%1000000000d'|format(1) }}", "no filter format"),
+        ("{{ b|center(1000000000) }}", "no filter center"),
+        ("{{ b is divisibleby 3 }}", "no test divisibleby"),
+        ("{{ 10 ** 10 ** 10 }}", "** is not allowed"),
+        ("{{ [b, b] }}", "a list is written of constants only"),
+        ("{{ {'a': b} }}", "Dict is not allowed"),
+        ("{% set a.b = 1 %}", "set has one name"),
+        ("{% for a, b in c %}{% endfor %}", "a loop has one name"),
+        ("{% for a in c recursive %}{% endfor %}", "not recursive"),
+        ("{{ b|join(*c) }}", "no filter join"),
+        ("{% include '../../settings.py' %}", "no partial but items.html, layout.html"),
+        ("{% include b %}", "no partial but"),
+        ("{% include 'items.txt' %}", "no partial but"),
+        ("{% extends '/etc/passwd' %}", "no partial but"),
+        ("{% import 'items.html' as x %}", "Import is not allowed"),
+        ("{% include 'items.html' without context %}", "with its context"),
+        ("{% block a %}{% endblock %}{% block a %}{% endblock %}", "line 1: "),
+        ("{{ " + "9" * 5000 + " }}", "no template"),
+        ("{{ " + "(" * 2000 + "1" + ")" * 2000 + " }}", "no template"),
+        ("{{ " + "1+" * 200 + "1 }}", "nested too deeply"),
+        ("{% if b %}" * 150 + "{% endif %}" * 150, "nested too deeply"),
+        ("{% for a in b %}" * 25 + "{% endfor %}" * 25, "no template"),
+        ("{{ b }}" * 4000, "too long"),
+        ("{{ [" + "1," * 9000 + "] }}", "too long"),
+        ("{{ [" + "1," * 9000 + " nor is it read any further", "too long"),
+        ("{{ " + "a==" * 1500 + "a }}", "too long"),
+        ("x" * 100_001, "too long"),
+    ],
+)
+def test_what_is_no_template_is_refused_with_its_line(source, why):
+    assert why in refused(source)
+
+
+def test_every_part_that_is_wrong_is_told():
+    with pytest.raises(BadTemplate) as bad:
+        compile_template(Source(subject="{{", text="fine", sms="{{ a|safe }}{{ b() }}"))
+    assert [error.pointer for error in bad.value.errors] == ["/subject", "/sms", "/sms"]
+
+
+# --- what it refuses when it is rendered ---
+
+
+def test_a_missing_variable_is_refused_and_not_left_blank():
+    with pytest.raises(NotRenderable, match=r"^template C/n/text: UndefinedError$") as error:
+        text("{{ customer.name }}", {"customer": {"id": "Ada's secret"}})
+    assert error.value.detail == "'dict object' has no attribute 'name'"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "n.__class__",
+            "n['__class__']",
+            "n['__cla' ~ 'ss__']",
+            "n.upper",
+            "n.format",
+            "n.format_map",
+            "locale.upper",
+        ),
+        *("d.keys", "d._x", "d['__class__']", "l.append", "l.__len__", "l[0].real", "(1).__class__", "none.__class__"),
+        *("loop.index", "missing.__class__", "self.__class__", "self._TemplateReference__context", "self['<run>']"),
+        *("''.__class__.__mro__[1].__subclasses__", "range", "dict", "lipsum", "cycler", "joiner", "namespace"),
+    ],
+)
+def test_a_template_can_reach_nothing_but_its_context(path):
+    with pytest.raises(NotRenderable, match="UndefinedError"):
+        text("{{ " + path + " }}", {"n": "Ada", "d": {"a": 1}, "l": [1]})
+
+
+@pytest.mark.parametrize("name", ["__class__", "_iterable", "_context", "cycle", "changed", "previtem", "nextitem"])
+def test_a_loop_tells_where_it_is_and_no_more(name):
+    with pytest.raises(NotRenderable, match="UndefinedError"):
+        text("{% for x in l %}{{ loop." + name + " }}{% endfor %}", {"l": [1, 2]})
+
+
+def test_a_list_is_not_joined_by_what_its_items_are_made_of():
+    with pytest.raises(NotRenderable, match="TypeError"):
+        text("{{ l|join(', ', '__class__') }}", {"l": ["Ada"]})
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ '%s' % n }}", "{{ '%(a)s' % d }}", "{{ '%c' % 65 }}", "{{ 'a' * 3 }}", "{{ n - 1 }}"]
+)
+def test_arithmetic_is_for_numbers(source):
+    with pytest.raises(NotRenderable, match="TypeError"):
+        text(source, {"n": "Ada", "d": {"a": 1}})
+
+
+@pytest.mark.parametrize("value", ["d", "l", "self", "loop"])
+def test_what_is_no_text_is_not_printed(value):
+    with pytest.raises(NotRenderable, match="TypeError"):
+        text("{% for x in l %}{{ " + value + " }}{% endfor %}", {"d": {"a": 1}, "l": [1]})
+
+
+def test_the_error_of_a_template_says_nothing_of_its_context():
+    for source in ("{{ n|number }}", "{{ n|date }}", "{{ d[n] }}", "{{ n * 2 }}"):
+        with pytest.raises(NotRenderable) as error:
+            text(source, {"n": "Ada Lovelace", "d": {}})
+        assert "Ada" not in str(error.value)
+        assert error.value.__cause__ is None
+
+
+NESTED = "{% for a in many %}{% for b in many %}{% for c in many %}%s{% endfor %}{% endfor %}{% endfor %}"
+ENDLESS = {
+    "nothing": NESTED.replace("%s", ""),
+    "an if": NESTED.replace("%s", "{% if a == b %}{% endif %}"),
+    "a slow search": NESTED.replace("%s", "{% if needle in hay %}{% endif %}"),
+    "a slow filter": NESTED.replace("%s", "{% set x = long|replace('x', 'y') %}"),
+    "a slow title": NESTED.replace("%s", "{% set x = words|title %}"),
+    "a slow join": NESTED.replace("%s", "{% set x = numbers|join %}"),
+    "a slow list": "{% set x = numbers|join %}" * 600,
+    "a slow sum": NESTED.replace("%s", "{% set x = long + 'y' %}"),
+    "a condition": "{% for a in many if a in many %}{% for b in many if a in many %}{% endfor %}{% endfor %}",
+    "a partial": "{% for a in many %}{% for b in many %}{% include 'items.txt' %}{% endfor %}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("source", ENDLESS.values(), ids=ENDLESS)
+def test_a_template_that_does_not_end_is_stopped(source):
+    items = [{"name": "", "quantity": 1}] * 100
+    context = {"many": MANY, "long": LONG, "hay": LONG, "needle": "x" * 30_000 + "y" + "x" * 29_000}
+    context |= {"words": "a " * 30_000, "numbers": [1] * 30_000}
+    compile_template(Source(text=source))
+    began = time.thread_time()
+    with pytest.raises(NotRenderable, match=r"^template C/n/text: (time|size) limit$"):
+        text(source, context | {"items": items, "total": {"amount": "1", "currency": "USD"}})
+    assert time.thread_time() - began < 2 * SECONDS
+
+
+def test_the_parts_of_a_template_share_one_budget():
+    most = "{% for a in many %}{% endfor %}"
+    context = {"many": [1] * (STEPS * 2 // 3)}
+    assert render(Source(text=most, sms="fits"), context, locale="en").sms == "fits"
+    with pytest.raises(NotRenderable, match=r"^template /sms: time limit$"):
+        render(Source(text=most, sms=most), context, locale="en")
+
+
+def test_steps_are_counted_wherever_work_may_be_repeated():
+    context = {"many": [1] * (STEPS // 2 + 1), "one": [1]}
+    loop = "{% for a in many %}%s{% endfor %}"
+    assert text(loop.replace("%s", ""), context) == ""
+    for inner in (
+        "{% set x = a + a %}",
+        "{% set x = a ~ a %}",
+        "{% if a in one %}{% endif %}",
+        "{% set x = a|lower %}",
+    ):
+        with pytest.raises(NotRenderable, match="time limit"):
+            text(loop.replace("%s", inner), context)
+
+
+HUGE = {
+    "a loop": "{% for a in many %}{% for b in many %}{{ long }}{% endfor %}{% endfor %}",
+    "doubling": "{% set a = long %}" + "{% set a = a ~ a %}" * 40,
+    "adding": "{% set a = long %}" + "{% set a = a + a %}" * 40,
+    "a separator": "{{ many|join(long) }}",
+    "replacement": "{{ long|replace('', long) }}",
+    "a product": "{% set a = 99999999 %}" + "{% set a = a * a %}" * 40,
+    "repetition": "{{ 'a' * 1000000000 }}",
+    "repeated list": "{{ [1] * 1000000000 }}",
+    "a width": "{{ '%1000000000d' % 1 }}",
+    "a number": "{{ '1e999999999'|number }}",
+    "a small number": "{{ '1e-999999999'|money('USD') }}",
+    "a date": "{{ '2026-01-31'|date(long) }}",
+    "letters that grow": "{% set a = sharp|upper %}",
+    "bytes that grow": "{% set a = sharp|urlencode %}",
+    "a long value": "{{ longer }}",
+    "a long value's title": "{% set a = (longer|title)[0:1] %}",
+}
+
+
+@pytest.mark.parametrize("source", HUGE.values(), ids=HUGE)
+def test_a_template_cannot_fill_the_memory(source):
+    context = {"many": MANY, "long": LONG, "longer": "x" * 65_537, "sharp": "ß" * 60_000}
+    compile_template(Source(html=source))
+    tracemalloc.start()
+    try:
+        with pytest.raises(NotRenderable):
+            html(source, context)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_too_long_is_stopped_while_it_is_made():
+    for source in ("{{ long }}{{ long }}{{ missing }}", "{% for a in many %}{{ long }}{% endfor %}{{ missing }}"):
+        with pytest.raises(NotRenderable, match="size limit"):
+            text(source, {"long": LONG, "many": MANY})
+
+
+def test_numbers_stay_such_as_anybody_would_write():
+    assert text("{{ 10000000 * 10000000 }}") == "100000000000000"
+    with pytest.raises(NotRenderable, match="size limit"):
+        text("{{ n * n }}", {"n": 100_000_000})
+
+
+def test_a_remainder_that_would_be_a_format_is_no_number():
+    assert text("{{ '%1000000000d' is even }}{{ 3 is odd }}{{ 4 is even }}") == "FalseTrueTrue"
+
+
+def test_an_email_may_be_longer_than_a_text():
+    context = {"long": "x" * 50_000}
+    assert len(html("{{ long }}" * 10, context)) == 500_000
+    with pytest.raises(NotRenderable, match="size limit"):
+        html("{{ long }}" * 10 + ".", context)
+    with pytest.raises(NotRenderable, match="size limit"):
+        text("{{ long }}" * 2, context)
+
+
+PIECES = (
+    "{{ }} {% %} if else endif for in endfor set = a b c . [ ] ( ) | ~ + - * / % ** , 'x' 1 999999 upper join default "
+    "replace date money is defined not and or block endblock include extends 'items.html' 'layout.html' loop self "
+    "range __class__ safe {# #} raw endraw"
+)
+WHOLE = [
+    "{{ a",
+    "}}",
+    "{% if a %}",
+    "{% endif %}",
+    "{% for i in b %}",
+    "{% endfor %}",
+    "{{ c.a.b ~ 'x' }}",
+    "{% set b =",
+]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from([*PIECES.split(" "), *WHOLE]), max_size=30))
+def test_whatever_is_written_is_refused_or_rendered_and_lets_no_markup_through(pieces):
+    source = Source(html=" ".join(pieces))
+    context = {"a": "<b>", "b": [{"c": "<b>"}] * 50, "c": {"a": {"b": "<b>"}}}
+    check(source, context)
+    with suppress(BadTemplate, NotRenderable):
+        assert "<b>" not in render(source, context, locale="de").html
+
+
+# --- what it needs ---
+
+
+@pytest.mark.parametrize(
+    ("source", "used"),
+    [
+        ("{{ customer.name }} {{ orderId }}", {"customer.name", "orderId"}),
+        ("{{ a['b'].c }} {{ d[0].e }}", {"a.b.c", "d[0].e"}),
+        ("{{ a[b] }}", {"a", "b"}),
+        (
+            "{% for i in items %}{{ i.name }}{{ loop.index }}{% else %}{{ i }}{% endfor %}",
+            {"items", "items[].name", "i"},
+        ),
+        ("{% for i in a.b %}{% for j in i.c %}{{ j.d }}{% endfor %}{% endfor %}", {"a.b", "a.b[].c", "a.b[].c[].d"}),
+        ("{% for i in items if i.open %}{% endfor %}", {"items", "items[].open"}),
+        ("{{ (items|first).name }}", {"items[].name"}),
+        ("{% set c = customer %}{{ c.name }}", {"customer", "customer.name"}),
+        ("{% if a %}{% set x = 1 %}{% else %}{% set x = 2 %}{% endif %}{{ x }}", {"a"}),
+        ("{% if a %}{% set x = 1 %}{% endif %}{{ x }}", {"a", "x"}),
+        ("{% for i in a %}{% block b %}{{ i }}{% endblock %}{% endfor %}", {"a", "i"}),
+        ("{{ a|replace(b, c) ~ d + e if f == g else h }}", set("abcdefgh")),
+        ("{{ at|date(tz=zone) }}", {"at", "zone"}),
+        ("{{ locale }}", set()),
+        ("{% raw %}{{ a }}{% endraw %}{# {{ b }} #}", set()),
+    ],
+)
+def test_the_names_a_template_uses_are_known(source, used):
+    assert names(Source(text=source)) == used
+
+
+def test_what_a_partial_uses_its_template_uses():
+    assert names(Source(html="{% extends 'layout.html' %}{% block content %}{{ a }}{% endblock %}")) == {
+        "a",
+        "unsubscribeLink",
+    }
+    assert "items[].quantity" in names(Source(text="{% include 'items.txt' %}"))
+
+
+SAMPLE = {"customer": {"name": "Ada"}, "items": [{"name": "Latte"}], "nil": None, "empty": [], "n": 1}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ customer.name }}{% for i in items %}{{ i.name }}{% endfor %}",
+        "{% if link is defined %}{{ link }}{% endif %}",
+        "{% if link is undefined %}-{% else %}{{ link }}{% endif %}",
+        "{% if not (link is defined) %}-{% elif n %}{{ link }}{% endif %}",
+        "{% if n and link is defined %}{{ link }}{% endif %}",
+        "{% if link is undefined or link == 1 %}-{% else %}{{ link }}{% endif %}",
+        "{{ link if link is defined }}{{ link is defined and link }}",
+        "{{ link|default('-') }}{{ customer.nick|default }}",
+        "{% for i in items if i.size is defined %}{{ i.size }}{% endfor %}",
+        "{% for i in items %}{% if i.size|default %}-{% endif %}{% endfor %}",
+        "{% if a.b is defined %}{{ a.b }}{{ a.c }}{% endif %}{{ a.b.c|default }}",
+        "{{ nil }}",
+    ],
+)
+def test_a_template_whose_sample_has_it_all_may_be_published(source):
+    assert check(Source(text=source), SAMPLE) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "detail"),
+    [
+        ("\n{{ customer.nick }}", "line 2: customer.nick is not in the sample"),
+        ("{{ nobody.name }}", "line 1: nobody is not in the sample"),
+        ("{% if n == 2 %}{{ missing }}{% endif %}", "line 1: missing is not in the sample"),
+        ("{{ 1 if n else missing }}", "line 1: missing is not in the sample"),
+        ("{% for i in items %}{{ i.size }}{% endfor %}", "line 1: items[].size is not in the sample"),
+        (
+            "{% for i in empty %}{{ i.a }}{% endfor %}",
+            "line 1: empty is empty in the sample, which leaves empty[].a unproven",
+        ),
+        ("{% if link is defined %}-{% endif %}{{ link }}", "line 1: link is not in the sample"),
+        ("{% if link is defined %}-{% else %}{{ link }}{% endif %}", "line 1: link is not in the sample"),
+        ("{% if link is defined or n %}{{ link }}{% endif %}", "line 1: link is not in the sample"),
+        ("{% if customer is defined %}{{ customer.nick }}{% endif %}", "line 1: customer.nick is not in the sample"),
+        (
+            "{% if n == 2 %}{% for i in items if link is defined %}{% else %}{{ link }}{% endfor %}{% endif %}",
+            "line 1: link is not in the sample",
+        ),
+        ("{{ nil.name }}", "line 1: nil.name is not in the sample"),
+        ("{{ customer }}", "dict where text was expected"),
+        ("{{ customer.name|money }}", "no currency"),
+        ("{% for i in n %}{% endfor %}", "a loop is over a list"),
+        ("{{ n", "line 1: unexpected end of template, expected 'end of print statement'."),
+    ],
+)
+def test_a_template_whose_sample_lacks_something_may_not(source, detail):
+    assert [(one.pointer, one.detail) for one in check(Source(text=source), SAMPLE)] == [("/text", detail)]
+
+
+def test_an_ordinary_template_is_rendered_in_less_than_a_millisecond():
+    key = ("OrderUpdates", "order-confirmed")
+    source, context = shipped()[key]["en"], samples()[key]
+
+    def took(times=50):
+        began = time.thread_time()
+        for _ in range(times):
+            render(source, context, locale="en", parts=["subject", "text", "html"])
+        return (time.thread_time() - began) / times
+
+    assert min(took() for _ in range(10)) < 0.001

@@ -1,0 +1,220 @@
+"""What ships says what it should, in every locale, to anybody, whatever they are called."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from jinja2 import meta
+
+from notification.templates.locales import canonical, fallbacks
+from notification.templates.render import check, render
+from notification.templates.sample_check import dotted, uses
+from notification.templates.sandbox import compile_template, language_of
+from notification.templates.shipped import PARTS, SHIPPED, Source, samples, shipped
+from notification.templates.sms_length import measure
+
+EVERY = [(key, locale) for key, locales in shipped().items() for locale in locales]
+HOSTILE = "<script>alert('x')</script>"
+
+every = pytest.mark.parametrize(("key", "locale"), EVERY, ids=["/".join((*key, locale)) for key, locale in EVERY])
+each = pytest.mark.parametrize("key", list(shipped()), ids="/".join)
+
+
+def hostile(value: Any) -> Any:
+    """The same data, with markup in every text."""
+    match value:
+        case dict():
+            return {key: hostile(one) for key, one in value.items()}
+        case list():
+            return [hostile(one) for one in value]
+        case str():
+            return value + HOSTILE
+        case _:
+            return value
+
+
+def texts(value: Any) -> Iterator[Any]:
+    match value:
+        case dict():
+            for one in value.values():
+                yield from texts(one)
+        case list():
+            for one in value:
+                yield from texts(one)
+        case _:
+            yield value
+
+
+def names(source: Source, part: str) -> set[str]:
+    return {dotted(use.path) for use in uses(source, part)}
+
+
+@every
+def test_its_sample_has_all_it_needs(key, locale):
+    assert check(shipped()[key][locale], samples()[key], locale=locale) == []
+
+
+@every
+def test_it_renders_with_nothing_left_over(key, locale):
+    source = shipped()[key][locale]
+    rendered = render(source, samples()[key], locale=locale)
+    for part in PARTS:
+        assert bool(getattr(source, part)) is bool(getattr(rendered, part))
+        assert not re.search(r"[{}]|None|Undefined", getattr(rendered, part))
+    if rendered.html:
+        assert f'<html lang="{locale}">' in rendered.html
+
+
+@every
+def test_markup_in_any_variable_is_escaped_in_html(key, locale):
+    source, sample = shipped()[key][locale], {**samples()[key], "unsubscribeLink": "https://example.com/?a=1"}
+    if not source.html:
+        return
+    # Amounts and dates have to stay what they are; they are written by Babel, which takes nothing else.
+    kept = {
+        name: sample[name] for name in ("total", "amountDue", "dueDate", "changedAt", "updatedAt") if name in sample
+    }
+    html = render(source, hostile(sample) | kept, locale=locale).html
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+@every
+def test_an_email_says_the_same_with_and_without_html(key, locale):
+    source = shipped()[key][locale]
+    assert bool(source.text) is bool(source.html)
+    assert source.subject or not source.text
+
+
+@every
+def test_an_email_that_one_can_be_spared_has_a_link_for_that(key, locale):
+    source = shipped()[key][locale]
+    if source.html:
+        link = {"unsubscribeLink": "https://example.com/u?t=1&c=2"}
+        assert (
+            'href="https://example.com/u?t=1&amp;c=2"' in render(source, {**samples()[key], **link}, locale=locale).html
+        )
+        assert "<a" not in render(source, samples()[key], locale=locale).html or "resetLink" in names(source, "html")
+
+
+@every
+def test_a_text_message_is_one_cheap_segment_or_two(key, locale):
+    sms = render(shipped()[key][locale], samples()[key], locale=locale, parts=["sms"]).sms
+    if sms:
+        assert measure(sms).encoding == "GSM-7"
+        assert measure(sms).segments <= 2
+
+
+@every
+def test_what_jinja_sees_is_seen(key, locale):
+    source = shipped()[key][locale]
+    for part in PARTS:
+        text = getattr(source, part)
+        seen = meta.find_undeclared_variables(language_of(part).parse(text))
+        assert seen <= {re.split(r"[.\[]", name)[0] for name in names(source, part)}
+
+
+@each
+def test_it_speaks_english_at_least(key):
+    assert "en" in shipped()[key]
+
+
+@each
+def test_its_translations_have_the_same_parts(key):
+    parts = [{part for part in PARTS if getattr(source, part)} for source in shipped()[key].values()]
+    assert all(these == parts[0] for these in parts)
+
+
+@each
+def test_its_locales_are_such_as_are_looked_for(key):
+    assert all(canonical(locale) == locale for locale in shipped()[key])
+
+
+def test_a_brazilian_is_told_in_portuguese_and_a_dane_in_english():
+    locales = shipped()["OrderUpdates", "order-confirmed"]
+
+    def subject(locale):
+        found = next(tag for tag in fallbacks(locale) if tag in locales)
+        return render(locales[found], samples()["OrderUpdates", "order-confirmed"], locale=found).subject
+
+    assert subject("pt_BR") == "Obrigado, Ada: o seu pedido está confirmado"
+    assert subject("de-AT") == "Danke, Ada: Ihre Bestellung ist bestätigt"
+    assert subject("da") == "Thank you, Ada: your order is confirmed"
+
+
+def test_every_file_belongs_to_a_template():
+    loaded = {SHIPPED.joinpath(*key, locale) for key, locale in EVERY}
+    names = {"subject.txt", "body.txt", "body.html", "sms.txt", "push.txt"}
+    for path in SHIPPED.rglob("*.*"):
+        relative = path.relative_to(SHIPPED)
+        if relative.parts[0] != "_partials" and path.name != "sample.json":
+            assert path.parent in loaded
+            assert path.name in names
+
+
+def test_a_confirmation_lists_what_was_ordered():
+    key = ("OrderUpdates", "order-confirmed")
+    items = [{"name": "Latte", "variation": "vanilla", "quantity": 2}, {"name": "Scone", "quantity": 1}]
+    rendered = render(shipped()[key]["en"], {**samples()[key], "items": items}, locale="en")
+    assert "  2 x Latte (vanilla)\n  1 x Scone\n  Total $9.00\n" in rendered.text
+    assert "2 &times; Latte (vanilla)" in rendered.html
+    assert "1 &times; Scone<" in rendered.html
+
+
+def test_a_variation_that_is_null_is_not_mentioned():
+    key = ("OrderUpdates", "order-confirmed")
+    items = [{"name": "Scone", "variation": None, "quantity": 1}]
+    assert "  1 x Scone\n" in render(shipped()[key]["en"], {**samples()[key], "items": items}, locale="en").text
+
+
+def test_a_digest_keeps_its_messages_apart():
+    key = ("Digest", "digest")
+    text = render(shipped()[key]["en"], samples()[key], locale="en").text
+    assert text.count("----") == len(samples()[key]["items"]) - 1
+
+
+@pytest.mark.parametrize(("locale", "words"), [("en", "and 7 more"), ("de", "und 7 weitere"), ("pt", "e mais 7")])
+def test_a_digest_says_how_many_more_there_are(locale, words):
+    source, sample = shipped()["Digest", "digest"][locale], samples()["Digest", "digest"]
+    some = render(source, {**sample, "count": 9, "more": 7}, locale=locale)
+    assert some.subject.startswith("9 ")
+    assert f"\n\n… {words}\n" in some.text
+    assert f"… {words}<" in some.html
+    whole = render(source, {**sample, "count": 2, "more": 0}, locale=locale)
+    assert "…" not in whole.text + whole.html
+
+
+def test_partials_are_of_the_language_too():
+    for path in (SHIPPED / "_partials").iterdir():
+        text = path.read_text()
+        compile_template(Source(html=text) if path.suffix == ".html" else Source(text=text))
+
+
+def test_samples_are_no_real_persons():
+    for sample in samples().values():
+        assert all("@" not in text or text.endswith("@example.com") for text in texts(sample) if isinstance(text, str))
+
+
+@every
+def test_the_link_that_spares_one_an_email_stands_in_its_text_too(key, locale):
+    source, link = shipped()[key][locale], "https://example.com/u?t=1&c=2"
+    if source.text:
+        spared = render(source, {**samples()[key], "unsubscribeLink": link}, locale=locale).text
+        assert re.search(rf"\n\n[^\n]+: {re.escape(link)}$", spared.rstrip())
+        assert not re.search(r"nsubscribe|abbestellen|Cancelar", render(source, samples()[key], locale=locale).text)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    ["Your order is ready", "O seu pedido est\u00e1 pronto", "\u0432\u0430\u0448 \u0437\u0430\u043a\u0430\u0437"],
+)
+@pytest.mark.parametrize("locale", ["en", "de", "pt"])
+def test_a_digest_by_sms_fits_two_segments_however_much_it_carries(locale, subject):
+    for count in (2, 3, 10, 100):
+        items = [{"subject": subject, "text": "..."}] * count
+        context = {"items": items, "count": count, "category": "OrderUpdates"}
+        sms = render(shipped()["Digest", "digest"][locale], context, locale=locale, parts=["sms"]).sms
+        assert sms.startswith(f"{count} ")
+        assert subject in sms
+        assert measure(sms).segments <= 2
