@@ -18,8 +18,8 @@ import notifications
 from cryptography.fernet import Fernet
 from in_process import percentiles
 
-from order.saga import OrderRef
-from order.workflow import WORKFLOW, instance_id
+from chassis.takeover import instance_id
+from order.saga import WORKFLOW, OrderRef
 from stack.eventually import eventually
 from stack.local import free_port
 from stack.sidecars import AppSpec, Stack

@@ -7,8 +7,8 @@ import httpx
 from brewery import ORDER, PAYMENT, PUBLIC, Brewery
 
 from chassis.saga import Reference
-from order.saga import OrderRef
-from order.workflow import WORKFLOW, instance_id
+from chassis.takeover import instance_id
+from order.saga import WORKFLOW, OrderRef
 from stack.eventually import eventually
 
 

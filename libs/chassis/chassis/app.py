@@ -24,7 +24,7 @@ from chassis.db import Database
 from chassis.edge.auth import Access, Rules
 from chassis.edge.limiter import Limiter
 from chassis.edge.middleware import Edge, SecurityHeaders
-from chassis.edge.rules import Book
+from chassis.edge.rules import OF_DAPR, Book
 from chassis.edge.tokens import Tokens, keys_of
 from chassis.health import Check, health_routes
 from chassis.lifespan import Lifespan, Start
@@ -165,7 +165,11 @@ class _Service(FastAPI):
         nested = schema.pop("$defs")
         parts.setdefault("schemas", {}).update(ProblemDocument=schema, **nested)
         parts["securitySchemes"] = _SCHEMES
-        reachable = {path: self._reachable(path, operations) for path, operations in document["paths"].items()}
+        reachable = {
+            path: self._reachable(path, operations)
+            for path, operations in document["paths"].items()
+            if not path.startswith(OF_DAPR)
+        }
         document["paths"] = {path: operations for path, operations in reachable.items() if operations}
         return document
 

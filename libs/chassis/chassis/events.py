@@ -103,20 +103,23 @@ async def consume(topic: str, body: Any, handle: Handler) -> dict[str, str]:
     return _SUCCESS
 
 
-def subscribe(app: FastAPI, path: str, handle: Handler) -> None:
-    """The route that the sidecar delivers to; the subscriptions themselves are declared in components/.
+async def receive(request: Request, topic: str, handle: Handler) -> Response:
+    """The whole of a route that the sidecar delivers to.
 
-    `path` names its topic: `/events/{topic}`.
+    Read here, not by FastAPI: its 422 for what is no event would make Dapr deliver it for ever.
     """
+    try:
+        body = orjson.loads(await request.body())
+    except orjson.JSONDecodeError:
+        body = None
+    return Response(orjson.dumps(await consume(topic, body, handle)), media_type="application/json")
+
+
+def subscribe(app: FastAPI, path: str, handle: Handler) -> None:
+    """The route of subscriptions that are declared in components/. `path` names its topic: `/events/{topic}`."""
 
     async def deliver(request: Request) -> Response:
-        # Read here, not by FastAPI: its 422 for what is no event would make Dapr deliver it for ever.
-        try:
-            body = orjson.loads(await request.body())
-        except orjson.JSONDecodeError:
-            body = None
-        answer = await consume(request.path_params["topic"], body, handle)
-        return Response(orjson.dumps(answer), media_type="application/json")
+        return await receive(request, request.path_params["topic"], handle)
 
     app.add_route(path, deliver, methods=["POST"], include_in_schema=False)
 

@@ -20,6 +20,7 @@ from chassis.events import Event
 from chassis.ids import new_id, now
 from chassis.leases import Leases, Turn
 from chassis.problems import Unavailable
+from chassis.retention import Expiry
 from chassis.sidecar import Sidecar
 from chassis.wakeups import Wakeup
 
@@ -29,8 +30,6 @@ _BATCH = 100
 _POLL = 0.5  # seconds; rows of other processes, and parked ones whose time has come
 _LINGER = 0.01  # what is committed meanwhile goes out together
 _KEEP = timedelta(days=7)  # published rows stay for republishing
-_CLEAN_EVERY = 3600.0
-_CLEANED = 1000  # rows by one transaction: others write between two of them
 _MAX_PARKED = timedelta(seconds=30)  # short: a lone event that fails may only mean that the broker is down
 
 
@@ -73,7 +72,7 @@ class Outbox:
             .where(table.c.seq.in_(sa.bindparam("done", expanding=True)))
             .values(published_at=sa.bindparam("at"))
         )
-        self._delete = _some_of(table)
+        self.expiry = Expiry.of(table.c.published_at, _KEEP)
 
     def add(self, conn: sa.Connection, event: Event, *, tenant: str, aggregate_id: str, parent: str) -> None:
         """Add `event` to the caller's transaction; after its commit, call `wake`.
@@ -98,17 +97,12 @@ class Outbox:
 
     async def run(self) -> None:
         """The relay's loop, until cancelled."""
-        clean_at, clock = 0.0, asyncio.get_running_loop().time
         while True:
             self._wakeup.clear()
             try:
-                ours = await self._turn.ours()
-                if ours and await self._publish_waiting():
+                if await self._turn.ours() and await self._publish_waiting():
                     await asyncio.sleep(_LINGER)
                     continue
-                if ours and clock() >= clean_at:
-                    cleaned = await self._db.write(self._clean)
-                    clean_at = 0.0 if cleaned == _CLEANED else clock() + _CLEAN_EVERY
             except (*DATABASE_DOWN, Unavailable) as down:
                 log.warning("outbox.waiting", reason=str(down), error=type(down).__name__)
                 await asyncio.sleep(_POLL)
@@ -166,9 +160,6 @@ class Outbox:
             conn.execute(sa.update(table).where(table.c.seq == row.seq).values(parked))
             log.error("outbox.parked", event_id=row.event_id, attempts=row.attempts + 1)
 
-    def _clean(self, conn: sa.Connection) -> int:
-        return conn.execute(self._delete, {"before": now() - _KEEP}).rowcount
-
 
 def _first_waiting(table: sa.Table) -> sa.Select[Any]:
     """The first waiting rows, and never one behind a parked row of its own aggregate."""
@@ -181,12 +172,6 @@ def _first_waiting(table: sa.Table) -> sa.Select[Any]:
         .order_by(table.c.seq)
         .limit(_BATCH)
     )
-
-
-def _some_of(table: sa.Table) -> sa.Delete:
-    """As many of those published long ago as go at once."""
-    old = table.c.published_at < sa.bindparam("before", type_=Timestamp)
-    return sa.delete(table).where(table.c.seq.in_(sa.select(table.c.seq).where(old).limit(_CLEANED)))
 
 
 def _one_per_aggregate(rows: list[sa.Row[Any]]) -> list[sa.Row[Any]]:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import structlog
 from dapr.ext.workflow import DaprWorkflowContext, WorkflowActivityContext, WorkflowRuntime
@@ -154,23 +154,28 @@ class HandedOver:
 
 
 R = TypeVar("R", bound=Reference)
+R_contra = TypeVar("R_contra", bound=Reference, contravariant=True)
+
+
+class Successor(Protocol[R_contra]):
+    """What `chassis.takeover` is to a saga: `hand_over` is called by the inline driver that gives up, `waiting` before
+    the durable one sleeps."""
+
+    async def hand_over(self, reference: R_contra, reason: str, /) -> None: ...
+
+    async def waiting(self, reference: R_contra, delay: timedelta, /) -> None: ...
 
 
 @dataclass(kw_only=True)
 class Saga(Generic[R]):
-    """A story and everything needed to drive it.
-
-    `hand_over(reference)` is called once by the inline driver that gives up; `waiting(reference, seconds)` before the
-    durable driver sleeps; `flush(reference, records)` with what no step's own transaction has taken.
-    """
+    """A story and everything needed to drive it. `flush` gets the records that no step's own transaction has taken."""
 
     name: str
     story: Callable[[R], Story[Any]]
     reference: type[R]
     performers: Mapping[str, Performer]
     flush: Callable[[R, list[StepRecord]], Awaitable[None]]
-    hand_over: Callable[[R, str], Awaitable[None]]
-    waiting: Callable[[R, timedelta], Awaitable[None]]
+    takeover: Successor[R]
     tasks: Tasks
     skipped_by_compensation: tuple[str, ...] = ()
     step_seconds: float = 8.0
@@ -186,7 +191,7 @@ class Saga(Generic[R]):
                 step = story.send(outcome)
                 outcome = await self.perform(step, run, within=max(0.0, ends - time.monotonic()))
                 if isinstance(outcome, Unknown):
-                    await self.hand_over(reference, outcome.reason)
+                    await self.takeover.hand_over(reference, outcome.reason)
                     return HandedOver(outcome.reason)
         except StopIteration as told:
             return told.value
@@ -224,7 +229,7 @@ class Saga(Generic[R]):
             outcome = await self.perform(step, run, within=self.step_seconds)
             await self._flush(run)
             if isinstance(outcome, Unknown):
-                await self.waiting(reference, recheck_delay(call["attempt"]))
+                await self.takeover.waiting(reference, recheck_delay(call["attempt"]))
         return outcome.model_dump(mode="json")
 
     def register(self, runtime: WorkflowRuntime, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,12 +1,13 @@
 """The Dapr sidecar: one long-lived aiohttp client for invocation, state, pub/sub, workflows and jobs.
 
-Measured (shared/design/dapr-facts.md): the HTTP client costs more than the sidecar, and aiohttp a third of httpx.
+Measured through two sidecars on 2 cores: the HTTP client costs more than they do, and aiohttp a third of httpx.
 Retries, time-outs and breakers are the sidecar's, declared in components/resiliency.yaml; none are here.
 """
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from time import monotonic
 from typing import Any, cast
 from urllib.parse import urlencode
@@ -32,6 +33,22 @@ _HELD_BACK = ("circuit breaker is open", "too many requests")
 _BEFORE_ANY_RETRY = 0.2
 
 
+# How every code of Dapr's own begins; an `errorCode` of another kind is the callee's.
+_CODES_OF_DAPR = ("ERR_", "DAPR_")
+
+# A 4xx that is no last word: too slow, still under way, too early, too many.
+_NOT_FINAL = frozenset({408, 409, 425, 429})
+
+
+class Verdict(StrEnum):
+    """What an answer says of what was asked for, before its body is read. In doubt UNKNOWN."""
+
+    ANSWERED = "2xx: the body says what came of it"
+    REFUSED = "the callee's own 4xx: not done, and never to be"
+    NOT_SENT = "nobody was asked"
+    UNKNOWN = "it may have been done, or may yet be"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What came back through the sidecar. `data` is the parsed JSON body, None where there is none or it is no JSON;
@@ -42,9 +59,18 @@ class Answer:
     seconds: float = field(default=0.0, compare=False)
 
     @property
+    def verdict(self) -> Verdict:
+        if self.from_sidecar:
+            return Verdict.NOT_SENT if self.never_sent else Verdict.UNKNOWN
+        if 200 <= self.status < 300:
+            return Verdict.ANSWERED
+        return Verdict.REFUSED if 400 <= self.status < 500 and self.status not in _NOT_FINAL else Verdict.UNKNOWN
+
+    @property
     def from_sidecar(self) -> bool:
         """An error of Dapr's own, no word of the callee's; not even "breaker open" proves that nothing was sent."""
-        return isinstance(self.data, dict) and "errorCode" in self.data
+        code = cast("dict[str, Any]", self.data).get("errorCode") if isinstance(self.data, dict) else None
+        return isinstance(code, str) and code.startswith(_CODES_OF_DAPR)
 
     @property
     def never_sent(self) -> bool:

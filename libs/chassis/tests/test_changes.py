@@ -17,6 +17,7 @@ from chassis.changes.relay import _BATCH
 from chassis.db import Database
 from chassis.ids import now
 from chassis.leases import Leases, leases_table
+from chassis.retention import throw_out
 from stack import postgres
 from stack.eventually import eventually
 
@@ -601,19 +602,16 @@ async def test_old_rows_are_deleted_and_positions_never_go_back(db: Database):
     await db.write(lambda conn: conn.execute(sa.insert(TABLE), old))
     feed = feed_of(db)
 
-    async def left() -> list[int]:
-        return [row.position for row in await rows(db)]
+    await throw_out(db, (feed.expiry,))
+    assert await positions_in(db) == [_BATCH + 300]
 
     async with running(feed):
-        await eventually(lambda: left_is(left, [_BATCH + 300]), every=0.01)
         await tell(db, feed, "a")
         await eventually(lambda: feed.position == _BATCH + 301, every=0.005)
 
-    assert await left() == [_BATCH + 300, _BATCH + 301]
 
-
-async def left_is(left: Callable[[], Any], positions: list[int]) -> bool:
-    return await left() == positions
+async def positions_in(db: Database) -> list[int]:
+    return [row.position for row in await rows(db)]
 
 
 async def test_what_is_younger_than_seven_days_is_kept(db: Database):
@@ -623,16 +621,9 @@ async def test_what_is_younger_than_seven_days_is_kept(db: Database):
             sa.insert(TABLE), [a_row("a", position=position, age=timedelta(days=days)) for position, days in ages]
         )
     )
-    feed = feed_of(db)
-    async with running(feed):
-        await eventually(lambda: left_is(positions_in(db), [3, 4]), every=0.01)
+    await throw_out(db, (feed_of(db).expiry,))
 
-
-def positions_in(db: Database) -> Callable[[], Any]:
-    async def look() -> list[int]:
-        return [row.position for row in await rows(db)]
-
-    return look
+    assert await positions_in(db) == [3, 4]
 
 
 async def test_no_position_can_be_given_twice(db: Database):

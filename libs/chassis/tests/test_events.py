@@ -6,14 +6,22 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 import sqlalchemy as sa
-from fastapi import FastAPI
+from dapr.ext.fastapi import DaprApp
+from fastapi import FastAPI, Request, Response
 from sqlalchemy.exc import OperationalError
 
+from chassis.app import create_app
 from chassis.db import Database
-from chassis.events import CloudEvent, Event, InvalidEvent, Wire, consume, first_time, subscribe
+from chassis.edge.auth import Access
+from chassis.edge.rules import Book, routes_of
+from chassis.events import CloudEvent, Event, InvalidEvent, consume, first_time, receive, subscribe
 from chassis.problems import Unavailable
+from chassis.settings import ServiceSettings
 from chassis.sidecar import SidecarDown
+from chassis.wire import Wire
+from stack.fake_sidecar import FakeSidecar
 
+APP_TOKEN = "app-token-of-the-tests"
 SUCCESS, RETRY, DROP = ({"status": status} for status in ("SUCCESS", "RETRY", "DROP"))
 
 
@@ -90,6 +98,34 @@ async def test_the_sidecar_delivers_to_the_path_of_the_topic():
 
     assert (things.status_code, things.json()) == (200, SUCCESS)
     assert (others.status_code, others.json()) == (200, RETRY)
+
+
+async def test_a_topic_that_is_subscribed_in_code_is_the_sidecars_alone_and_no_part_of_the_api():
+    async def deliver(request: Request) -> Response:
+        return await receive(request, "things", raising(Unavailable("database")))
+
+    app = create_app(
+        title="test",
+        settings=ServiceSettings(app_port=1, dapr_http_port=1, app_api_token=APP_TOKEN),
+        sidecar=FakeSidecar(),
+        rules={"POST /events/things": Access.SIDECAR},
+        checks={},
+        refusals={},
+    )
+    dead = "things.test.dead"
+    DaprApp(app).subscribe(pubsub="p", topic="things", route="/events/things", dead_letter_topic=dead)(deliver)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        strangers = [await client.post("/events/things", json=envelope()), await client.get("/dapr/subscribe")]
+        client.headers["dapr-api-token"] = APP_TOKEN
+        subscribed = await client.get("/dapr/subscribe")
+        delivered = await client.post("/events/things", json=envelope())
+
+    assert [answer.status_code for answer in strangers] == [401, 401]
+    topic = {"pubsubname": "p", "topic": "things", "route": "/events/things", "metadata": {}}
+    assert subscribed.json() == [topic | {"deadLetterTopic": dead}]
+    assert (delivered.status_code, delivered.json()) == (200, RETRY)
+    assert routes_of(app) == Book({"POST /events/things": Access.SIDECAR}).rules.keys() - {"POST /job/{name}"}
+    assert not [path for path in app.openapi()["paths"] if path.startswith(("/events", "/dapr"))]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff"])

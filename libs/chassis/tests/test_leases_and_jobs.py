@@ -15,7 +15,7 @@ from chassis.ids import now
 from chassis.jobs import Job, Jobs
 from chassis.leases import Leases
 from chassis.problems import Unavailable
-from chassis.tasks import Tasks
+from chassis.tasks import Tasks, for_each
 from stack.eventually import eventually
 from stack.fake_sidecar import FakeSidecar
 
@@ -241,3 +241,26 @@ async def test_a_task_that_fails_harms_nobody():
 
     assert isinstance(failing.exception(), RuntimeError)
     assert now().tzinfo is not None
+
+
+async def test_many_items_are_worked_on_by_so_many_at_a_time():
+    busy, most = 0, 0
+
+    async def work(item: int) -> int:
+        nonlocal busy, most
+        busy, most = busy + 1, max(most, busy + 1)
+        await asyncio.sleep(0)
+        busy -= 1
+        return item * 2
+
+    assert await for_each(range(10), work, at_once=4, name=str) == [item * 2 for item in range(10)]
+    assert most == 4
+
+
+async def test_an_item_that_fails_has_no_answer_and_the_others_have():
+    async def work(item: str) -> str:
+        if item == "b":
+            raise RuntimeError(item)
+        return item
+
+    assert await for_each("abc", work, at_once=1, name=str) == ["a", None, "c"]

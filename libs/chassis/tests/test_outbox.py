@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import event
 
 from chassis.db import Database
 from chassis.events import Event
 from chassis.ids import now
 from chassis.leases import Leases
-from chassis.outbox import _CLEANED, Outbox
+from chassis.outbox import Outbox
+from chassis.retention import throw_out
 from chassis.sidecar import SidecarDown
 from stack.eventually import eventually
 from stack.fake_sidecar import FakeSidecar
@@ -237,9 +237,7 @@ async def test_a_second_relay_stands_by_until_the_lease_of_the_first_ends(
     assert outbox is not standing_by
 
 
-async def test_what_was_published_more_than_seven_days_ago_is_cleaned_away(
-    db: Database, outbox: Outbox, broker: Broker, table: sa.Table
-):
+async def test_what_was_published_more_than_seven_days_ago_is_thrown_out(db: Database, outbox: Outbox, table: sa.Table):
     await announce(db, outbox, ("old", 1), ("young", 1), ("unpublished", 1))
 
     def age(conn: sa.Connection) -> None:
@@ -248,36 +246,6 @@ async def test_what_was_published_more_than_seven_days_ago_is_cleaned_away(
             conn.execute(sa.update(table).where(table.c.aggregate_id == aggregate).values(published_at=at))
 
     await db.write(age)
-    async with running(outbox):
+    await throw_out(db, (outbox.expiry,))
 
-        async def old_is_gone() -> bool:
-            return [row.aggregate_id for row in await rows(db, table)] == ["young", "unpublished"]
-
-        await eventually(old_is_gone, every=0.005)
-
-    assert broker.versions("old") == []
-
-
-async def test_much_that_is_old_is_cleaned_away_by_a_few_at_a_time(db: Database, outbox: Outbox, table: sa.Table):
-    """Others write too: on SQLite there is one writer, and it is nobody's for seconds."""
-    at = now() - timedelta(days=8)
-    old = {"tenant": "t-1", "aggregate_id": "a", "topic": "things", "type": "thing.made.v1", "data": "{}"}
-    old |= {"traceparent": "", "created_at": at, "published_at": at}
-    many = [old | {"event_id": str(number)} for number in range(2 * _CLEANED + 1)]
-    await db.write(lambda conn: conn.execute(sa.insert(table), many))
-    deleted: list[int] = []
-
-    def executed(_conn: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("DELETE FROM outbox"):
-            deleted.append(cursor.rowcount)
-
-    await db.write(lambda conn: event.listen(conn.engine, "after_cursor_execute", executed))
-    async with running(outbox):
-
-        async def all_gone() -> bool:
-            outbox.wake()  # no need to wait for its poll
-            return await rows(db, table) == []
-
-        await eventually(all_gone, within=10, every=0.02)
-
-    assert deleted[:3] == [_CLEANED, _CLEANED, 1]
+    assert [row.aggregate_id for row in await rows(db, table)] == ["young", "unpublished"]

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from chassis.sidecar import Answer, Sidecar, SidecarDown
+from chassis.sidecar import Answer, Sidecar, SidecarDown, Verdict
 from stack.local import free_port
 
 
@@ -81,6 +81,31 @@ async def test_an_error_of_daprs_own_is_told_from_the_callees(dapr: Dapr, sideca
 
     assert (await sidecar.invoke("app", "look?key=1", verb="GET")).from_sidecar
     assert dapr.asked[0][1] == "/v1.0/invoke/app/method/look?key=1"
+
+
+BREAKER_OPEN = {"errorCode": "ERR_DIRECT_INVOKE", "message": "failed to invoke, id: app, err: circuit breaker is open"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (Answer(status=200, data={"done": True}), Verdict.ANSWERED),
+        (Answer(status=204, data=None), Verdict.ANSWERED),
+        (Answer(status=400, data={"errorCode": "bad_request"}), Verdict.REFUSED),
+        (Answer(status=400, data={"errorCode": 17}), Verdict.REFUSED),
+        (Answer(status=404, data=None), Verdict.REFUSED),
+        (Answer(status=422, data=["no"]), Verdict.REFUSED),
+        *[(Answer(status=status, data=None), Verdict.UNKNOWN) for status in (100, 302, 408, 409, 425, 429, 500, 503)],
+        (Answer(status=500, data={"errorCode": "oops"}), Verdict.UNKNOWN),
+        (Answer(status=400, data={"errorCode": "ERR_DIRECT_INVOKE"}), Verdict.UNKNOWN),
+        (Answer(status=404, data={"errorCode": "DAPR_INVOKE_NOT_FOUND"}), Verdict.UNKNOWN),
+        (Answer(status=200, data={"errorCode": "ERR_DIRECT_INVOKE"}), Verdict.UNKNOWN),
+        (Answer(status=500, data=BREAKER_OPEN, seconds=0.001), Verdict.NOT_SENT),
+        (Answer(status=500, data=BREAKER_OPEN, seconds=0.3), Verdict.UNKNOWN),
+    ],
+)
+def test_what_an_answer_says_of_what_was_asked_for(answer: Answer, verdict: Verdict):
+    assert answer.verdict is verdict
 
 
 async def test_an_answer_that_is_no_json_has_no_data(dapr: Dapr, sidecar: Sidecar):

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 import chassis.app
 import notification
-from chassis import migrations
+from chassis import migrations, retention
 from chassis.app import database_check
 from chassis.cache import Cache
 from chassis.changes.feed import Changes
@@ -65,7 +65,7 @@ from notification.receipts.inbound import Receipts
 from notification.receipts.signatures import Trust
 from notification.receipts.status_polling import LookUps
 from notification.recipients.unsubscribe_link import Unsubscribing
-from notification.retention import job
+from notification.retention import EXPIRIES
 from notification.sending.compose import Wording
 from notification.sending.sender import Sender
 from notification.settings import Settings
@@ -187,6 +187,7 @@ def _assemble(
     receipts = Receipts(db=db, told=announcements.add_rows, wake=announcements.wake)
     patience = timedelta(seconds=settings.look_up_after)
     lookups = LookUps(db=db, receipts=receipts, providers=opened.sms if opened else {}, patience=patience)
+    expiring = retention.job(db, (outbox.expiry, changes.expiry, *EXPIRIES))
     return Parts(
         db=db,
         sidecar=sidecar,
@@ -203,7 +204,7 @@ def _assemble(
         receipts=receipts,
         bulks=Bulks(db=db, rates=settings.bulk_rates),
         intake=Intake(db=db, routes=RouteTable(db=db, cache=cache), sender=sender, steps=steps, tasks=tasks),
-        jobs=Jobs(sidecar=sidecar, leases=leases, jobs=(steps.job(), job(db), lookups.job())),
+        jobs=Jobs(sidecar=sidecar, leases=leases, jobs=(steps.job(), lookups.job(), expiring)),
         tasks=tasks,
         saga=_saga(steps, tasks),
         runtime=runtime,
@@ -217,8 +218,7 @@ def _saga(steps: Steps, tasks: Tasks) -> Saga[TellRef]:
         reference=TellRef,
         performers=steps.performers(),
         flush=steps.flush,
-        hand_over=steps.hand_over,
-        waiting=steps.waiting,
+        takeover=steps,
         tasks=tasks,
     )
 

@@ -1,16 +1,12 @@
 """Throws out what is only needed for a while. All the rest are records: see docs/operations.md."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from chassis.db import Database
-from chassis.ids import now
-from chassis.jobs import Job
+from chassis.retention import Expiry
 from notification.tables import early_receipts, event_processing, keys, password_resets
-
-_BATCH = 1000  # rows by one transaction: others write between two of them
 
 _KEPT: dict[sa.Column[Any], timedelta] = {
     keys.c.created_at: timedelta(hours=24),
@@ -22,19 +18,4 @@ _KEPT: dict[sa.Column[Any], timedelta] = {
     password_resets.c.created_at: timedelta(days=1),
 }
 
-
-def job(db: Database) -> Job:
-    return Job(name="NotificationUpkeep", every=timedelta(minutes=1), work=lambda: sweep(db))
-
-
-async def sweep(db: Database) -> None:
-    for column, kept in _KEPT.items():
-        delete = _some_of(column, before=now() - kept)
-        while await db.write(lambda conn, delete=delete: conn.execute(delete).rowcount) == _BATCH:
-            pass
-
-
-def _some_of(column: sa.Column[Any], *, before: datetime) -> sa.Delete:
-    """As many rows as go at once."""
-    key = list(column.table.primary_key.columns)
-    return sa.delete(column.table).where(sa.tuple_(*key).in_(sa.select(*key).where(column < before).limit(_BATCH)))
+EXPIRIES = tuple(Expiry.of(column, keep) for column, keep in _KEPT.items())

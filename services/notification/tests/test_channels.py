@@ -43,6 +43,7 @@ async def test_a_push_says_what_the_provider_expects():
         (Answer(status=429, data=None), Postponed("push 429", "push")),
         (Answer(status=409, data=None), Postponed("push 409", "push")),
         (Answer(status=422, data={"error": "bad"}), Refused("push 422", provider="push")),
+        (Answer(status=400, data={"errorCode": "bad_request"}), Refused("push 400", provider="push")),
         (Answer(status=404, data={"errorCode": "ERR_DIRECT_INVOKE"}), Postponed("push: ERR_DIRECT_INVOKE", "push")),
         (Answer(status=500, data=OPEN), Down("push service temporarily unavailable", "push")),
         (Answer(status=500, data=OPEN, seconds=0.7), Postponed("push: ERR_DIRECT_INVOKE", "push")),

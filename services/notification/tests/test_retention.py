@@ -1,13 +1,13 @@
-"""What is only needed for a while is thrown out, little by little; what is a record stays."""
+"""What is only needed for a while is thrown out; what is a record stays."""
 
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import event
 
 from chassis.ids import now
-from notification.retention import _BATCH, sweep
+from chassis.retention import throw_out
+from notification.retention import EXPIRIES
 from notification.tables import early_receipts, event_processing, keys, password_resets
 
 
@@ -61,19 +61,5 @@ def kept(request):
 async def test_what_is_past_its_time_goes_and_what_is_not_stays(db, fill, count, kept):
     (table, row, needed), minute = kept, timedelta(minutes=1)
     await fill(table, row, [needed + minute, needed - minute, timedelta(0)])
-    await sweep(db)
+    await throw_out(db, EXPIRIES)
     assert await count(table) == 2
-
-
-async def test_much_of_it_goes_by_a_few_at_a_time(db, fill, count, kept):
-    table, row, needed = kept
-    await fill(table, row, [needed * 2] * (2 * _BATCH + 1))
-    deleted = []
-
-    def executed(_conn, cursor, statement, *_):
-        if statement.startswith("DELETE") and cursor.rowcount:
-            deleted.append(cursor.rowcount)
-
-    await db.write(lambda conn: event.listen(conn.engine, "after_cursor_execute", executed))
-    await sweep(db)
-    assert (deleted, await count(table)) == ([_BATCH, _BATCH, 1], 0)

@@ -6,6 +6,7 @@ from dapr.ext.workflow import WorkflowRuntime
 from fastapi import FastAPI
 
 import order
+from chassis import retention
 from chassis.app import create_app as create_service
 from chassis.db import Database
 from chassis.health import Check
@@ -18,6 +19,7 @@ from chassis.saga import Saga
 from chassis.sealing import Sealer
 from chassis.secrets import read_secrets
 from chassis.sidecar import Sidecar
+from chassis.takeover import Takeover
 from chassis.tasks import Tasks
 from order import tables
 from order.access import RULES
@@ -32,13 +34,12 @@ from order.domain import (
     OutOfStock,
 )
 from order.idempotency import IdempotencyInFlight, IdempotencyMismatch, IdempotencyRecords
-from order.processor import PendingOrderProcessor
-from order.saga import OrderRef, fulfil_order
+from order.orders import DRIVER_LEASE
+from order.saga import WORKFLOW, OrderRef, fulfil_order
 from order.settings import Settings
 from order.steps import Steps
-from order.store import Stores
+from order.store import HANDED_OVER, Stores
 from order.system import SystemStore
-from order.workflow import WORKFLOW
 
 SERVICE = "order-service"
 _DRAIN_SECONDS = 9.0  # an inline saga lives 8 s; what is still open then is taken over by its lease
@@ -109,15 +110,22 @@ def _assemble(settings: Settings, sidecar: Sidecar, runtime: WorkflowRuntime | N
     catalog = load_catalog(settings.catalog_file)
     sealer = Sealer()
     stores = Stores(db=db, outbox=outbox, sealer=sealer, catalog=catalog)
-    steps = Steps(stores=stores, payments=Payments(sidecar), sidecar=sidecar)
+    steps = Steps(stores=stores, payments=Payments(sidecar))
+    takeover = Takeover(
+        workflow=WORKFLOW,
+        sidecar=sidecar,
+        due=SystemStore(db).due,
+        postpone=stores.postpone,
+        lease=DRIVER_LEASE,
+        past_timer=HANDED_OVER,
+    )
     saga = Saga(
         name=WORKFLOW,
         story=fulfil_order,
         reference=OrderRef,
         performers=steps.performers(),
         flush=steps.flush,
-        hand_over=steps.hand_over,
-        waiting=steps.waiting,
+        takeover=takeover,
         tasks=tasks,
         skipped_by_compensation=("confirm",),
     )
@@ -130,8 +138,11 @@ def _assemble(settings: Settings, sidecar: Sidecar, runtime: WorkflowRuntime | N
         tasks=tasks,
         wait_seconds=settings.wait_seconds,
     )
-    processor = PendingOrderProcessor(system=SystemStore(db), steps=steps)
-    jobs = Jobs(sidecar=sidecar, leases=leases, jobs=(processor.job(),))
+    jobs = Jobs(
+        sidecar=sidecar,
+        leases=leases,
+        jobs=(takeover.job("PendingOrderProcessor"), retention.job(db, (outbox.expiry,))),
+    )
     return Parts(
         db=db,
         sealer=sealer,

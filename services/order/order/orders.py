@@ -17,6 +17,7 @@ from chassis.outbox import Outbox
 from chassis.saga import Phase, StepRecord
 from chassis.sealing import Sealer
 from chassis.telemetry import traceparent
+from chassis.tenants import elsewhere
 from order import events
 from order.catalog import Catalog
 from order.domain import (
@@ -34,7 +35,6 @@ from order.domain import (
 from order.requests import OrderRequest
 from order.rows import INSERT, SELECT, Row, items_json, to_facts, to_order
 from order.stock import return_stock, take_stock
-from order.system import elsewhere
 from order.tables import orders
 from order.timeline import TimelineEntry, record, timeline_of
 
@@ -188,7 +188,7 @@ class OrderStore:
     def _select(self, conn: sa.Connection, order_id: str) -> Row:
         """Raises OrderNotFound, OrderOfOtherTenant or NotYourOrder."""
         if (row := conn.execute(SELECT, self._one(order_id)).one_or_none()) is None:
-            raise OrderOfOtherTenant if elsewhere(conn, order_id, self._tenant) else OrderNotFound
+            raise OrderOfOtherTenant if elsewhere(conn, orders, self._tenant, id=order_id) else OrderNotFound
         if self._owner not in {None, row.owner}:
             raise NotYourOrder
         return row

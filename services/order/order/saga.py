@@ -4,6 +4,8 @@ from typing import Literal
 
 from chassis.saga import Phase, Reference, Step, Story, Value
 
+WORKFLOW = "fulfil_order"  # its name as a Dapr Workflow
+
 
 class OrderRef(Reference):
     """The order a saga is about."""

@@ -1,28 +1,22 @@
 """Each side effect of the saga, idempotent by its business key."""
 
-from datetime import timedelta
-from typing import Any
-
 import structlog
 
 from chassis.ids import now
 from chassis.saga import Performer, Run, StepRecord, Unknown
-from chassis.sidecar import Sidecar, SidecarDown
 from order.clients import Payments
 from order.domain import GIVE_UP_AFTER
 from order.saga import Approved, Confirmed, Declined, GivenBack, OrderRef, Refunded, TooLate
-from order.store import HANDED_OVER, Charge, Stores
+from order.store import Charge, Stores
 from order.telemetry import orders_confirmed, orders_failed
-from order.workflow import WORKFLOW, instance_id
 
 log = structlog.get_logger()
 
 
 class Steps:
-    def __init__(self, *, stores: Stores, payments: Payments, sidecar: Sidecar) -> None:
+    def __init__(self, *, stores: Stores, payments: Payments) -> None:
         self._stores = stores
         self._payments = payments
-        self._sidecar = sidecar
 
     def performers(self) -> dict[str, Performer]:
         return {
@@ -78,19 +72,3 @@ class Steps:
 
     async def flush(self, ref: OrderRef, records: list[StepRecord]) -> None:
         await self._stores.of(ref.tenant).write_timeline(ref.id, records)
-
-    async def hand_over(self, ref: OrderRef, reason: str) -> None:
-        """From this process to the durable driver. Killed between the two, the processor does the second."""
-        store = self._stores.of(ref.tenant)
-        if not await store.hand_over(ref.id):
-            return
-        log.warning("saga.handed_over", order_id=ref.id, reason=reason)
-        argument: dict[str, Any] = {"reference": ref.model_dump(mode="json"), "attempt": 0}
-        try:
-            await self._sidecar.start_workflow(WORKFLOW, instance_id(ref), argument)
-        except SidecarDown:  # nobody has it now: the processor's next run must find it
-            await store.postpone(ref.id, now())
-
-    async def waiting(self, ref: OrderRef, delay: timedelta) -> None:
-        """The durable driver sleeps; the processor shall only find it if it does not come back."""
-        await self._stores.of(ref.tenant).postpone(ref.id, now() + delay + HANDED_OVER)

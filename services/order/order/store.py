@@ -47,6 +47,9 @@ class Stores:
         """For whoever drives a saga: the tenant's orders, whoever placed them."""
         return SagaStore(self.parts, tenant)
 
+    async def postpone(self, ref: OrderRef, delay: timedelta) -> bool:
+        return await self.of(ref.tenant).postpone(ref.id, delay)
+
     def visible_to(self, caller: Caller) -> OrderStore:
         """For requests: a user's own orders, all of the tenant's for staff."""
         return OrderStore(self.parts, caller.tenant, owner=caller.owner)
@@ -124,15 +127,11 @@ class SagaStore(OrderStore):
 
         await self._write(work)
 
-    async def hand_over(self, order_id: str) -> bool:
-        """The inline driver stops: the durable one is due instead. False when nothing is left to do."""
+    async def postpone(self, order_id: str, delay: timedelta) -> bool:
+        """Nobody drives it here any longer: it is due after `delay`. False when nothing is left to do."""
         open_still = sa.or_(orders.c.lease_until.is_not(None), orders.c.due_at.is_not(None))
-        values = {"lease_until": None, "due_at": now() + HANDED_OVER}
+        values = {"lease_until": None, "due_at": now() + delay}
         return await self._write(lambda conn: self._update(conn, order_id, open_still, **values) is not None)
-
-    async def postpone(self, order_id: str, until: datetime) -> None:
-        """Keep the processor away until `until`, unless the order is settled."""
-        await self._write(lambda conn: self._update(conn, order_id, orders.c.due_at.is_not(None), due_at=until))
 
     async def write_timeline(self, order_id: str, records: Sequence[StepRecord]) -> None:
         await self._parts.db.write(lambda conn: self._record(conn, order_id, records))

@@ -14,7 +14,7 @@ class SystemStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def due(self, *, limit: int) -> list[OrderRef]:
+    async def due(self, limit: int) -> list[OrderRef]:
         """Orders whose driver's lease has run out or whose time has come, whatever their status."""
         query = (
             sa.select(orders.c.tenant, orders.c.tenant_name, orders.c.id, orders.c.traceparent)
@@ -27,9 +27,3 @@ class SystemStore:
             OrderRef(tenant=row.tenant, tenant_name=row.tenant_name, id=row.id, traceparent=row.traceparent)
             for row in rows
         ]
-
-
-def elsewhere(conn: sa.Connection, order_id: str, tenant: str) -> bool:
-    """Whether an order that was missed is another tenant's; one of our own that is there by now came later."""
-    query = sa.select(orders.c.id).where(orders.c.id == order_id, orders.c.tenant != tenant)
-    return conn.execute(query).first() is not None

@@ -26,7 +26,7 @@ from order.catalog import Catalog
 from order.domain import IllegalMove, OutOfStock, Status
 from order.requests import OrderRequest
 from order.saga import Approved, Declined, OrderRef
-from order.store import Stores
+from order.store import HANDED_OVER, Stores
 from order.tables import orders, outbox, stock
 from stack.fake_sidecar import FakeSidecar
 
@@ -115,7 +115,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(ref=placed)
     def hand_over(self, ref: OrderRef | None) -> None:
-        self._refusable(ref, lambda known: self.store.hand_over(known.id))
+        self._refusable(ref, lambda known: self.store.postpone(known.id, HANDED_OVER))
 
     def confirm(self, ref: OrderRef) -> None:
         paid = Approved(payment_id="p-1", transaction_id="tx-1")

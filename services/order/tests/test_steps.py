@@ -11,17 +11,17 @@ from chassis.db import Database
 from chassis.ids import now
 from chassis.saga import HandedOver, Run, Saga, Unknown
 from chassis.sidecar import Answer
+from chassis.takeover import Takeover, instance_id
 from chassis.tasks import Tasks
 from order.clients import Payments
 from order.domain import GIVE_UP_AFTER, Money
-from order.processor import PendingOrderProcessor
-from order.saga import Approved, Confirmed, Declined, GivenBack, OrderRef, Refunded, TooLate, fulfil_order
+from order.orders import DRIVER_LEASE
+from order.saga import WORKFLOW, Approved, Confirmed, Declined, GivenBack, OrderRef, Refunded, TooLate, fulfil_order
 from order.steps import Steps
-from order.store import Stores
+from order.store import HANDED_OVER, Stores
 from order.system import SystemStore
 from order.tables import orders
 from order.timeline import timeline_of
-from order.workflow import WORKFLOW, instance_id
 from stack.fake_sidecar import FakeSidecar
 
 Placed = Callable[..., Awaitable[OrderRef]]
@@ -39,19 +39,30 @@ def run() -> Run:
 
 @pytest.fixture
 def steps(stores: Stores, sidecar: FakeSidecar) -> Steps:
-    return Steps(stores=stores, payments=Payments(sidecar), sidecar=sidecar)
+    return Steps(stores=stores, payments=Payments(sidecar))
 
 
 @pytest.fixture
-def saga(steps: Steps) -> Saga[OrderRef]:
+def takeover(stores: Stores, db: Database, sidecar: FakeSidecar) -> Takeover[OrderRef]:
+    return Takeover(
+        workflow=WORKFLOW,
+        sidecar=sidecar,
+        due=SystemStore(db).due,
+        postpone=stores.postpone,
+        lease=DRIVER_LEASE,
+        past_timer=HANDED_OVER,
+    )
+
+
+@pytest.fixture
+def saga(steps: Steps, takeover: Takeover[OrderRef]) -> Saga[OrderRef]:
     return Saga(
         name=WORKFLOW,
         story=fulfil_order,
         reference=OrderRef,
         performers=steps.performers(),
         flush=steps.flush,
-        hand_over=steps.hand_over,
-        waiting=steps.waiting,
+        takeover=takeover,
         tasks=Tasks(),
         skipped_by_compensation=("confirm",),
     )
@@ -194,7 +205,7 @@ async def test_a_refund_that_is_not_through_stays_owed(
     assert await steps.refund(ref, PAID, run()) == Unknown(reason=f"refund {status}")
 
     assert (await stores.of("default").get(ref.id)).payment.status == "refund_pending"
-    assert await stores.of("default").hand_over(ref.id), "somebody is still to look at it"
+    assert await stores.postpone(ref, HANDED_OVER), "somebody is still to look at it"
 
 
 async def test_the_inline_driver_confirms_and_leaves_its_timeline(saga: Saga[OrderRef], placed: Placed, db: Database):
@@ -281,36 +292,27 @@ async def test_cancelled_during_the_charge_the_money_goes_back(
 
 
 async def test_the_processor_hands_every_due_order_to_the_workflow(
-    steps: Steps, placed: Placed, db: Database, sidecar: FakeSidecar
+    takeover: Takeover[OrderRef], placed: Placed, db: Database, sidecar: FakeSidecar
 ):
     dead, alive = await placed(), await placed()
     await change(db, dead, lease_until=now() - timedelta(seconds=1))
-    processor = PendingOrderProcessor(system=SystemStore(db), steps=steps)
 
-    await processor.take_over_due()
-    await processor.take_over_due()
+    await takeover.sweep()
+    await takeover.sweep()
 
     assert list(sidecar.workflows) == [instance_id(dead)]
     assert alive.id != dead.id
 
 
 async def test_an_order_that_nobody_could_take_over_is_found_by_the_next_run(
-    steps: Steps, placed: Placed, db: Database, sidecar: FakeSidecar
+    takeover: Takeover[OrderRef], placed: Placed, db: Database, sidecar: FakeSidecar
 ):
     ref = await placed()
     await change(db, ref, lease_until=now() - timedelta(seconds=1))
-    processor = PendingOrderProcessor(system=SystemStore(db), steps=steps)
     sidecar.alive = False
-    await processor.take_over_due()
+    await takeover.sweep()
     sidecar.alive = True
 
-    await processor.take_over_due()
+    await takeover.sweep()
 
     assert list(sidecar.workflows) == [instance_id(ref)]
-
-
-def test_an_instance_id_is_as_dapr_wants_it_and_differs_between_tenants():
-    ids = {instance_id(OrderRef(tenant=tenant, id="0199f7b5-7a3e-7cc0-9d5f-3d9f1f6f0a01")) for tenant in ("a", "b")}
-
-    assert len(ids) == 2
-    assert all(len(one) <= 64 and ":" not in one for one in ids)

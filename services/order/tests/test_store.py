@@ -323,20 +323,19 @@ async def test_the_card_token_is_erased_with_every_end_of_the_charge(
 async def test_handing_over_swaps_the_lease_for_a_due_time(stores: Stores, placed: Placed, db: Database):
     ref = await placed()
 
-    assert await stores.of("default").hand_over(ref.id)
+    assert await stores.postpone(ref, HANDED_OVER)
 
     row = await db.read(lambda conn: conn.execute(sa.select(orders)).one())
     assert row.lease_until is None
     assert timedelta(0) < row.due_at - now() <= HANDED_OVER
 
 
-async def test_a_settled_order_is_neither_handed_over_nor_postponed(stores: Stores, placed: Placed, rows: Rows):
+async def test_a_settled_order_is_not_handed_over(stores: Stores, placed: Placed, rows: Rows):
     ref = await placed()
     store = stores.of("default")
     await store.confirm(ref, PAID, none)
 
-    assert not await store.hand_over(ref.id)
-    await store.postpone(ref.id, now())
+    assert not await store.postpone(ref.id, timedelta(0))
 
     assert the_order(rows).due_at is None
 
@@ -351,10 +350,10 @@ async def test_the_processor_finds_dead_leases_and_due_orders_whatever_their_sta
     await change(db, owed, status=Status.CANCELLED, lease_until=None, due_at=past)
     await change(db, waiting, lease_until=None, due_at=future)
 
-    found = await SystemStore(db).due(limit=10)
+    found = await SystemStore(db).due(10)
 
     assert {ref.id for ref in found} == {dead.id, owed.id}
-    assert len(await SystemStore(db).due(limit=1)) == 1
+    assert len(await SystemStore(db).due(1)) == 1
     assert stores.parts.db is db
 
 
@@ -374,7 +373,7 @@ async def test_another_tenant_sees_and_moves_nothing(stores: Stores, placed: Pla
             await attempt
     with pytest.raises(OrderNotFound):
         await theirs.get("0199f7b5-7a3e-7cc0-9d5f-3d9f1f6f0a01")
-    assert not await theirs.hand_over(ref.id)
+    assert not await theirs.postpone(ref.id, timedelta(0))
     assert the_order(rows).status == "pending_payment"
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from fastapi import FastAPI
 
 import payment
+from chassis import retention
 from chassis.app import create_app as create_service
 from chassis.db import Database
 from chassis.health import Check
@@ -137,10 +138,9 @@ def assemble(settings: Settings, sidecar: Sidecar, by_name: Mapping[str, Provide
     async def reconcile() -> None:
         await api.charge_driver.sweep()
         await api.refund_driver.sweep()
-        await webhooks.forget_old()
 
     job = Job(name="reconcile-payments", every=timedelta(seconds=10), work=reconcile, at_start=(timedelta(0),))
-    jobs = Jobs(sidecar=sidecar, leases=leases, jobs=(job,))
+    jobs = Jobs(sidecar=sidecar, leases=leases, jobs=(job, retention.job(db, (outbox.expiry, webhooks.expiry))))
     return Parts(
         db=db,
         sealer=sealer,

@@ -13,7 +13,7 @@ from typing import Generic
 import structlog
 
 from chassis.ids import now
-from chassis.tasks import Tasks
+from chassis.tasks import Tasks, for_each
 from chassis.telemetry import continued, told_of, tracer
 from payment.attempts import A, Attempts
 from payment.domain import Absent, Final, Outcome, Refused, Unknown, may_post, proves_absence
@@ -64,14 +64,8 @@ class Driver(Generic[A]):
 
     async def sweep(self) -> None:
         """Drive every row whose check is due; alert when one has been unknown for a day."""
-        places = asyncio.Semaphore(_AT_ONCE)
-
-        async def one(attempt_id: str) -> None:
-            async with places:
-                await self._drive_on(attempt_id, None)
-
         due = await self.attempts.due(limit=_BATCH)
-        await asyncio.gather(*map(one, due), return_exceptions=True)  # a failed drive is logged, and stops no other
+        await for_each(due, lambda attempt_id: self._drive_on(attempt_id, None), at_once=_AT_ONCE, name=str)
         if overdue := await self.attempts.overdue():
             log.error("outcome.unknown_for_a_day", kind=self.kind, count=overdue)
 

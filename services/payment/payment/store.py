@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from chassis.tenants import elsewhere
 from payment.charges import Charges
 from payment.domain import (
     CAPTURED,
@@ -17,7 +18,6 @@ from payment.domain import (
     RefundStatus,
     Status,
 )
-from payment.system import elsewhere
 from payment.tables import moves, payments, refunds
 
 _AT_ONCE = 500
@@ -36,7 +36,9 @@ class PaymentStore:
 
         def work(conn: sa.Connection) -> sa.RowMapping:
             if (row := self._one(conn, payments, payment_id)) is None:
-                raise PaymentOfOtherTenant if elsewhere(conn, payments, payment_id, self._tenant) else PaymentNotFound
+                raise (
+                    PaymentOfOtherTenant if elsewhere(conn, payments, self._tenant, id=payment_id) else PaymentNotFound
+                )
             return row
 
         return self._charges.parse(await self._db.read(work))
@@ -44,7 +46,7 @@ class PaymentStore:
     async def get_refund(self, refund_id: str) -> Refund:
         def work(conn: sa.Connection) -> sa.RowMapping:
             if (row := self._one(conn, refunds, refund_id)) is None:
-                raise PaymentOfOtherTenant if elsewhere(conn, refunds, refund_id, self._tenant) else RefundNotFound
+                raise PaymentOfOtherTenant if elsewhere(conn, refunds, self._tenant, id=refund_id) else RefundNotFound
             return row
 
         return Refund.model_validate(await self._db.read(work))

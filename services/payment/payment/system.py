@@ -7,12 +7,6 @@ import sqlalchemy as sa
 from payment.tables import payments, refunds
 
 
-def elsewhere(conn: sa.Connection, table: sa.Table, key: str, tenant: str) -> bool:
-    """Whether a row that was missed is another tenant's; one of our own that is there by now came later."""
-    query = sa.select(table.c.id).where(table.c.id == key, table.c.tenant != tenant)
-    return conn.execute(query).first() is not None
-
-
 def charges_under(conn: sa.Connection, key: str) -> list[sa.RowMapping]:
     """The charges that a provider knows by `key`: one, since the keys are made of our own orders' ids."""
     return list(conn.execute(sa.select(payments).where(payments.c.key == key)).mappings())

@@ -17,6 +17,7 @@ from pydantic import Field
 from chassis.cards import NoCards
 from chassis.db import upsert
 from chassis.ids import now
+from chassis.retention import Expiry
 from chassis.telemetry import told_of
 from chassis.webhooks import Signatures
 from chassis.wire import Wire
@@ -54,6 +55,7 @@ class Webhooks:
         self._charges = charges
         self._refunds = refunds
         self.signatures = Signatures()
+        self.expiry = Expiry.of(webhooks.c.received_at, _REMEMBERED)
 
     def unlock(self, secrets: str) -> None:
         self.signatures = Signatures(secrets)
@@ -70,10 +72,6 @@ class Webhooks:
         about = self._refund if delivery.type == "refund.succeeded" else self._charge
         if await about(provider, delivery):
             await self._remember(provider, delivery_id)
-
-    async def forget_old(self) -> None:
-        old = sa.delete(webhooks).where(webhooks.c.received_at < now() - _REMEMBERED)
-        await self._charges.db.write(lambda conn: conn.execute(old))
 
     async def _charge(self, provider: str, delivery: Delivery) -> bool:
         """Whether this settled it."""

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from chassis.ids import new_id
+from chassis.retention import throw_out
 from payment.tables import webhooks
 from stack.eventually import eventually
 
@@ -341,5 +342,5 @@ async def test_what_had_an_effect_is_remembered_for_a_week(opened, provider, tel
     week = timedelta(days=7, minutes=1)
     old = webhooks.update().where(webhooks.c.id == "o-1:charge").values(received_at=datetime.now(UTC) - week)
     await till.parts.db.write(lambda conn: conn.execute(old))
-    await till.parts.webhooks.forget_old()
+    await throw_out(till.parts.db, (till.parts.webhooks.expiry,))
     assert await remembered() == ["o-2:charge"]

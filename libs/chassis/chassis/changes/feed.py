@@ -17,10 +17,11 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from chassis.changes.relay import ADDED, CHANNEL, Relay
-from chassis.changes.table import Change, Entry, change_of, changes_table, row_of
+from chassis.changes.table import Change, Entry, change_of, changes_table, oldest, row_of
 from chassis.db import DATABASE_DOWN, Database
 from chassis.ids import now
 from chassis.leases import Leases
+from chassis.retention import Expiry
 from chassis.wakeups import Wakeup, listen, notification
 
 __all__ = ["Callback", "Change", "Changes", "Entry", "Reader", "changes_table"]
@@ -29,6 +30,7 @@ log = structlog.get_logger()
 
 _PAGE = 200  # handed out before readers get their turn: less than what one may have waiting
 _READER_HOLDS = 1000  # changes waiting for one live reader; one more, and it is ended
+_KEEP = timedelta(days=7)
 _POLL = 0.5  # seconds; the fall-back when no wake-up came
 
 Callback = Callable[[Change], None]
@@ -72,6 +74,7 @@ class Changes:
     def __init__(self, *, db: Database, table: sa.Table, leases: Leases, poll: float = _POLL) -> None:
         self._db = db
         self._table = table
+        self.expiry = Expiry(delete=oldest(table), keep=_KEEP)
         self._relay = Relay(db=db, table=table, leases=leases)
         self._poll = poll
         self._wakeup = Wakeup(poll=poll)

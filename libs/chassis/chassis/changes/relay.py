@@ -1,20 +1,14 @@
 """The one replica that gives the change feed its positions."""
 
-import asyncio
-from datetime import timedelta
-
 import sqlalchemy as sa
 
-from chassis.db import Database, Timestamp
-from chassis.ids import now
+from chassis.db import Database
 from chassis.leases import Leases, Turn
 from chassis.wakeups import notification
 
 CHANNEL, ADDED, PLACED = "changes", "", "placed"
 
-_BATCH = 1000  # positions given, or old rows deleted, by one statement
-_KEEP = timedelta(days=7)
-_CLEAN_EVERY = 3600.0
+_BATCH = 1000  # positions given by one statement
 
 
 class Relay:
@@ -24,8 +18,6 @@ class Relay:
         self._db = db
         self._turn = Turn(leases, "changes-relay")
         self._place = _next_positions(table)
-        self._delete = _oldest(table)
-        self._clean_at = 0.0
 
     @property
     def on_duty(self) -> bool:
@@ -33,18 +25,13 @@ class Relay:
         return self._turn.held
 
     async def work(self) -> bool:
-        """If it is our turn, give positions to what waits, and once in an hour throw out what is old.
+        """If it is our turn, give positions to what waits.
 
         True when more may wait. Raises IntegrityError, with nothing done, when another relay was quicker.
         """
         if not (self._db.exclusive or await self._turn.ours()):
             return False
-        placed = await self._db.write(self._place_waiting)
-        clock = asyncio.get_running_loop().time
-        if placed < _BATCH and clock() >= self._clean_at:
-            deleted = await self._db.write(self._delete_oldest)
-            self._clean_at = 0.0 if deleted == _BATCH else clock() + _CLEAN_EVERY
-        return placed == _BATCH
+        return await self._db.write(self._place_waiting) == _BATCH
 
     async def end(self) -> None:
         await self._turn.end()
@@ -54,9 +41,6 @@ class Relay:
         if placed and not self._db.exclusive:
             conn.execute(sa.select(notification(CHANNEL, PLACED)))
         return placed
-
-    def _delete_oldest(self, conn: sa.Connection) -> int:
-        return conn.execute(self._delete, {"before": now() - _KEEP}).rowcount
 
 
 def _next_positions(table: sa.Table) -> sa.Update:
@@ -78,15 +62,4 @@ def _next_positions(table: sa.Table) -> sa.Update:
         sa.update(table)
         .where(table.c.seq == waiting.c.seq, table.c.position.is_(None))
         .values(position=waiting.c.position)
-    )
-
-
-def _oldest(table: sa.Table) -> sa.Delete:
-    """The first rows, as far as they are old; never the newest one."""
-    first = sa.select(table.c.position).where(table.c.position.is_not(None)).order_by(table.c.position).limit(_BATCH)
-    newest = sa.select(sa.func.max(table.c.position)).scalar_subquery()
-    return sa.delete(table).where(
-        table.c.position.in_(first),
-        table.c.position < newest,
-        table.c.created_at < sa.bindparam("before", type_=Timestamp),
     )

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from chassis.db import Timestamp
 from chassis.ids import now
+from chassis.retention import BATCH, before
 
 
 def changes_table(metadata: sa.MetaData) -> sa.Table:
@@ -66,3 +67,10 @@ def change_of(row: sa.Row[Any]) -> Change:
         data=orjson.loads(row.data),
         created_at=row.created_at,
     )
+
+
+def oldest(table: sa.Table) -> sa.Delete:
+    """The first rows, as far as they are old; never the newest one, from which the next position is counted."""
+    first = sa.select(table.c.position).where(table.c.position.is_not(None)).order_by(table.c.position).limit(BATCH)
+    newest = sa.select(sa.func.max(table.c.position)).scalar_subquery()
+    return sa.delete(table).where(table.c.position.in_(first), table.c.position < newest, table.c.created_at < before())

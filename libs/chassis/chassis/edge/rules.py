@@ -22,6 +22,9 @@ CHASSIS_RULES: Rules = {
     "POST /job/{name}": Access.SIDECAR,
 }
 
+# What only Dapr calls is no part of a service's API.
+OF_DAPR = ("/dapr/", "/events/", "/job/")
+
 _NONE: Mapping[str, "Rule"] = {}
 
 
@@ -73,10 +76,10 @@ class Book:
 
 
 def routes_of(app: FastAPI) -> set[str]:
-    """Every route of an assembled service, spelled as its rule has to be."""
+    """Every route of an assembled service, spelled as its rule has to be; `/dapr/…` needs none."""
     return {
         f"{method} {route.path}"
         for route in iter_route_contexts(app.routes)
         for method in route.methods or ()
-        if method != "HEAD"
+        if method != "HEAD" and not str(route.path).startswith("/dapr/")
     }

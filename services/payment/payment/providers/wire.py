@@ -5,11 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from chassis.sidecar import Answer, Sidecar, SidecarDown
+from chassis.sidecar import Answer, Sidecar, SidecarDown, Verdict
 from payment.domain import Absent, Approved, Charge, Declined, Outcome, Refused, Unknown
 
-_NOT_FINAL = {408, 409, 425, 429}
-_DAPRS_OWN = ("ERR_", "DAPR_")
 _REFERENCE = re.compile(r"[\x21-\x7e]{1,128}")  # as long as its column, and fit for a path
 
 
@@ -28,11 +26,6 @@ def refunds_path(path: str, of: Charge) -> str:
     return f"{path}/{quote(of.transaction_id or '', safe='')}/refunds"
 
 
-def _of_the_sidecar(answer: Answer) -> bool:
-    """Provider B has an `errorCode` in its own errors too; every code of Dapr's begins as these do."""
-    return answer.from_sidecar and str(answer.data["errorCode"]).startswith(_DAPRS_OWN)
-
-
 async def post(
     sidecar: Sidecar, endpoint: str, path: str, *, body: Any, headers: Mapping[str, str], read: Callable[[Any], Outcome]
 ) -> Outcome:
@@ -41,11 +34,9 @@ async def post(
         answer = await sidecar.invoke(endpoint, path, body, headers=headers)
     except SidecarDown:
         return Unknown(reason="no answer")
-    if _of_the_sidecar(answer):
-        return Unknown(reason="the sidecar could not reach the provider")
-    if 400 <= answer.status < 500 and answer.status not in _NOT_FINAL:
+    if answer.verdict is Verdict.REFUSED:
         return Refused(reason=f"refused by the provider ({answer.status})")
-    return read(answer.data) if answer.status < 300 else Unknown(reason=f"the provider answered {answer.status}")
+    return _answered(answer, read)
 
 
 async def look_up(
@@ -59,13 +50,18 @@ async def look_up(
 ) -> Outcome | Absent:
     """Ask by key. Only the provider's own 404 is Absent."""
     try:
-        answer: Answer = await sidecar.invoke(
-            endpoint, f"{path}?key={quote(key, safe='')}", verb="GET", headers=headers
-        )
+        answer = await sidecar.invoke(endpoint, f"{path}?key={quote(key, safe='')}", verb="GET", headers=headers)
     except SidecarDown:
         return Unknown(reason="no answer")
-    if _of_the_sidecar(answer):
-        return Unknown(reason="the sidecar could not reach the provider")
-    if answer.status == 404:
+    if answer.status == 404 and answer.verdict is Verdict.REFUSED:
         return Absent()
-    return read(answer.data) if answer.status < 300 else Unknown(reason=f"the provider answered {answer.status}")
+    return _answered(answer, read)
+
+
+def _answered(answer: Answer, read: Callable[[Any], Outcome]) -> Outcome:
+    """Not even "breaker open" proves of money that nothing was sent: it may have opened after an attempt."""
+    if answer.from_sidecar:
+        return Unknown(reason="the sidecar could not reach the provider")
+    if answer.verdict is Verdict.ANSWERED:
+        return read(answer.data)
+    return Unknown(reason=f"the provider answered {answer.status}")

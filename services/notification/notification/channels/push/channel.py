@@ -1,12 +1,11 @@
 """The push provider, through the sidecar's HTTPEndpoint, which holds its time-outs, retries and breaker."""
 
 from chassis.problems import Unavailable
-from chassis.sidecar import Answer, Sidecar
+from chassis.sidecar import Answer, Sidecar, Verdict
 from notification.domain import Delivered, Down, Message, Outcome, Postponed, Refused
 
 _NAME = "push"
 _PATH = "api/v1/notification"
-_TRY_AGAIN = frozenset({408, 409, 425, 429})
 
 
 class Push:
@@ -38,14 +37,15 @@ class Push:
 
 
 def _outcome(answer: Answer, *, may_have_it: bool) -> Outcome:
-    if 200 <= answer.status < 300:
-        return Delivered(provider=_NAME)
-    if answer.never_sent:
-        unavailable = "push service temporarily unavailable"
-        # What was asked before the breaker opened may have been taken all the same.
-        return Postponed(unavailable, provider=_NAME) if may_have_it else Down(unavailable, provider=_NAME)
-    if answer.from_sidecar:
-        return Postponed(f"push: {answer.data['errorCode']}", provider=_NAME)
-    if 400 <= answer.status < 500 and answer.status not in _TRY_AGAIN:
-        return Refused(f"push {answer.status}", provider=_NAME)
-    return Postponed(f"push {answer.status}", provider=_NAME)
+    match answer.verdict:
+        case Verdict.ANSWERED:
+            return Delivered(provider=_NAME)
+        case Verdict.NOT_SENT:
+            unavailable = "push service temporarily unavailable"
+            # What was asked before the breaker opened may have been taken all the same.
+            return Postponed(unavailable, provider=_NAME) if may_have_it else Down(unavailable, provider=_NAME)
+        case Verdict.REFUSED:
+            return Refused(f"push {answer.status}", provider=_NAME)
+        case Verdict.UNKNOWN:
+            code = f": {answer.data['errorCode']}" if answer.from_sidecar else f" {answer.status}"
+            return Postponed(f"push{code}", provider=_NAME)
