@@ -10,7 +10,8 @@ from fastapi import APIRouter, Request, Response
 
 from sandbox.connection import HungUp
 from sandbox.ledger import Books, Charge, Refund, Refusal
-from sandbox.vendor import fingerprint, plain, read_key
+from sandbox.money import RefundBody, exponent_of, fits
+from sandbox.vendor import fingerprint, plain, read, read_key
 
 # What each card does, by the contract; the value is the reason of a decline. No token at all is another method than
 # a card, and is approved.
@@ -60,10 +61,6 @@ class Dialect(Protocol):
     def refuse(self, status: int, code: str, message: str, *, param: str | None = None) -> Response: ...
 
     async def read_charge(self, request: Request) -> Asked | Response: ...
-
-    async def read_refund(self, request: Request, of: Charge | None) -> Decimal | Response:
-        """How much to give back, in major units."""
-        ...
 
     def show_charge(self, charge: Charge, refunded: Decimal | None = None) -> Response:
         """`refunded` is told to those who look up."""
@@ -131,7 +128,7 @@ class Provider:
     async def refund(self, request: Request) -> Response:
         """Gives back a part of a charge, once per key."""
         transaction_id: str = request.path_params["transaction_id"]
-        amount = await self._dialect.read_refund(request, self._books.charge_of(transaction_id))
+        amount = await self._read_refund(request, self._books.charge_of(transaction_id))
         key = read_key(request, self._dialect.refuse)
         if isinstance(amount, Response):
             return amount
@@ -154,6 +151,16 @@ class Provider:
         """What became of the refund with `?key=`; 404 when none was made under it."""
         refund = self._books.refund_under(request.query_params.get("key"))
         return self._unknown_key() if refund is None else self._dialect.show_refund(refund, 200)
+
+    async def _read_refund(self, request: Request, of: Charge | None) -> Decimal | Response:
+        """`{amount}`, as much as to give back."""
+        body = await read(request, RefundBody, self._dialect.refuse)
+        if isinstance(body, Response):
+            return body
+        if of is not None and not fits(body.amount, of.currency):
+            wrong = f"an amount of {of.currency} has {exponent_of(of.currency)} decimal places"
+            return self._dialect.refuse(422, "invalid_request", wrong, param="amount")
+        return body.amount
 
     def _guarded(self, handler: _Handler) -> _Handler:
         async def handle(request: Request) -> Response:

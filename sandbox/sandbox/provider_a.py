@@ -1,44 +1,22 @@
-"""How payment provider A speaks: `/api/v1/payment`, open to anybody, amounts as decimals in major units."""
+"""How payment provider A speaks: `/api/v1/payment`, open to anybody."""
 
 from decimal import Decimal
-from typing import Annotated
 
 from fastapi import Request, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
 from sandbox.ledger import Charge, Refund
+from sandbox.money import Priced
 from sandbox.payments import Asked
 from sandbox.vendor import answer, fingerprint, plain, read, refusal
 
 
-def _no_bool(value: object) -> object:
-    # A JSON true would otherwise pass as 1.
-    if isinstance(value, bool):
-        raise ValueError("an amount is a decimal")  # noqa: TRY004  # pydantic reports only a ValueError as invalid
-    return value
-
-
-Amount = Annotated[Decimal, BeforeValidator(_no_bool), Field(gt=0, max_digits=12, decimal_places=3)]
-
-
-class ChargeBody(BaseModel):
+class ChargeBody(Priced):
     """What a charge asks for."""
 
-    model_config = ConfigDict(frozen=True)
-
     order_id: str = Field(alias="orderId", min_length=1, max_length=255)
-    amount: Amount
-    currency: str = Field(pattern="^[A-Z]{3}$")
     payment_method: str = Field(alias="paymentMethod", min_length=1, max_length=64)
     card_token: str | None = Field(default=None, alias="cardToken", max_length=255)
-
-
-class RefundBody(BaseModel):
-    """How much a refund gives back."""
-
-    model_config = ConfigDict(frozen=True)
-
-    amount: Amount
 
 
 class DialectA:
@@ -69,11 +47,6 @@ class DialectA:
             ),
         )
 
-    async def read_refund(self, request: Request, of: Charge | None) -> Decimal | Response:  # noqa: ARG002  # the amount says it all
-        """`{amount}`."""
-        body = await read(request, RefundBody)
-        return body if isinstance(body, Response) else body.amount
-
     def show_charge(self, charge: Charge, refunded: Decimal | None = None) -> Response:
         """`{transactionId, status, reason}`, and for a look-up what was asked and what was given back."""
         shown = {
@@ -84,10 +57,10 @@ class DialectA:
         if refunded is not None:
             shown |= {
                 "orderId": charge.order_id,
-                "amount": f"{charge.amount:f}",
+                "amount": charge.amount,
                 "currency": charge.currency,
                 # With as many places as the charge has.
-                "refunded": f"{charge.amount * 0 + refunded:f}",
+                "refunded": charge.amount * 0 + refunded,
             }
         return answer(200, shown)
 
@@ -97,6 +70,6 @@ class DialectA:
             "refundId": refund.refund_id,
             "transactionId": refund.transaction_id,
             "status": "succeeded",
-            "amount": f"{refund.amount:f}",
+            "amount": refund.amount,
         }
         return answer(status, shown)

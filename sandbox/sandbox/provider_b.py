@@ -1,57 +1,25 @@
-"""How payment provider B speaks: `/api/payments` behind a bearer key, amounts as integers in minor units."""
+"""How payment provider B speaks: `/api/payments` behind a bearer key."""
 
 import logging
 from decimal import Decimal
-from functools import cache
-from typing import Annotated
 
 from fastapi import Request, Response
-from iso4217 import Currency
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sandbox.ledger import Charge, Refund
+from sandbox.money import Priced
 from sandbox.payments import Asked
 from sandbox.records import stamp
-from sandbox.vendor import answer, fingerprint, knows_key, read
+from sandbox.vendor import answer, fingerprint, knows_key, plain, read
 
 log = logging.getLogger(__name__)
 
 
-@cache
-def exponent_of(currency: str) -> int | None:
-    """Decimal places by ISO 4217: JPY 0, USD 2, KWD 3. None where there is no such currency, or it has none."""
-    try:
-        return Currency(currency).exponent
-    except ValueError:
-        return None
-
-
-def _with_exponent(currency: str) -> str:
-    if exponent_of(currency) is None:
-        raise ValueError("not a currency with minor units")
-    return currency
-
-
-Amount = Annotated[int, Field(strict=True, gt=0, lt=10**12)]
-
-
-class ChargeBody(BaseModel):
+class ChargeBody(Priced):
     """What a charge asks for."""
 
-    model_config = ConfigDict(frozen=True)
-
-    amount: Amount
-    currency: Annotated[str, AfterValidator(_with_exponent)]
     card_token: str | None = Field(default=None, alias="cardToken", max_length=255)
     description: str | None = Field(default=None, max_length=1000)
-
-
-class RefundBody(BaseModel):
-    """How much a refund gives back."""
-
-    model_config = ConfigDict(frozen=True)
-
-    amount: Amount
 
 
 class DialectB:
@@ -84,18 +52,11 @@ class DialectB:
             return body
         return Asked(
             order_id=_order_in(body.description),
-            amount=_in_major_units(body.amount, body.currency),
+            amount=body.amount,
             currency=body.currency,
             card_token=body.card_token,
-            fingerprint=fingerprint(str(body.amount), body.currency, body.card_token, body.description),
+            fingerprint=fingerprint(plain(body.amount), body.currency, body.card_token, body.description),
         )
-
-    async def read_refund(self, request: Request, of: Charge | None) -> Decimal | Response:
-        """`{amount}`, in the minor units of the charge."""
-        body = await read(request, RefundBody, self.refuse)
-        if isinstance(body, Response):
-            return body
-        return _in_major_units(body.amount, of.currency if of else "")
 
     def show_charge(self, charge: Charge, refunded: Decimal | None = None) -> Response:  # noqa: ARG002  # B doesn't tell
         """`{success, transactionId, errorMessage, processedAt}`."""
@@ -116,10 +77,6 @@ class DialectB:
             "processedAt": stamp(refund.at),
         }
         return answer(status, shown)
-
-
-def _in_major_units(amount: int, currency: str) -> Decimal:
-    return Decimal(amount).scaleb(-(exponent_of(currency) or 0))
 
 
 def _order_in(description: str | None) -> str | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
+import orjson
 import pytest
 
 # These tests lie in a folder with the package's own name, which pytest's importlib mode then takes for the package.
@@ -50,14 +51,14 @@ class Outside:
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{settings.app_port}", timeout=10)
 
     def charge(self, *, key: str | None = None, token: str | None = OK_CARD, **fields: Any) -> httpx.Response:
-        body = {"orderId": "o-1", "amount": "9.00", "currency": "USD", "paymentMethod": "credit_card"}
+        body = {"orderId": "o-1", "amount": Decimal("9.00"), "currency": "USD", "paymentMethod": "credit_card"}
         if token:
             body["cardToken"] = token
-        return self.http.post("/api/v1/payment", json=body | fields, headers=_keyed(key))
+        return self.http.post("/api/v1/payment", content=exact(body | fields), headers=_keyed(key))
 
     def refund(self, transaction_id: str, amount: str, *, key: str | None = None) -> httpx.Response:
         path = f"/api/v1/payment/{transaction_id}/refunds"
-        return self.http.post(path, json={"amount": amount}, headers=_keyed(key))
+        return self.http.post(path, content=exact({"amount": Decimal(amount)}), headers=_keyed(key))
 
     def find_charge(self, key: str) -> httpx.Response:
         return self.http.get("/api/v1/payment", params={"key": key})
@@ -169,7 +170,7 @@ class MerchantAtA:
         amount: str = "9.00",
         currency: str = "USD",
     ) -> httpx.Response:
-        return self._outside.charge(key=key, token=token, orderId=order, amount=amount, currency=currency)
+        return self._outside.charge(key=key, token=token, orderId=order, amount=Decimal(amount), currency=currency)
 
     def refund(self, transaction_id: str, amount: str, *, key: str | None = None) -> httpx.Response:
         return self._outside.refund(transaction_id, amount, key=key)
@@ -204,17 +205,15 @@ class MerchantAtB:
         amount: str = "9.00",
         currency: str = "USD",
     ) -> httpx.Response:
-        body = {"amount": _minor(amount, currency), "currency": currency, "description": f"Order {order}"}
+        body = {"amount": Decimal(amount), "currency": currency, "description": f"Order {order}"}
         return self.post(body | ({"cardToken": token} if token else {}), key=key)
 
     def post(self, body: object, *, key: str | None = None) -> httpx.Response:
-        return self._http.post(self.path, json=body, headers=_at_b(key))
+        return self._http.post(self.path, content=exact(body), headers=_at_b(key))
 
-    def refund(
-        self, transaction_id: str, amount: str, *, key: str | None = None, currency: str = "USD"
-    ) -> httpx.Response:
-        body = {"amount": _minor(amount, currency)}
-        return self._http.post(f"{self.path}/{transaction_id}/refunds", json=body, headers=_at_b(key))
+    def refund(self, transaction_id: str, amount: str, *, key: str | None = None) -> httpx.Response:
+        path = f"{self.path}/{transaction_id}/refunds"
+        return self._http.post(path, content=exact({"amount": Decimal(amount)}), headers=_at_b(key))
 
     def find_charge(self, key: str) -> httpx.Response:
         return self._http.get(self.path, params={"key": key}, headers=_at_b())
@@ -234,8 +233,9 @@ class MerchantAtB:
 MERCHANTS: dict[str, type[MerchantAtA | MerchantAtB]] = {"a": MerchantAtA, "b": MerchantAtB}
 
 
-def _minor(amount: str, currency: str) -> int:
-    return int(Decimal(amount).scaleb({"JPY": 0, "KWD": 3}.get(currency, 2)))
+def exact(body: object) -> bytes:
+    """JSON in which a Decimal is a number, digit for digit."""
+    return orjson.dumps(body, default=lambda number: orjson.Fragment(f"{number:f}"))
 
 
 def _at_b(key: str | None = None) -> dict[str, str]:

@@ -123,7 +123,7 @@ def test_slow_work_is_answered_late(outside: Outside):
 
 def test_slow_work_is_done_even_if_the_caller_gives_up(outside: Outside):
     outside.set_fault("payment-a", "ok", delayMs=150, count=1)
-    body = b'{"orderId":"o-1","amount":"9.00","currency":"USD","paymentMethod":"x"}'
+    body = b'{"orderId":"o-1","amount":9.00,"currency":"USD","paymentMethod":"x"}'
     head = f"POST /api/v1/payment HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", outside.settings.app_port)) as caller:
         caller.sendall(head.encode() + body)

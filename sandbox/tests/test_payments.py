@@ -3,9 +3,10 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import orjson
 import pytest
 
-from .conftest import Merchant, Outside
+from .conftest import Merchant, Outside, exact
 
 
 def charged(merchant: Merchant, **asked: str) -> str:
@@ -128,6 +129,44 @@ def test_what_is_not_json_is_refused(outside: Outside, merchant: Merchant, conte
     refused = outside.http.post(merchant.path, content=content, headers=headers)
 
     assert (refused.status_code, merchant.error(refused)) == (400, ("invalid_json", None))
+
+
+AMOUNTS = {"USD": ("9.00", "0.05"), "JPY": ("900", "5"), "KWD": ("0.900", "0.005"), "CLF": ("12.3456", "0.0001")}
+
+
+def test_an_amount_is_a_number_with_the_currencys_own_decimals_and_is_kept_digit_for_digit(
+    outside: Outside, merchant: Merchant
+):
+    for currency, (paid, given_back) in AMOUNTS.items():
+        charge = merchant.said(merchant.charge(amount=paid, currency=currency))
+        assert merchant.refund(str(charge.transaction_id), given_back).status_code == 201
+
+    kept = [(entry["currency"], entry["amount"]) for entry in outside.ledger()]
+    assert kept == [(currency, amount) for currency, both in AMOUNTS.items() for amount in both]
+
+
+NO_AMOUNTS = [b'"9.00"', b"9", b"9.0", b"9.000", b"900", b"9e0", b"0.00", b"-9.00", b"true", b"null", b"[9.00]"]
+OTHERS = {"orderId": "o-1", "paymentMethod": "credit_card"}  # what A wants besides
+
+
+def test_what_is_no_such_number_is_refused(outside: Outside, merchant: Merchant):
+    paid = charged(merchant, key="k")
+    headers = {"Authorization": f"Bearer {outside.settings.payment_b_key}"}
+    for written in NO_AMOUNTS:
+        asked = exact({"amount": orjson.Fragment(written), "currency": "USD"} | OTHERS)
+        refunded = b'{"amount": %b}' % written
+        for path, body in ((merchant.path, asked), (f"{merchant.path}/{paid}/refunds", refunded)):
+            refused = outside.http.post(path, content=body, headers=headers)
+            assert (refused.status_code, merchant.error(refused)) == (422, ("invalid_request", "amount")), written
+    assert len(outside.ledger()) == 1
+
+
+def test_what_is_no_currency_is_refused(outside: Outside, merchant: Merchant):
+    # The last is gold: a code, but without decimal places.
+    for currency in ("usd", "ZZZ", "", "XAU"):
+        refused = merchant.charge(currency=currency)
+        assert (refused.status_code, merchant.error(refused)) == (422, ("invalid_request", "currency")), currency
+    assert outside.ledger() == []
 
 
 def test_a_refund_stands_in_the_ledger_and_can_be_looked_up(outside: Outside, merchant: Merchant):

@@ -1,12 +1,13 @@
 """Provider A's own dialect: what it asks for, what it answers."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from .conftest import Outside
+from .conftest import Outside, exact
 
-BODY = {"orderId": "o-1", "amount": "9.00", "currency": "USD", "paymentMethod": "credit_card"}
+BODY = {"orderId": "o-1", "amount": Decimal("9.00"), "currency": "USD", "paymentMethod": "credit_card"}
 
 
 def test_a_charge_is_approved_in_as_words(outside: Outside):
@@ -22,19 +23,16 @@ def test_a_declined_charge_has_an_id_and_a_reason(outside: Outside):
     assert answer == {"transactionId": answer["transactionId"], "status": "declined", "reason": "card_declined"}
 
 
-def test_an_amount_may_be_a_number_and_is_the_same_one(outside: Outside):
-    assert outside.charge(key="k", amount="9.00").json() == outside.charge(key="k", amount=9.0).json()
-
-
 def test_a_look_up_shows_the_charge_and_what_was_given_back(outside: Outside):
-    charged = outside.charge(key="k", amount="9.00").json()
-    assert outside.find_charge("k").json()["refunded"] == "0.00"
+    charged = outside.charge(key="k").json()
+    assert b'"refunded":0.00' in outside.find_charge("k").content
     outside.refund(charged["transactionId"], "2.50")
 
     found = outside.find_charge("k")
 
     assert found.status_code == 200
-    assert found.json() == charged | {"orderId": "o-1", "amount": "9.00", "currency": "USD", "refunded": "2.50"}
+    assert found.json() == charged | {"orderId": "o-1", "amount": 9.0, "currency": "USD", "refunded": 2.5}
+    assert b'"amount":9.00,"currency":"USD","refunded":2.50' in found.content
 
 
 @pytest.mark.parametrize(
@@ -42,14 +40,6 @@ def test_a_look_up_shows_the_charge_and_what_was_given_back(outside: Outside):
     [
         ({"orderId": ""}, "orderId"),
         ({"orderId": 7}, "orderId"),
-        ({"amount": "0"}, "amount"),
-        ({"amount": "-1.00"}, "amount"),
-        ({"amount": "NaN"}, "amount"),
-        ({"amount": "1e999999"}, "amount"),
-        ({"amount": "nine"}, "amount"),
-        ({"amount": True}, "amount"),
-        ({"amount": None}, "amount"),
-        ({"currency": "usd"}, "currency"),
         ({"paymentMethod": ""}, "paymentMethod"),
         ({"cardToken": 4111}, "cardToken"),
     ],
@@ -66,15 +56,9 @@ def test_a_bad_field_is_named_and_nothing_is_charged(outside: Outside, change: d
 def test_a_missing_field_is_named(outside: Outside, missing: str):
     body = {name: value for name, value in BODY.items() if name != missing}
 
-    refused = outside.http.post("/api/v1/payment", json=body)
+    refused = outside.http.post("/api/v1/payment", content=exact(body))
 
     assert (refused.status_code, refused.json()["error"]["param"]) == (422, missing)
-
-
-def test_a_json_number_is_read_as_a_decimal(outside: Outside):
-    outside.http.post("/api/v1/payment", content=b'{"orderId":"o","amount":0.30,"currency":"USD","paymentMethod":"x"}')
-
-    assert outside.ledger()[0]["amount"] == "0.30"
 
 
 def test_a_refund_stands_in_the_ledger_and_can_be_looked_up(outside: Outside):
@@ -87,7 +71,7 @@ def test_a_refund_stands_in_the_ledger_and_can_be_looked_up(outside: Outside):
         "refundId": made.json()["refundId"],
         "transactionId": charged["transactionId"],
         "status": "succeeded",
-        "amount": "4.00",
+        "amount": 4.0,
     }
     found = outside.http.get("/api/v1/payment/refunds", params={"key": "r"})
     assert (found.status_code, found.json()) == (200, made.json())

@@ -1,16 +1,17 @@
-"""Provider B's own dialect: its key, its minor units, its words."""
+"""Provider B's own dialect: its key and its words."""
 
 import json
 import logging
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from .conftest import B_KEY, MerchantAtB, Outside, running, settings_in
+from .conftest import B_KEY, MerchantAtB, Outside, exact, running, settings_in
 
-BODY = {"amount": 900, "currency": "USD", "cardToken": "tok_ok", "description": "Order o-1"}
+BODY = {"amount": Decimal("9.00"), "currency": "USD", "cardToken": "tok_ok", "description": "Order o-1"}
 
 
 def test_a_charge_succeeds_in_bs_words(at_b: MerchantAtB):
@@ -38,41 +39,8 @@ def test_a_refund_succeeds_in_bs_words(at_b: MerchantAtB):
 
 
 @pytest.mark.parametrize(
-    ("currency", "shown", "given_back"), [("USD", "9.00", "0.05"), ("JPY", "900", "5"), ("KWD", "0.900", "0.005")]
-)
-def test_minor_units_are_the_currencys_own(
-    outside: Outside, at_b: MerchantAtB, currency: str, shown: str, given_back: str
-):
-    paid = at_b.post(BODY | {"amount": 900, "currency": currency}).json()["transactionId"]
-    headers = {"Authorization": f"Bearer {B_KEY}"}
-    refund = outside.http.post(f"/api/payments/{paid}/refunds", json={"amount": 5}, headers=headers)
-
-    assert refund.status_code == 201
-    assert [(entry["amount"], entry["currency"]) for entry in outside.ledger()] == [
-        (shown, currency),
-        (given_back, currency),
-    ]
-
-
-@pytest.mark.parametrize("amount", [9.5, 9.0, "900", "9.00", -900, 0, True, None, 10**12, [900]])
-def test_an_amount_that_is_no_whole_number_of_minor_units_is_refused(
-    outside: Outside, at_b: MerchantAtB, amount: object
-):
-    refused = at_b.post(BODY | {"amount": amount}, key="k")
-
-    assert (refused.status_code, at_b.error(refused)) == (422, ("invalid_request", "amount"))
-    assert at_b.find_charge("k").status_code == 404
-    assert outside.ledger() == []
-
-
-@pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"currency": "usd"}, "currency"),
-        ({"currency": "ZZZ"}, "currency"),
-        # Gold: a code, but without minor units.
-        ({"currency": "XAU"}, "currency"),
-        ({"currency": 840}, "currency"),
         ({"cardToken": 4111}, "cardToken"),
         ({"description": "x" * 1001}, "description"),
     ],
@@ -110,7 +78,7 @@ def test_the_order_is_what_the_description_says(
 def test_whoever_shows_no_key_or_another_one_is_turned_away(outside: Outside, at_b: MerchantAtB, shown: str | None):
     headers = [] if shown is None else [(b"Authorization", shown.encode("latin-1"))]
     calls = [
-        outside.http.post("/api/payments", json=BODY, headers=headers),
+        outside.http.post("/api/payments", content=exact(BODY), headers=headers),
         outside.http.get("/api/payments", params={"key": "k"}, headers=headers),
         outside.http.post("/api/payments/txn_1/refunds", json={"amount": 1}, headers=headers),
         outside.http.get("/api/payments/refunds", params={"key": "k"}, headers=headers),
@@ -151,7 +119,7 @@ def test_b_knows_after_a_restart_what_it_knew(tmp_path: Path):
     with running(settings) as outside:
         at_b = MerchantAtB(outside)
         paid = at_b.charge(key="k", amount="0.900", currency="KWD").json()
-        refund = at_b.refund(paid["transactionId"], "0.899", key="r", currency="KWD").json()
+        refund = at_b.refund(paid["transactionId"], "0.899", key="r").json()
         ledger = outside.ledger()
 
     with running(settings) as outside:
@@ -159,10 +127,11 @@ def test_b_knows_after_a_restart_what_it_knew(tmp_path: Path):
         assert outside.ledger() == ledger
         assert at_b.charge(key="k", amount="0.900", currency="KWD").json() == paid
         assert at_b.find_refund("r").json() == refund
-        late = at_b.refund(paid["transactionId"], "0.002", currency="KWD")
+        late = at_b.refund(paid["transactionId"], "0.002")
         assert at_b.error(late) == ("refund_exceeds_charge", None)
         assert "tok_" not in (tmp_path / "payment-b.jsonl").read_text()
 
 
 def charge(outside: Outside, key: str) -> httpx.Response:
-    return outside.http.post("/api/payments", json=BODY, headers={"Authorization": f"Bearer {key}".strip()})
+    headers = {"Authorization": f"Bearer {key}".strip()}
+    return outside.http.post("/api/payments", content=exact(BODY), headers=headers)

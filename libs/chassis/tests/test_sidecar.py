@@ -1,13 +1,14 @@
 """The client against a small server that answers as Dapr 1.18 does."""
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 import orjson
 import pytest
 from aiohttp import web
 
-from chassis.sidecar import Answer, Sidecar, SidecarDown, Verdict
+from chassis.sidecar import Answer, Sidecar, SidecarDown, Verdict, to_json
 from stack.local import free_port
 
 
@@ -74,6 +75,15 @@ async def test_an_answer_of_the_callee_is_a_value_whatever_its_status(dapr: Dapr
     [(method, path, body, headers)] = dapr.asked
     assert (method, path, body) == ("POST", "/v1.0/invoke/app/method/do", {"a": 1})
     assert (headers["X-Tenant-Id"], headers["dapr-api-token"]) == ("t-1", "secret")
+
+
+def test_a_decimal_is_a_number_digit_for_digit_and_nothing_else_is():
+    exact = {text: Decimal(text) for text in ("9.00", "900", "0.0005", "12345678901234.5678", "1E+3")}
+
+    assert to_json(list(exact.values())) == b"[9.00,900,0.0005,12345678901234.5678,1000]"
+    for wrong in (Decimal("NaN"), Decimal("Infinity"), object()):
+        with pytest.raises(TypeError):
+            to_json({"amount": wrong})
 
 
 async def test_an_error_of_daprs_own_is_told_from_the_callees(dapr: Dapr, sidecar: Sidecar):

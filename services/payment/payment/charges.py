@@ -61,6 +61,7 @@ class WantedCharge(Value):
     amount: int
     currency: str
     method: str
+    description: str
     card_token: str | None
     settle_only: bool
 
@@ -192,6 +193,7 @@ class Charges:
             "refunded": 0,
             "currency": wanted.currency,
             "method": wanted.method,
+            "description": wanted.description,
             "provider": route[0],
             "others": ",".join(route[1:]),
             "attempts": 0,

@@ -1,5 +1,6 @@
 """ISO 4217's exponents, from the `iso4217` package (the published table)."""
 
+from decimal import Decimal
 from functools import cache
 
 from iso4217 import Currency
@@ -16,6 +17,6 @@ def exponent_of(currency: str) -> int | None:
         return None
 
 
-def in_major_units(amount: int, currency: str) -> str:
-    """900 USD is "9.00", 900 JPY is "900"."""
-    return str(major_units(amount, exponent_of(currency) or 0))
+def in_major_units(amount: int, currency: str) -> Decimal:
+    """With just the currency's decimals: 900 USD is 9.00, 900 JPY is 900."""
+    return major_units(amount, exponent_of(currency) or 0)

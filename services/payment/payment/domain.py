@@ -142,6 +142,7 @@ class Charge(Value):
     amount: int
     currency: str
     method: str
+    description: str = ""
     card_token: str | None
     status: Status
     version: int

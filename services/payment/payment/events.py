@@ -99,4 +99,4 @@ def _facts(charge: Charge) -> dict[str, Any]:
 
 
 def _money(amount: int, currency: str) -> EventMoney:
-    return EventMoney(amount=in_major_units(amount, currency), currency=currency)
+    return EventMoney(amount=str(in_major_units(amount, currency)), currency=currency)

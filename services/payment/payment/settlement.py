@@ -11,8 +11,8 @@ from typing import IO, Any
 import sqlalchemy as sa
 import xlsxwriter
 
-from payment.currencies import exponent_of
-from payment.domain import major_units, provider_key
+from payment.currencies import in_major_units
+from payment.domain import provider_key
 
 COLUMNS = (
     "at", "provider", "kind", "orderId", "paymentId", "idempotencyKey", "transactionId", "amount", "currency",
@@ -31,7 +31,7 @@ def line(entry: sa.RowMapping) -> dict[str, Any]:
         "paymentId": entry["payment_id"],
         "idempotencyKey": provider_key(entry["key"], entry["id"]),
         "transactionId": entry["transaction_id"],
-        "amount": major_units(entry["amount"], exponent_of(entry["currency"]) or 0),
+        "amount": in_major_units(entry["amount"], entry["currency"]),
         "currency": entry["currency"],
     }
 

@@ -19,6 +19,7 @@ payments = sa.Table(
     sa.Column("refunded", sa.BigInteger, nullable=False, server_default="0"),  # reserved or refunded, minor units
     sa.Column("currency", sa.String(3), nullable=False),
     sa.Column("method", sa.String(16), nullable=False),
+    sa.Column("description", sa.String(255), nullable=False, server_default=""),  # for the statement, in its words
     sa.Column("card_token", sa.Text),  # sealed; gone once the charge is final
     sa.Column("status", sa.String(24), nullable=False),
     sa.Column("version", sa.Integer, nullable=False, server_default="1"),

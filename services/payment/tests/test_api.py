@@ -1,5 +1,7 @@
 """The service as order sees it: its two calls, its refusals, and what never leaves it."""
 
+from decimal import Decimal
+
 import pytest
 import structlog
 
@@ -23,7 +25,7 @@ BODY = {
 def sidecar(sidecar):
     sidecar.answers = {
         CHARGE: Answer(status=200, data={"transactionId": "t-1", "status": "approved", "reason": None}),
-        f"{CHARGE}/t-1/refunds": Answer(status=201, data={"refundId": "r-1", "status": "succeeded", "amount": "4.00"}),
+        f"{CHARGE}/t-1/refunds": Answer(status=201, data={"refundId": "r-1", "status": "succeeded"}),
     }
     return sidecar
 
@@ -50,8 +52,23 @@ async def test_a_payment_and_its_refund(client, sidecar):
     assert (paid["success"], paid["status"], paid["transactionId"]) == (True, "succeeded", "t-1")
     assert paid["processedAt"].endswith("Z")
     assert (refunded["success"], refunded["status"]) == (True, "succeeded")
-    told = {"orderId": "o-1", "amount": "9.00", "currency": "USD", "paymentMethod": "credit_card", "cardToken": TOKEN}
-    assert sidecar.invoked == [(CHARGE, told), (f"{CHARGE}/t-1/refunds", {"amount": "4.00"})]
+    told = {
+        "orderId": "o-1",
+        "amount": Decimal("9.00"),
+        "currency": "USD",
+        "paymentMethod": "credit_card",
+        "cardToken": TOKEN,
+    }
+    assert sidecar.invoked == [(CHARGE, told), (f"{CHARGE}/t-1/refunds", {"amount": Decimal("4.00")})]
+
+
+async def test_a_currency_left_out_is_usd_and_the_description_is_kept(client, sidecar, issuer):
+    body = {name: value for name, value in BODY.items() if name != "currency"} | {"description": "Two lattes"}
+    paid = (await client.post("/process-payment", json=body)).json()["paymentId"]
+
+    kept = (await client.get(f"/api/v1/payments/{paid}", headers=issuer.bearer("staff"))).json()
+    assert (kept["amount"], kept["description"]) == ({"amount": "9.00", "currency": "USD"}, "Two lattes")
+    assert sidecar.invoked[0][1]["currency"] == "USD"
 
 
 async def test_a_decline_is_a_value_in_a_200(client, sidecar):

@@ -113,7 +113,7 @@ def test_a_currency_that_cannot_be_paid_in_is_refused(currency):
     [(900, "JPY", "900"), (900, "USD", "9.00"), (1, "USD", "0.01"), (1234, "KWD", "1.234")],
 )
 def test_an_amount_is_told_with_its_currencys_decimals(minor, currency, shown):
-    assert in_major_units(minor, currency) == shown
+    assert str(in_major_units(minor, currency)) == shown
 
 
 def test_a_final_charge_moves_only_by_refunds():

@@ -32,11 +32,11 @@ class ProcessPayment(Body):
     key: Key
     order_id: Annotated[str, Field(max_length=64, pattern=PRINTABLE)]
     amount: Amount
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
     payment_method: Annotated[str, Field(max_length=16, pattern=PRINTABLE)]
     card_token: CardToken | None = None
-    description: Annotated[str, Field(max_length=255)] = ""
-    settle_only: bool = False
+    description: Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+    settle_only: Annotated[bool, Field(strict=True)] = False
 
 
 class PaymentResult(Wire):
@@ -78,6 +78,7 @@ class PaymentApi:
             amount=minor_units(amount, exponent_of(request.currency)),
             currency=request.currency,
             method=request.payment_method,
+            description=request.description,
             card_token=request.card_token,
             settle_only=request.settle_only,
         )

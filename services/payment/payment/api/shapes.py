@@ -38,6 +38,7 @@ class PaymentView(Wire):
     amount: Money
     refunded: Money
     provider: str
+    description: str
     transaction_id: str | None
     reason: str | None
     created_at: datetime
@@ -54,6 +55,7 @@ class PaymentView(Wire):
             amount=money(charge.amount, charge.currency),
             refunded=money(charge.refunded, charge.currency),
             provider=charge.provider,
+            description=charge.description,
             transaction_id=charge.transaction_id,
             reason=charge.reason,
             created_at=charge.created_at,
@@ -87,4 +89,4 @@ class RefundView(Wire):
 
 
 def money(amount: int, currency: str) -> Money:
-    return Money(amount=in_major_units(amount, currency), currency=currency)
+    return Money(amount=str(in_major_units(amount, currency)), currency=currency)

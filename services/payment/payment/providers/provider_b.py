@@ -1,9 +1,10 @@
-"""Provider B: `POST /api/payments` with a bearer key, amounts in the currency's minor units."""
+"""Provider B: `POST /api/payments` with a bearer key."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from chassis.sidecar import Sidecar
+from payment.currencies import in_major_units
 from payment.domain import Absent, Charge, Outcome, Refund, Unknown, provider_key
 from payment.providers import wire
 
@@ -22,10 +23,10 @@ class ProviderB:
 
     async def charge(self, charge: Charge) -> Outcome:
         body = {
-            "amount": charge.amount,
+            "amount": in_major_units(charge.amount, charge.currency),
             "currency": charge.currency,
             "cardToken": charge.card_token,
-            "description": f"Order {charge.order_id}",
+            "description": charge.description or f"Order {charge.order_id}",
         }
         headers = self._headers(charge.key)
         return await wire.post(self._sidecar, _ENDPOINT, _PATH, body=body, headers=headers, read=_read_charge)
@@ -35,7 +36,8 @@ class ProviderB:
 
     async def refund(self, refund: Refund, of: Charge) -> Outcome:
         path = wire.refunds_path(_PATH, of)
-        body, headers = {"amount": refund.amount}, self._headers(provider_key(refund.key, refund.id))
+        body = {"amount": in_major_units(refund.amount, of.currency)}
+        headers = self._headers(provider_key(refund.key, refund.id))
         return await wire.post(self._sidecar, _ENDPOINT, path, body=body, headers=headers, read=_read_refund)
 
     async def look_up_refund(self, refund: Refund) -> Outcome | Absent:
