@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 
 from dapr.ext.workflow import WorkflowRuntime
@@ -29,17 +28,21 @@ from chassis.tasks import Tasks
 from notification import tables
 from notification.access import RULES
 from notification.announcements import Announcements
-from notification.api import bulk as bulk_api
-from notification.api import cache as cache_api
-from notification.api import dead_letters as letters
-from notification.api import notifications, recipients, stream
-from notification.api import password_resets as reset_api
-from notification.api import receipts as receipt_api
-from notification.api import routes as event_api
-from notification.api import templates as template_api
-from notification.api import unsubscribe as unsubscribe_api
+from notification.api import (
+    bulk,
+    cache,
+    dead_letters,
+    notifications,
+    password_resets,
+    receipts,
+    recipients,
+    routes,
+    stream,
+    templates,
+    unsubscribe,
+)
 from notification.bulk.worker import Bulks
-from notification.channels import Channels, Open, open_channels
+from notification.channels import Channels, open_channels
 from notification.channels.email.channel import greets
 from notification.domain import (
     ConcurrencyConflict,
@@ -68,11 +71,27 @@ from notification.recipients.unsubscribe_link import Unsubscribing
 from notification.retention import EXPIRIES
 from notification.sending.compose import Wording
 from notification.sending.sender import Sender
+from notification.services import Services
 from notification.settings import Settings
 from notification.templates.catalog import Catalog
 from notification.unit_of_work import Units
 
 SERVICE = "notification-service"
+
+# Bulk first: `/notifications/{notification_id}` would take its path.
+RESOURCES = (
+    bulk,
+    notifications,
+    stream,
+    templates,
+    recipients,
+    unsubscribe,
+    receipts,
+    routes,
+    cache,
+    password_resets,
+    dead_letters,
+)
 
 _SECRETS = ("unsubscribe-key", "receipt-secrets", "africas-talking-key", "legacy-sms-key")
 _DRAIN_SECONDS = 5.0
@@ -98,31 +117,6 @@ REFUSALS: Mapping[type[Exception], Problem] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """Everything that runs, made once and handed to whoever needs it."""
-
-    db: Database
-    sidecar: Sidecar
-    opened: Open | None  # None where a test brings channels of its own
-    unsubscribing: Unsubscribing
-    trust: Trust
-    outbox: Outbox
-    changes: Changes
-    cache: Cache
-    units: Units
-    catalog: Catalog
-    sender: Sender
-    resets: Resets
-    receipts: Receipts
-    bulks: Bulks
-    intake: Intake
-    jobs: Jobs
-    tasks: Tasks
-    saga: Saga[TellRef]
-    runtime: WorkflowRuntime | None
-
-
 def create_app(
     settings: Settings,
     *,
@@ -132,39 +126,30 @@ def create_app(
 ) -> FastAPI:
     """The service. `runtime` is the workflow worker that `main` makes; without one nothing durable runs here."""
     sidecar = sidecar or Sidecar(port=settings.dapr_http_port, source=SERVICE, api_token=settings.dapr_api_token)
-    parts = _assemble(settings, sidecar, channels, runtime)
+    made = _assemble(settings, sidecar, channels, runtime)
     app = chassis.app.create_app(
         title="Brewline notifications",
         settings=settings,
         sidecar=sidecar,
         rules=RULES,
-        start=lambda lifespan: lifespan.enter_async_context(_running(settings, parts)),
-        checks=_checks(settings, parts),
+        start=lambda lifespan: lifespan.enter_async_context(_running(settings, made)),
+        checks=_checks(settings, made),
         refusals=REFUSALS,
     )
-    units = parts.units
+    app.state.services = made
     # First: routes are tried in their order, and most requests are events.
-    keep_dead_letters(app, "/events/dead", parts.db)
-    subscribe(app, "/events/{topic}", parts.intake.take)
-    app.include_router(bulk_api.routes(units=units, catalog=parts.catalog, bulks=parts.bulks))
-    app.include_router(notifications.routes(units=units, catalog=parts.catalog, sender=parts.sender))
-    app.include_router(stream.routes(changes=parts.changes))
-    app.include_router(template_api.routes(units=units, catalog=parts.catalog))
-    app.include_router(recipients.routes(units=units))
-    app.include_router(unsubscribe_api.routes(units=units, unsubscribing=parts.unsubscribing))
-    app.include_router(receipt_api.routes(receipts=parts.receipts, trust=parts.trust))
-    app.include_router(event_api.routes(units=units, cache=parts.cache))
-    app.include_router(cache_api.routes(cache=parts.cache))
-    app.include_router(reset_api.routes(units=units, resets=parts.resets, sender=parts.sender))
-    app.include_router(letters.routes(units=units, sidecar=sidecar, pubsub=settings.pubsub))
-    parts.jobs.mount(app)
-    app.state.leaving.append(parts.changes.end_readers)
+    keep_dead_letters(app, "/events/dead", made.db)
+    subscribe(app, "/events/{topic}", made.intake.take)
+    for resource in RESOURCES:
+        app.include_router(resource.router)
+    made.jobs.mount(app)
+    app.state.leaving.append(made.changes.end_readers)
     return app
 
 
 def _assemble(
     settings: Settings, sidecar: Sidecar, channels: Channels | None, runtime: WorkflowRuntime | None
-) -> Parts:
+) -> Services:
     db = Database(settings.database_url)
     tasks = Tasks()
     leases = Leases(db, tables.leases)
@@ -188,9 +173,10 @@ def _assemble(
     patience = timedelta(seconds=settings.look_up_after)
     lookups = LookUps(db=db, receipts=receipts, providers=opened.sms if opened else {}, patience=patience)
     expiring = retention.job(db, (outbox.expiry, changes.expiry, *EXPIRIES))
-    return Parts(
+    return Services(
         db=db,
         sidecar=sidecar,
+        pubsub=settings.pubsub,
         opened=opened,
         unsubscribing=unsubscribing,
         trust=Trust(),
@@ -224,53 +210,53 @@ def _saga(steps: Steps, tasks: Tasks) -> Saga[TellRef]:
 
 
 @asynccontextmanager
-async def _running(settings: Settings, parts: Parts) -> AsyncGenerator[None]:
-    await parts.db.start()  # first of all: its lock tells two processes on one file apart
+async def _running(settings: Settings, made: Services) -> AsyncGenerator[None]:
+    await made.db.start()  # first of all: its lock tells two processes on one file apart
     await asyncio.to_thread(migrations.upgrade, settings.database_url, notification, tables.metadata)
-    await parts.sender.take_back()
-    await parts.sidecar.start()
-    secrets = await read_secrets(parts.sidecar, store=settings.secret_store, name=SERVICE, needs=_SECRETS)
-    parts.unsubscribing.unlock(secrets["unsubscribe-key"])
-    parts.trust.unlock(secrets["receipt-secrets"])
-    if parts.opened is not None:
-        parts.opened.unlock(secrets)
+    await made.sender.take_back()
+    await made.sidecar.start()
+    secrets = await read_secrets(made.sidecar, store=settings.secret_store, name=SERVICE, needs=_SECRETS)
+    made.unsubscribing.unlock(secrets["unsubscribe-key"])
+    made.trust.unlock(secrets["receipt-secrets"])
+    if made.opened is not None:
+        made.opened.unlock(secrets)
     loops = [
         asyncio.create_task(loop, name=name)
         for name, loop in (
-            ("outbox-relay", parts.outbox.run()),
-            ("changes", parts.changes.run()),
-            ("bulks", parts.bulks.run()),
+            ("outbox-relay", made.outbox.run()),
+            ("changes", made.changes.run()),
+            ("bulks", made.bulks.run()),
         )
     ]
-    parts.sender.start()
-    if parts.runtime is not None:
-        parts.saga.register(parts.runtime, asyncio.get_running_loop())
-        await asyncio.to_thread(parts.runtime.start)
-    await parts.jobs.start()
+    made.sender.start()
+    if made.runtime is not None:
+        made.saga.register(made.runtime, asyncio.get_running_loop())
+        await asyncio.to_thread(made.runtime.start)
+    await made.jobs.start()
     try:
         yield
     finally:
-        await parts.jobs.stop()
-        await parts.tasks.drain(within=_DRAIN_SECONDS)
-        if parts.runtime is not None:
-            await asyncio.to_thread(parts.runtime.shutdown)
-        await parts.sender.stop()
+        await made.jobs.stop()
+        await made.tasks.drain(within=_DRAIN_SECONDS)
+        if made.runtime is not None:
+            await asyncio.to_thread(made.runtime.shutdown)
+        await made.sender.stop()
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
-        await parts.sidecar.stop()
-        await parts.db.stop()
+        await made.sidecar.stop()
+        await made.db.stop()
 
 
-def _checks(settings: Settings, parts: Parts) -> dict[str, Check]:
+def _checks(settings: Settings, made: Services) -> dict[str, Check]:
     async def sidecar_alive() -> None:
-        parts.sidecar.require()
+        made.sidecar.require()
 
     async def smtp_greets() -> None:
         await greets(settings.smtp_host, settings.smtp_port, tls=settings.smtp_tls, ca_file=settings.smtp_ca_file)
 
     return {
-        "database": database_check(parts.db),
+        "database": database_check(made.db),
         # Without them nothing is lost: rows wait.
         "sidecar": Check(probe=sidecar_alive, required=False),
         "smtp": Check(probe=smtp_greets, required=False),

@@ -1,26 +1,31 @@
 """A mail server that can be told to misbehave, and the service around a database in a temporary folder."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.telemetry import TelemetryConfig
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import notification
-from chassis import migrations
+from chassis import migrations, problems
 from chassis.db import Database
+from chassis.edge.auth import Caller
 from chassis.ids import new_id
+from chassis.problems import Problem
 from chassis.sidecar import Answer
-from notification.app import create_app
+from notification.app import REFUSALS, create_app
 from notification.channels.email.channel import Email
 from notification.settings import Settings
 from notification.tables import metadata, notifications
@@ -261,5 +266,32 @@ def event() -> Callable[..., dict[str, Any]]:
         }
         head = {"specversion": "1.0", "id": new_id(), "source": "order-service", "type": kind, "topic": "orders"}
         return head | envelope | {"data": sample | data}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def routed() -> Callable[..., ASGIApp]:
+    """One resource's routes over the parts that they need; `who` says who a request is from."""
+
+    def make(
+        router: APIRouter,
+        *,
+        refusals: Mapping[type[Exception], Problem] = REFUSALS,
+        who: Callable[[Request], Caller] | None = None,
+        telemetry: TelemetryConfig | None = None,
+        **made: Any,
+    ) -> ASGIApp:
+        app = FastAPI(telemetry=telemetry)
+        problems.install(app, refusals)
+        app.state.services = SimpleNamespace(**made)
+        app.include_router(router)
+
+        async def named(scope: Scope, receive: Receive, send: Send) -> None:
+            if who is not None:
+                scope.setdefault("state", {})["caller"] = who(Request(scope))
+            await app(scope, receive, send)
+
+        return named
 
     return make

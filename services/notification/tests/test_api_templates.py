@@ -6,13 +6,12 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
-from fastapi import FastAPI, Request
+from fastapi import Request
 
-from chassis import problems
 from chassis.cache import Cache
 from chassis.changes.feed import Changes
 from chassis.db import Database
-from chassis.edge.auth import Caller, Role, current_caller
+from chassis.edge.auth import Caller, Role
 from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.problems import Problem
@@ -38,7 +37,7 @@ OFFER: dict[str, Any] = {
 PATH = "/api/v1/templates/Marketing/offer"
 
 
-async def whoever_says_so(request: Request) -> Caller:
+def whoever_says_so(request: Request) -> Caller:
     return Caller(
         tenant=request.headers.get("x-tenant", "default"),
         tenant_name="Default",
@@ -58,14 +57,12 @@ def changes(db: Database) -> Changes:
 
 
 @pytest.fixture
-async def client(db: Database, catalog: Catalog, changes: Changes) -> AsyncIterator[httpx.AsyncClient]:
+async def client(db: Database, catalog: Catalog, changes: Changes, routed: Any) -> AsyncIterator[httpx.AsyncClient]:
     outbox = Outbox(
         db=db, table=tables.outbox, leases=Leases(db, tables.leases), sidecar=FakeSidecar(), pubsub="pubsub"
     )
-    app = FastAPI()
-    problems.install(app, REFUSALS)
-    app.include_router(api.routes(units=Units(db, Announcements(outbox=outbox, changes=changes)), catalog=catalog))
-    app.dependency_overrides[current_caller] = whoever_says_so
+    units = Units(db, Announcements(outbox=outbox, changes=changes))
+    app = routed(api.router, who=whoever_says_so, units=units, catalog=catalog)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client
 

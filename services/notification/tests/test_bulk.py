@@ -12,14 +12,13 @@ import httpx
 import orjson
 import pytest
 import sqlalchemy as sa
-from fastapi import FastAPI, Request
+from fastapi import Request
 from pydantic import ValidationError
 
-from chassis import problems
 from chassis.cache import Cache
 from chassis.changes.feed import Changes
 from chassis.db import Database
-from chassis.edge.auth import Caller, Role, current_caller
+from chassis.edge.auth import Caller, Role
 from chassis.ids import new_id, now
 from chassis.leases import Leases
 from chassis.outbox import Outbox
@@ -579,7 +578,7 @@ async def test_each_channel_has_its_own_rate(desk: Desk) -> None:
 # --- over HTTP ---
 
 
-async def whoever_says_so(request: Request) -> Caller:
+def whoever_says_so(request: Request) -> Caller:
     return Caller(
         tenant=request.headers.get("x-tenant", TENANT),
         tenant_name="Default",
@@ -589,16 +588,14 @@ async def whoever_says_so(request: Request) -> Caller:
 
 
 @pytest.fixture
-async def client(db: Database) -> AsyncIterator[httpx.AsyncClient]:
+async def client(db: Database, routed: Any) -> AsyncIterator[httpx.AsyncClient]:
     leases = Leases(db, tables.leases)
     changes = Changes(db=db, table=tables.changes, leases=leases)
     outbox = Outbox(db=db, table=tables.outbox, leases=leases, sidecar=FakeSidecar(), pubsub="pubsub")
     units = Units(db, Announcements(outbox=outbox, changes=changes))
     catalog = Catalog(db, Cache(sidecar=FakeSidecar(), store="statestore", changes=changes, name="templates"))
-    app = FastAPI()
-    problems.install(app, REFUSALS)
-    app.include_router(api.routes(units=units, catalog=catalog, bulks=Bulks(db=db, rates={"email": 10})))
-    app.dependency_overrides[current_caller] = whoever_says_so
+    bulks = Bulks(db=db, rates={"email": 10})
+    app = routed(api.router, who=whoever_says_so, units=units, catalog=catalog, bulks=bulks)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client
 

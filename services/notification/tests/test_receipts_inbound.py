@@ -10,17 +10,15 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
-from fastapi import FastAPI
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
-from chassis import problems
 from chassis.ids import new_id, now
 from chassis.redaction import RedactingExporter
 from chassis.webhooks import NotSigned
-from notification.api.receipts import routes
+from notification.api.receipts import router
 from notification.domain import FINAL, LEASE, ChannelName, Delivered, Notification, Receipt, Settled, Status
 from notification.queue.delivery_status import apply, take_early
 from notification.queue.enqueue import enqueue
@@ -116,14 +114,13 @@ def spans():
 
 
 @pytest.fixture
-async def client(receipts, spans):
+async def client(receipts, spans, routed):
     trust = Trust()
     trust.unlock(json.dumps(SECRETS))
     tracing = TracerProvider()
     tracing.add_span_processor(SimpleSpanProcessor(RedactingExporter(spans)))
-    app = FastAPI(telemetry={"tracer_provider": tracing, "metrics": False, "logs": False, "operation_spans": False})
-    problems.install(app, {})
-    app.include_router(routes(receipts=receipts, trust=trust))
+    telemetry = {"tracer_provider": tracing, "metrics": False, "logs": False, "operation_spans": False}
+    app = routed(router, telemetry=telemetry, receipts=receipts, trust=trust)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client
 

@@ -1,6 +1,6 @@
 """Contacts: what events may tell of a person, and what only staff and the person's own orders may."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import permutations
 from typing import Any
@@ -8,19 +8,17 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
-from fastapi import FastAPI, Request
+from fastapi import Request
 from sqlalchemy.event import listen
 
-from chassis import problems
 from chassis.changes.feed import Changes
-from chassis.edge.auth import Caller, Role, current_caller
+from chassis.edge.auth import Caller, Role
 from chassis.ids import now
 from chassis.leases import Leases
 from chassis.outbox import Outbox
-from chassis.problems import Problem
 from notification.announcements import Announcements
 from notification.api import recipients
-from notification.domain import ChannelName, ConcurrencyConflict, UnknownRecipient
+from notification.domain import ChannelName, UnknownRecipient
 from notification.recipients.contacts import Contact, Contacts
 from notification.tables import changes, leases, outbox
 from notification.unit_of_work import Units
@@ -64,20 +62,12 @@ def feed(within):
 
 
 @pytest.fixture
-async def client(units):
-    app = FastAPI()
-    refusals: Mapping[type[Exception], Problem] = {
-        UnknownRecipient: Problem(status=404, error_type="recipient-not-found", title="Recipient not found"),
-        ConcurrencyConflict: Problem(status=409, error_type="concurrency-conflict", title="Changed meanwhile"),
-    }
-    problems.install(app, refusals)
-    app.include_router(recipients.routes(units=units))
-
-    async def staff(request: Request) -> Caller:
+async def client(units, routed):
+    def staff(request: Request) -> Caller:
         tenant = request.headers.get("x-tenant", "default")
         return Caller(tenant=tenant, tenant_name=tenant, subject="s-1", roles=frozenset({Role.STAFF}))
 
-    app.dependency_overrides[current_caller] = staff
+    app = routed(recipients.router, who=staff, units=units)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client
 

@@ -1,23 +1,21 @@
 """Preferences: a user's own, staff's for everybody, never lost to whoever saves at the same time."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
-from fastapi import FastAPI, Request
+from fastapi import Request
 
-from chassis import problems
 from chassis.changes.feed import Changes
-from chassis.edge.auth import Caller, Role, current_caller
+from chassis.edge.auth import Caller, Role
 from chassis.ids import now
 from chassis.leases import Leases
 from chassis.outbox import Outbox
-from chassis.problems import Problem
 from notification.announcements import Announcements
 from notification.api import recipients
-from notification.domain import ChannelName, ConcurrencyConflict, NotYours, UnknownRecipient
+from notification.domain import ChannelName, ConcurrencyConflict
 from notification.recipients.contacts import Contact, Contacts
 from notification.recipients.preferences import Preference, Preferences, QuietHours
 from notification.recipients.stop_words import start, stop
@@ -37,25 +35,17 @@ def within(db):
 
 
 @pytest.fixture
-async def call(db):
+async def call(db, routed):
     """A request of `sub`, by default staff's."""
     owners = Leases(db=db, table=leases)
     events = Outbox(db=db, table=outbox, leases=owners, sidecar=FakeSidecar(), pubsub="pubsub")
     told = Announcements(outbox=events, changes=Changes(db=db, table=changes, leases=owners))
-    app = FastAPI()
-    refusals: Mapping[type[Exception], Problem] = {
-        UnknownRecipient: Problem(status=404, error_type="recipient-not-found", title="Recipient not found"),
-        NotYours: Problem(status=403, error_type="not-owner", title="Not yours"),
-        ConcurrencyConflict: Problem(status=409, error_type="concurrency-conflict", title="Changed meanwhile"),
-    }
-    problems.install(app, refusals)
-    app.include_router(recipients.routes(units=Units(db, told)))
 
-    async def caller(request: Request) -> Caller:
+    def caller(request: Request) -> Caller:
         sub, role = request.headers["x-sub"], Role(request.headers["x-role"])
         return Caller(tenant="default", tenant_name="", subject=sub, roles=frozenset({role}))
 
-    app.dependency_overrides[current_caller] = caller
+    app = routed(recipients.router, who=caller, units=Units(db, told))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
 
         async def send(method: str, whose: str, body: Any = None, *, sub: str = "s-1", role: str = "staff"):

@@ -9,9 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import jwt
 import pytest
-from fastapi import FastAPI
 
-from chassis import problems
 from chassis.cache import Cache
 from chassis.changes.feed import Changes
 from chassis.ids import new_id, now
@@ -43,13 +41,11 @@ def token_of(link: str) -> str:
 
 
 @pytest.fixture
-async def client(db):
+async def client(db, routed):
     owners = Leases(db=db, table=leases)
     events = Outbox(db=db, table=outbox, leases=owners, sidecar=FakeSidecar(), pubsub="pubsub")
     told = Announcements(outbox=events, changes=Changes(db=db, table=changes, leases=owners))
-    app = FastAPI()
-    problems.install(app, {})
-    app.include_router(unsubscribe.routes(units=Units(db, told), unsubscribing=unlocked()))
+    app = routed(unsubscribe.router, units=Units(db, told), unsubscribing=unlocked())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://api.example") as client:
         yield client
 

@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from chassis.app import refused
-from chassis.edge.auth import Caller, current_caller
+from chassis.edge.auth import Caller, caller_of
 from chassis.events import Wire
 from chassis.ids import now
 from chassis.paging import decode_cursor, encode_cursor
@@ -20,13 +20,13 @@ from notification.bulk.bulks import BulkStore, Key, Progress, Standing, Wanted
 from notification.bulk.worker import Bulks
 from notification.domain import Chain, ChannelName
 from notification.queue.history import Page
-from notification.templates.catalog import Catalog, first_wordless
+from notification.services import services
+from notification.templates.catalog import first_wordless
 from notification.unit_of_work import Units
 
 MAX_RECIPIENTS = 10_000
 _MAX_KEY = 255
 
-CallerNow = Annotated[Caller, Depends(current_caller)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Limit = Annotated[int, Query(ge=1, le=100)]
 
@@ -149,45 +149,40 @@ class BulkResultPage(Wire):
     next: str | None
 
 
-def routes(*, units: Units, catalog: Catalog, bulks: Bulks) -> APIRouter:
-    """To be included before what has `/notifications/{notification_id}`."""
-    router = APIRouter(
-        prefix="/api/v1/notifications/bulk",
-        tags=["bulk"],
-        responses=refused({422: "invalid-request", 503: "database-unavailable"}),
-    )
-    _sending(router, units, catalog, bulks)
-    _watching(router, units, bulks)
-    return router
+router = APIRouter(
+    prefix="/api/v1/notifications/bulk",
+    tags=["bulk"],
+    responses=refused({422: "invalid-request", 503: "database-unavailable"}),
+)
 
 
-def _sending(router: APIRouter, units: Units, catalog: Catalog, bulks: Bulks) -> None:
-    @router.post(
-        "",
-        status_code=202,
-        response_model=BulkAccepted,
-        responses={
-            202: {"description": "Written down", "headers": _HEADERS},
-            **refused({422: "invalid-request, idempotency-mismatch"}),
-        },
+@router.post(
+    "",
+    status_code=202,
+    response_model=BulkAccepted,
+    responses={
+        202: {"description": "Written down", "headers": _HEADERS},
+        **refused({422: "invalid-request, idempotency-mismatch"}),
+    },
+)
+async def send_bulk(
+    request: Request,
+    body: BulkRequest,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=_MAX_KEY)] = None,
+) -> Response:
+    """Nothing of it is lost after the 202. With an Idempotency-Key, sending it again answers the same bulk."""
+    caller = caller_of(request)
+    made = services(request)
+    if not await made.catalog.knows(caller.tenant, body.template_category, body.template_name):
+        raise Invalid("/templateName", "There is no such template, or none of its versions is published.")
+    key = None if idempotency_key is None else _key(caller, idempotency_key, await request.body())
+    wanted = body.wanted(caller.subject)
+    await _require_words(made.units, caller.tenant, wanted)
+    bulk_id, is_new = await made.units.write(
+        caller.tenant, lambda unit: BulkStore(unit.conn, unit.tenant).create(wanted, key)
     )
-    async def send_bulk(
-        request: Request,
-        caller: CallerNow,
-        body: BulkRequest,
-        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=_MAX_KEY)] = None,
-    ) -> Response:
-        """Nothing of it is lost after the 202. With an Idempotency-Key, sending it again answers the same bulk."""
-        if not await catalog.knows(caller.tenant, body.template_category, body.template_name):
-            raise Invalid("/templateName", "There is no such template, or none of its versions is published.")
-        key = None if idempotency_key is None else _key(caller, idempotency_key, await request.body())
-        wanted = body.wanted(caller.subject)
-        await _require_words(units, caller.tenant, wanted)
-        bulk_id, made = await units.write(
-            caller.tenant, lambda unit: BulkStore(unit.conn, unit.tenant).create(wanted, key)
-        )
-        bulks.wake()
-        return _accepted(BulkAccepted(bulk_id=bulk_id, total=len(wanted.recipients)), replayed=not made)
+    made.bulks.wake()
+    return _accepted(BulkAccepted(bulk_id=bulk_id, total=len(wanted.recipients)), replayed=not is_new)
 
 
 async def _require_words(units: Units, tenant: str, wanted: Wanted) -> None:
@@ -201,40 +196,45 @@ async def _require_words(units: Units, tenant: str, wanted: Wanted) -> None:
         raise Invalid(pointer, f"The template has no words for {wordless}.")
 
 
-def _watching(router: APIRouter, units: Units, bulks: Bulks) -> None:
-    @router.get("")
-    async def list_bulks(
-        caller: CallerNow, limit: Limit = 20, cursor: Annotated[str | None, Query(max_length=64)] = None
-    ) -> BulkPage:
-        """Newest first."""
-        page = Page(size=limit, cursor=None if cursor is None else decode_cursor(cursor))
-        rows, following = await units.read(caller.tenant, lambda unit: BulkStore(unit.conn, unit.tenant).page(page))
-        return BulkPage(
-            items=[BulkHead(**BulkHead.told(row)) for row in rows], next=following and encode_cursor(following)
-        )
+@router.get("")
+async def list_bulks(
+    request: Request, limit: Limit = 20, cursor: Annotated[str | None, Query(max_length=64)] = None
+) -> BulkPage:
+    """Newest first."""
+    caller = caller_of(request)
+    units = services(request).units
+    page = Page(size=limit, cursor=None if cursor is None else decode_cursor(cursor))
+    rows, following = await units.read(caller.tenant, lambda unit: BulkStore(unit.conn, unit.tenant).page(page))
+    return BulkPage(items=[BulkHead(**BulkHead.told(row)) for row in rows], next=following and encode_cursor(following))
 
-    @router.get("/{bulk_id}", responses=refused(_UNKNOWN))
-    async def get_bulk(caller: CallerNow, bulk_id: Text) -> BulkView:
-        progress = await units.read(caller.tenant, lambda unit: BulkStore(unit.conn, unit.tenant).progress(bulk_id))
-        return _view(progress, bulks)
 
-    @router.get("/{bulk_id}/recipients", responses=refused(_UNKNOWN))
-    async def list_bulk_recipients(
-        caller: CallerNow,
-        bulk_id: Text,
-        status: Standing | None = None,
-        limit: Limit = 20,
-        cursor: Annotated[int | None, Query(ge=0, lt=2**31, description="`next` of the page before")] = None,
-    ) -> BulkResultPage:
-        """What became of each, in the order of the list."""
-        rows = await units.read(
-            caller.tenant,
-            lambda unit: BulkStore(unit.conn, unit.tenant).recipients(
-                bulk_id, standing=status, after=cursor, limit=limit + 1
-            ),
-        )
-        items = [BulkResult.model_validate(row, from_attributes=True) for row in rows[:limit]]
-        return BulkResultPage(items=items, next=str(items[-1].number) if len(rows) > limit else None)
+@router.get("/{bulk_id}", responses=refused(_UNKNOWN))
+async def get_bulk(request: Request, bulk_id: Text) -> BulkView:
+    caller = caller_of(request)
+    made = services(request)
+    progress = await made.units.read(caller.tenant, lambda unit: BulkStore(unit.conn, unit.tenant).progress(bulk_id))
+    return _view(progress, made.bulks)
+
+
+@router.get("/{bulk_id}/recipients", responses=refused(_UNKNOWN))
+async def list_bulk_recipients(
+    request: Request,
+    bulk_id: Text,
+    status: Standing | None = None,
+    limit: Limit = 20,
+    cursor: Annotated[int | None, Query(ge=0, lt=2**31, description="`next` of the page before")] = None,
+) -> BulkResultPage:
+    """What became of each, in the order of the list."""
+    caller = caller_of(request)
+    units = services(request).units
+    rows = await units.read(
+        caller.tenant,
+        lambda unit: BulkStore(unit.conn, unit.tenant).recipients(
+            bulk_id, standing=status, after=cursor, limit=limit + 1
+        ),
+    )
+    items = [BulkResult.model_validate(row, from_attributes=True) for row in rows[:limit]]
+    return BulkResultPage(items=items, next=str(items[-1].number) if len(rows) > limit else None)
 
 
 def _view(progress: Progress, bulks: Bulks) -> BulkView:

@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from chassis.app import refused
-from chassis.cache import Cache
-from chassis.edge.auth import Caller, current_caller
+from chassis.edge.auth import caller_of
+from notification.services import services
 
 Pattern = Annotated[
     str,
@@ -18,18 +18,18 @@ Pattern = Annotated[
 ]
 
 
-def routes(*, cache: Cache) -> APIRouter:
-    router = APIRouter(
-        prefix="/api/v1/cache",
-        tags=["cache"],
-        responses=refused({422: "invalid-request", 503: "database-unavailable"}),
-    )
+router = APIRouter(
+    prefix="/api/v1/cache",
+    tags=["cache"],
+    responses=refused({422: "invalid-request", 503: "database-unavailable"}),
+)
 
-    @router.delete("", status_code=204, response_class=Response)
-    async def clear_cache(caller: Annotated[Caller, Depends(current_caller)], pattern: Pattern) -> Response:
-        """What the tenant's routes or templates are is asked of the database again, by every replica in a moment."""
-        kind, _, rest = pattern.removesuffix("*").partition(":")
-        await cache.invalidate_now(f"{kind}:{caller.tenant}:{rest}", tenant=caller.tenant)
-        return Response(status_code=204)
 
-    return router
+@router.delete("", status_code=204, response_class=Response)
+async def clear_cache(request: Request, pattern: Pattern) -> Response:
+    """What the tenant's routes or templates are is asked of the database again, by every replica in a moment."""
+    caller = caller_of(request)
+    cache = services(request).cache
+    kind, _, rest = pattern.removesuffix("*").partition(":")
+    await cache.invalidate_now(f"{kind}:{caller.tenant}:{rest}", tenant=caller.tenant)
+    return Response(status_code=204)

@@ -5,19 +5,17 @@ from typing import Annotated, Any, cast
 
 import orjson
 import sqlalchemy as sa
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 
 from chassis.app import refused
-from chassis.edge.auth import Caller, current_caller
+from chassis.edge.auth import caller_of
 from chassis.events import Wire
-from chassis.sidecar import Sidecar, SidecarDown
+from chassis.sidecar import SidecarDown
 from notification.api.notifications import Text, page_of
 from notification.domain import DEFAULT_TENANT, NotReplayable
 from notification.incoming.dead_letters import NO_ID
 from notification.queue.history import Page
-from notification.unit_of_work import Units
-
-CallerNow = Annotated[Caller, Depends(current_caller)]
+from notification.services import services
 
 
 class DeadLetterView(Wire):
@@ -47,29 +45,32 @@ _REPLAY = {
 }
 
 
-def routes(*, units: Units, sidecar: Sidecar, pubsub: str) -> APIRouter:
-    router = APIRouter(
-        prefix="/api/v1/dead-letters",
-        tags=["dead letters"],
-        responses=refused({422: "invalid-request", 503: "database-unavailable"}),
-    )
+router = APIRouter(
+    prefix="/api/v1/dead-letters",
+    tags=["dead letters"],
+    responses=refused({422: "invalid-request", 503: "database-unavailable"}),
+)
 
-    @router.get("")
-    async def list_dead_letters(caller: CallerNow, page: Annotated[Page, Depends(page_of)]) -> DeadLetterPage:
-        """Newest first."""
-        rows, following = await units.read(caller.tenant, lambda unit: unit.letters.page(page))
-        return DeadLetterPage(items=[_shown(row) for row in rows], next=following)
 
-    @router.post("/{letter_id}/replay", responses=refused(_REPLAY))
-    async def replay_dead_letter(caller: CallerNow, letter_id: Text) -> DeadLetterView:
-        """Publish the event again to the topic it came by, under its own id. `replayedAt` is null where it has died
-        again meanwhile."""
-        row = await units.read(caller.tenant, lambda unit: unit.letters.get(letter_id))
-        if await sidecar.publish(pubsub, row.topic, [_event(row)]):
-            raise SidecarDown("broker")
-        return _shown(await units.write(caller.tenant, lambda unit: unit.letters.replayed(letter_id, row.received_at)))
+@router.get("")
+async def list_dead_letters(request: Request, page: Annotated[Page, Depends(page_of)]) -> DeadLetterPage:
+    """Newest first."""
+    caller = caller_of(request)
+    units = services(request).units
+    rows, following = await units.read(caller.tenant, lambda unit: unit.letters.page(page))
+    return DeadLetterPage(items=[_shown(row) for row in rows], next=following)
 
-    return router
+
+@router.post("/{letter_id}/replay", responses=refused(_REPLAY))
+async def replay_dead_letter(request: Request, letter_id: Text) -> DeadLetterView:
+    """Publish the event again to the topic it came by, under its own id. `replayedAt` is null where it has died
+    again meanwhile."""
+    caller = caller_of(request)
+    made = services(request)
+    row = await made.units.read(caller.tenant, lambda unit: unit.letters.get(letter_id))
+    if await made.sidecar.publish(made.pubsub, row.topic, [_event(row)]):
+        raise SidecarDown("broker")
+    return _shown(await made.units.write(caller.tenant, lambda unit: unit.letters.replayed(letter_id, row.received_at)))
 
 
 def _event(row: sa.Row[Any]) -> dict[str, Any]:

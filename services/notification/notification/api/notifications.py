@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, model_validator
 
 from chassis.app import refused
-from chassis.edge.auth import Caller, current_caller
+from chassis.edge.auth import caller_of
 from chassis.events import Wire
 from chassis.ids import new_id, now
 from chassis.problems import Invalid
@@ -21,14 +21,13 @@ from notification.queue.enqueue import enqueue
 from notification.queue.history import Filter, Page
 from notification.queue.new_notification import effect_of
 from notification.recipients.contacts import Contact, Person, first_reachable
-from notification.sending.sender import Sender
-from notification.templates.catalog import Catalog, first_wordless
-from notification.unit_of_work import UnitOfWork, Units
+from notification.services import services
+from notification.templates.catalog import first_wordless
+from notification.unit_of_work import UnitOfWork
 
 _MAX_KEY = 255
 _DEEPEST = 10_000  # rows that a page may lie below the first; a cursor goes as deep as there is anything
 
-CallerNow = Annotated[Caller, Depends(current_caller)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 EventId = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 
@@ -143,44 +142,42 @@ def _utc(pointer: str, moment: datetime | None) -> datetime | None:
         raise Invalid(pointer, "out of the calendar") from None
 
 
-def routes(*, units: Units, catalog: Catalog, sender: Sender) -> APIRouter:
-    router = APIRouter(
-        prefix="/api/v1/notifications",
-        tags=["notifications"],
-        responses=refused({422: "invalid-request", 503: "database-unavailable"}),
+router = APIRouter(
+    prefix="/api/v1/notifications",
+    tags=["notifications"],
+    responses=refused({422: "invalid-request", 503: "database-unavailable"}),
+)
+
+
+@router.get("")
+async def list_notifications(
+    request: Request, wanted: Annotated[Filter, Depends(_filter)], page: Annotated[Page, Depends(page_of)]
+) -> NotificationPage:
+    """Newest first; a user's own, for staff everybody's."""
+    caller = caller_of(request)
+    units = services(request).units
+    rows, following = await units.read(
+        caller.tenant, lambda unit: unit.notifications.history(wanted, page), owner=caller.owner
     )
-    _history(router, units)
-    _sending(router, units, catalog, sender)
-    return router
+    items = [NotificationView.model_validate(row, from_attributes=True) for row in rows]
+    return NotificationPage(items=items, next=following)
 
 
-def _history(router: APIRouter, units: Units) -> None:
-    @router.get("")
-    async def list_notifications(
-        caller: CallerNow, wanted: Annotated[Filter, Depends(_filter)], page: Annotated[Page, Depends(page_of)]
-    ) -> NotificationPage:
-        """Newest first; a user's own, for staff everybody's."""
-        rows, following = await units.read(
-            caller.tenant, lambda unit: unit.notifications.history(wanted, page), owner=caller.owner
-        )
-        items = [NotificationView.model_validate(row, from_attributes=True) for row in rows]
-        return NotificationPage(items=items, next=following)
+@router.get(
+    "/{notification_id}", responses=refused({403: "different-tenant, not-owner", 404: "notification-not-found"})
+)
+async def get_notification(request: Request, notification_id: Text) -> NotificationDetail:
+    """With every attempt to send it, oldest first."""
+    caller = caller_of(request)
+    units = services(request).units
 
-    @router.get(
-        "/{notification_id}", responses=refused({403: "different-tenant, not-owner", 404: "notification-not-found"})
-    )
-    async def get_notification(caller: CallerNow, notification_id: Text) -> NotificationDetail:
-        """With every attempt to send it, oldest first."""
+    def work(unit: UnitOfWork) -> NotificationDetail:
+        row = unit.notifications.get(notification_id)
+        shown = NotificationView.model_validate(row, from_attributes=True)
+        tries = [AttemptView.model_validate(one, from_attributes=True) for one in unit.notifications.attempts(row.id)]
+        return NotificationDetail(**shown.model_dump(), tries=tries)
 
-        def work(unit: UnitOfWork) -> NotificationDetail:
-            row = unit.notifications.get(notification_id)
-            shown = NotificationView.model_validate(row, from_attributes=True)
-            tries = [
-                AttemptView.model_validate(one, from_attributes=True) for one in unit.notifications.attempts(row.id)
-            ]
-            return NotificationDetail(**shown.model_dump(), tries=tries)
-
-        return await units.read(caller.tenant, work, owner=caller.owner)
+    return await units.read(caller.tenant, work, owner=caller.owner)
 
 
 _REPLAYED: dict[str, Any] = {
@@ -192,55 +189,55 @@ _REPLAYED: dict[str, Any] = {
 }
 
 
-def _sending(router: APIRouter, units: Units, catalog: Catalog, sender: Sender) -> None:
-    @router.post(
-        "",
-        status_code=202,
-        response_model=SendAccepted,
-        responses={
-            202: {"description": "Written down", "headers": _REPLAYED},
-            **refused({422: "invalid-request, idempotency-mismatch"}),
-        },
-    )
-    async def send_notification(
-        request: Request,
-        caller: CallerNow,
-        command: SendCommand,
-        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=_MAX_KEY)] = None,
-    ) -> Response:
-        """Nothing of it is lost after the 202, whatever dies."""
-        if not await catalog.knows(caller.tenant, command.template_category, command.template_name):
-            raise Invalid("/templateName", "There is no such template, or none of its versions is published.")
-        key = body_hash = ""
-        if idempotency_key is not None:
-            key = _hashed("send", caller.subject, idempotency_key)
-            body_hash = hashlib.sha256(await request.body()).hexdigest()
-        # Before the writer's turn, both: history looks by their ids for what was made at a time.
-        new, at, parent, lease = new_id(), now(), traceparent(), sender.lease()
+@router.post(
+    "",
+    status_code=202,
+    response_model=SendAccepted,
+    responses={
+        202: {"description": "Written down", "headers": _REPLAYED},
+        **refused({422: "invalid-request, idempotency-mismatch"}),
+    },
+)
+async def send_notification(
+    request: Request,
+    command: SendCommand,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=_MAX_KEY)] = None,
+) -> Response:
+    """Nothing of it is lost after the 202, whatever dies."""
+    caller = caller_of(request)
+    made = services(request)
+    if not await made.catalog.knows(caller.tenant, command.template_category, command.template_name):
+        raise Invalid("/templateName", "There is no such template, or none of its versions is published.")
+    key = body_hash = ""
+    if idempotency_key is not None:
+        key = _hashed("send", caller.subject, idempotency_key)
+        body_hash = hashlib.sha256(await request.body()).hexdigest()
+    # Before the writer's turn, both: history looks by their ids for what was made at a time.
+    new, at, parent, lease = new_id(), now(), traceparent(), made.sender.lease()
 
-        def work(unit: UnitOfWork) -> tuple[str, list[Notification]]:
-            if key and (known := unit.keys.find(key, body_hash)) is not None:
-                return known, []  # whatever has become of its recipient or template since
-            _require_words(unit, command)
-            draft = _draft(
-                command,
-                unit.contacts.find(command.recipient_id),
-                tenant=unit.tenant,
-                notification_id=new,
-                created_at=at,
-                parent=parent,
-                lease=lease,
-            )
-            leased = enqueue(unit.conn, [draft], at=now())
-            row = unit.notifications.by_effect(draft.effect)
-            made = draft.id if row is None else row.id
-            if key:  # for what stands there, which an earlier command without this key may have made
-                unit.keys.take(key, body_hash, made)
-            return made, leased
+    def work(unit: UnitOfWork) -> tuple[str, list[Notification]]:
+        if key and (known := unit.keys.find(key, body_hash)) is not None:
+            return known, []  # whatever has become of its recipient or template since
+        _require_words(unit, command)
+        draft = _draft(
+            command,
+            unit.contacts.find(command.recipient_id),
+            tenant=unit.tenant,
+            notification_id=new,
+            created_at=at,
+            parent=parent,
+            lease=lease,
+        )
+        leased = enqueue(unit.conn, [draft], at=now())
+        row = unit.notifications.by_effect(draft.effect)
+        made = draft.id if row is None else row.id
+        if key:  # for what stands there, which an earlier command without this key may have made
+            unit.keys.take(key, body_hash, made)
+        return made, leased
 
-        notification_id, leased = await units.write(caller.tenant, work)
-        sender.hand_over(leased)
-        return _accepted(notification_id, replayed=notification_id != new)
+    notification_id, leased = await made.units.write(caller.tenant, work)
+    made.sender.hand_over(leased)
+    return _accepted(notification_id, replayed=notification_id != new)
 
 
 def _require_words(unit: UnitOfWork, command: SendCommand) -> None:

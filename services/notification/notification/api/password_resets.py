@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from chassis.app import refused
@@ -11,10 +11,9 @@ from chassis.events import Wire
 from chassis.ids import now
 from chassis.telemetry import traceparent
 from notification.domain import DEFAULT_TENANT
-from notification.password_reset import Resets, draft
+from notification.password_reset import draft
 from notification.queue.enqueue import enqueue
-from notification.sending.sender import Sender
-from notification.unit_of_work import Units
+from notification.services import services
 
 
 class ResetRequest(Wire):
@@ -28,25 +27,26 @@ class Redemption(Wire):
     token: Annotated[str, Field(min_length=1, max_length=128, repr=False)]
 
 
-def routes(*, units: Units, resets: Resets, sender: Sender) -> APIRouter:
-    router = APIRouter(
-        prefix="/api/v1/password-resets",
-        tags=["password resets"],
-        responses=refused({422: "invalid-request", 503: "database-unavailable"}),
-    )
+router = APIRouter(
+    prefix="/api/v1/password-resets",
+    tags=["password resets"],
+    responses=refused({422: "invalid-request", 503: "database-unavailable"}),
+)
 
-    @router.post("", status_code=202, response_class=Response)
-    async def ask_for_password_reset(body: ResetRequest) -> Response:
-        """The same answer, by the same work, whether or not anybody has that address."""
-        message = draft(tenant=body.tenant_id, email=body.email, traceparent=traceparent())
-        await units.write(body.tenant_id, lambda unit: enqueue(unit.conn, [message], at=now()))
-        sender.wake()
-        return Response(status_code=202)
 
-    @router.post("/redeem", status_code=204, response_class=Response, responses=refused({410: "reset-gone"}))
-    async def redeem_password_reset(body: Redemption) -> Response:
-        """204 once; afterwards, and for whatever is no valid token, 410."""
-        await resets.redeem(body.token)
-        return Response(status_code=204)
+@router.post("", status_code=202, response_class=Response)
+async def ask_for_password_reset(request: Request, body: ResetRequest) -> Response:
+    """The same answer, by the same work, whether or not anybody has that address."""
+    made = services(request)
+    message = draft(tenant=body.tenant_id, email=body.email, traceparent=traceparent())
+    await made.units.write(body.tenant_id, lambda unit: enqueue(unit.conn, [message], at=now()))
+    made.sender.wake()
+    return Response(status_code=202)
 
-    return router
+
+@router.post("/redeem", status_code=204, response_class=Response, responses=refused({410: "reset-gone"}))
+async def redeem_password_reset(request: Request, body: Redemption) -> Response:
+    """204 once; afterwards, and for whatever is no valid token, 410."""
+    resets = services(request).resets
+    await resets.redeem(body.token)
+    return Response(status_code=204)

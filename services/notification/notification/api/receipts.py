@@ -2,7 +2,7 @@
 secret in its address. All of them are answered at once, repetitions and late ones too."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
@@ -17,8 +17,8 @@ from chassis.problems import FieldProblem, Problem, invalid
 from chassis.webhooks import NotSigned
 from notification.domain import Receipt, Status
 from notification.receipts.inbound import Receipts
-from notification.receipts.signatures import Trust
 from notification.recipients.addresses import NotAPhone, normalise
+from notification.services import Services, services
 
 log = structlog.get_logger()
 
@@ -97,82 +97,94 @@ _LEGACY: Mapping[str, Status | None] = {
 }
 
 
-def routes(*, receipts: Receipts, trust: Trust) -> APIRouter:
-    router = APIRouter(prefix="/api/v1", tags=["receipts"])
-    takers = _takers(receipts, trust)
+router = APIRouter(prefix="/api/v1", tags=["receipts"])
 
-    @router.post(
-        "/receipts/{provider}",
-        response_class=Response,
-        responses={
-            200: {"description": "Taken"},
-            **refused(
-                {
-                    401: "receipt-not-signed",
-                    404: "provider-not-found",
-                    422: "invalid-request",
-                    503: "database-unavailable",
-                }
-            ),
-        },
+
+@router.post(
+    "/receipts/{provider}",
+    response_class=Response,
+    responses={
+        200: {"description": "Taken"},
+        **refused(
+            {
+                401: "receipt-not-signed",
+                404: "provider-not-found",
+                422: "invalid-request",
+                503: "database-unavailable",
+            }
+        ),
+    },
+)
+async def take_receipt(
+    provider: str,
+    request: Request,
+    secret: Annotated[str, Query(max_length=256, description="Africa's Talking's, which signs nothing")] = "",
+) -> Response:
+    """A delivery report, a bounce or a text message, as the provider puts it."""
+    if (taker := _TAKERS.get(provider)) is None:
+        raise Problem(status=404, error_type="provider-not-found", title="No such provider")
+    try:
+        await taker(services(request), await request.body(), request.headers, secret)
+    except NotSigned:
+        raise _NOT_SIGNED from None
+    except ValidationError as wrong:
+        raise invalid([_field(one["loc"], one["msg"]) for one in wrong.errors()]) from None
+    except ValueError:
+        raise invalid([FieldProblem(pointer="", detail="not what this provider sends")]) from None
+    return Response()
+
+
+async def _africas_talking_report(made: Services, body: bytes, _headers: Mapping[str, str], secret: str) -> None:
+    made.trust.require_secret(AFRICAS_TALKING, secret)
+    report = Report.model_validate(_form(body))
+    await _take(
+        made.receipts,
+        AFRICAS_TALKING,
+        report.id,
+        means=_AFRICAS_TALKING,
+        word=report.status,
+        reason=report.failure_reason,
     )
-    async def take_receipt(
-        provider: str,
-        request: Request,
-        secret: Annotated[str, Query(max_length=256, description="Africa's Talking's, which signs nothing")] = "",
-    ) -> Response:
-        """A delivery report, a bounce or a text message, as the provider puts it."""
-        if (taker := takers.get(provider)) is None:
-            raise Problem(status=404, error_type="provider-not-found", title="No such provider")
-        try:
-            await taker(await request.body(), request.headers, secret)
-        except NotSigned:
-            raise _NOT_SIGNED from None
-        except ValidationError as wrong:
-            raise invalid([_field(one["loc"], one["msg"]) for one in wrong.errors()]) from None
-        except ValueError:
-            raise invalid([FieldProblem(pointer="", detail="not what this provider sends")]) from None
-        return Response()
-
-    return router
 
 
-_Taker = Callable[[bytes, Mapping[str, str], str], Awaitable[None]]
+async def _africas_talking_inbound(made: Services, body: bytes, _headers: Mapping[str, str], secret: str) -> None:
+    made.trust.require_secret(AFRICAS_TALKING, secret)
+    text = Inbound.model_validate(_form(body))
+    if (phone := _phone(text.sender)) is not None:
+        await made.receipts.hear(provider=AFRICAS_TALKING, message_id=text.id, phone=phone, text=text.text)
 
 
-def _takers(receipts: Receipts, trust: Trust) -> dict[str, _Taker]:
-    async def report(body: bytes, _headers: Mapping[str, str], secret: str) -> None:
-        trust.require_secret(AFRICAS_TALKING, secret)
-        told = Report.model_validate(_form(body))
-        await take(AFRICAS_TALKING, told.id, _AFRICAS_TALKING, told.status, told.failure_reason)
+async def _legacy_report(made: Services, body: bytes, headers: Mapping[str, str], _secret: str) -> None:
+    made.trust.require_signature(LEGACY, body, headers)
+    report = LegacyReport.model_validate(orjson.loads(body)).data
+    await _take(
+        made.receipts, LEGACY, report.transaction_id, means=_LEGACY, word=report.status, reason=report.error or ""
+    )
 
-    async def inbound(body: bytes, _headers: Mapping[str, str], secret: str) -> None:
-        trust.require_secret(AFRICAS_TALKING, secret)
-        told = Inbound.model_validate(_form(body))
-        if (phone := _phone(told.sender)) is not None:
-            await receipts.hear(provider=AFRICAS_TALKING, message_id=told.id, phone=phone, text=told.text)
 
-    async def legacy(body: bytes, headers: Mapping[str, str], _secret: str) -> None:
-        trust.require_signature(LEGACY, body, headers)
-        told = LegacyReport.model_validate(orjson.loads(body)).data
-        await take(LEGACY, told.transaction_id, _LEGACY, told.status, told.error or "")
+async def _smtp_report(made: Services, body: bytes, headers: Mapping[str, str], _secret: str) -> None:
+    made.trust.require_signature(SMTP, body, headers)
+    report = MailReport.model_validate(orjson.loads(body))
+    if (receipt := _of_mail(report)) is not None:
+        await made.receipts.take(receipt)
 
-    async def smtp(body: bytes, headers: Mapping[str, str], _secret: str) -> None:
-        trust.require_signature(SMTP, body, headers)
-        told = MailReport.model_validate(orjson.loads(body))
-        if (receipt := _of_mail(told)) is not None:
-            await receipts.take(receipt)
 
-    async def take(
-        provider: str, message_id: str, meanings: Mapping[str, Status | None], word: str, reason: str
-    ) -> None:
-        if word not in meanings:
-            log.warning("receipt.unknown_status", provider=provider)
-        elif (status := meanings[word]) is not None:
-            error = "" if status is Status.DELIVERED else _terse(word, reason)
-            await receipts.take(Receipt(provider=provider, message_id=message_id, status=status, error=error))
+async def _take(
+    receipts: Receipts, provider: str, message_id: str, *, means: Mapping[str, Status | None], word: str, reason: str
+) -> None:
+    if word not in means:
+        log.warning("receipt.unknown_status", provider=provider)
+    elif (status := means[word]) is not None:
+        error = "" if status is Status.DELIVERED else _terse(word, reason)
+        await receipts.take(Receipt(provider=provider, message_id=message_id, status=status, error=error))
 
-    return {AFRICAS_TALKING: report, INBOUND: inbound, LEGACY: legacy, SMTP: smtp}
+
+_TAKERS = {
+    AFRICAS_TALKING: _africas_talking_report,
+    INBOUND: _africas_talking_inbound,
+    LEGACY: _legacy_report,
+    SMTP: _smtp_report,
+}
 
 
 def _of_mail(told: MailReport) -> Receipt | None:

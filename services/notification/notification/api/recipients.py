@@ -3,24 +3,24 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from chassis.app import refused
-from chassis.edge.auth import Caller, current_caller
+from chassis.edge.auth import Caller, caller_of
 from chassis.events import Wire
 from notification.domain import ChannelName, NotYours, UnknownRecipient
 from notification.recipients.addresses import NotAPhone, normalise, sendable
 from notification.recipients.contacts import Contact, Contacts
 from notification.recipients.preferences import Preference
 from notification.recipients.stop_words import stopped
+from notification.services import services
 from notification.templates.locales import canonical
-from notification.unit_of_work import UnitOfWork, Units
+from notification.unit_of_work import UnitOfWork
 
 _EMAIL = r"^([^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+\.[^@\s\x00-\x1f\x7f]+)?$"
 _REFUSED = {422: "invalid-request", 503: "database-unavailable"}
 
-CallerNow = Annotated[Caller, Depends(current_caller)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Version = Annotated[int, Field(ge=0, lt=2**31 - 1, description="the one that was read; 0 for none yet")]
 
@@ -91,72 +91,80 @@ class VersionedPreference(Preference):
         return Preference(**{name: getattr(self, name) for name in Preference.model_fields})
 
 
-def routes(*, units: Units) -> APIRouter:
-    router = APIRouter(prefix="/api/v1/recipients", tags=["recipients"], responses=refused(_REFUSED))
-    _for_staff(router, units)
-    _wishes(router, units)
-    return router
+router = APIRouter(prefix="/api/v1/recipients", tags=["recipients"], responses=refused(_REFUSED))
+
+_PREFERENCES = "/{recipient_id}/preferences"
+_WHOSE = {403: "not-owner", 404: "recipient-not-found"}
 
 
-def _for_staff(router: APIRouter, units: Units) -> None:
-    @router.get("")
-    async def list_recipients(
-        caller: CallerNow,
-        group: Annotated[Key | None, Query()] = None,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        cursor: Annotated[Key | None, Query(description="`next` of the page before")] = None,
-    ) -> RecipientPage:
-        """By id; all, or those of a group."""
+@router.get("")
+async def list_recipients(
+    request: Request,
+    group: Annotated[Key | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[Key | None, Query(description="`next` of the page before")] = None,
+) -> RecipientPage:
+    """By id; all, or those of a group."""
+    caller = caller_of(request)
+    units = services(request).units
 
-        def work(unit: UnitOfWork) -> RecipientPage:
-            found = unit.contacts.page(group=group, after=cursor, limit=limit + 1)
-            following = found[limit - 1].id if len(found) > limit else None
-            return RecipientPage(items=_shown(unit.contacts, found[:limit]), next=following)
+    def work(unit: UnitOfWork) -> RecipientPage:
+        found = unit.contacts.page(group=group, after=cursor, limit=limit + 1)
+        following = found[limit - 1].id if len(found) > limit else None
+        return RecipientPage(items=_shown(unit.contacts, found[:limit]), next=following)
 
-        return await units.read(caller.tenant, work)
-
-    @router.get("/{recipient_id}", responses=refused({404: "recipient-not-found"}))
-    async def get_recipient(caller: CallerNow, recipient_id: Key) -> RecipientView:
-        def work(unit: UnitOfWork) -> RecipientView:
-            return _shown(unit.contacts, [unit.contacts.get(recipient_id)])[0]
-
-        return await units.read(caller.tenant, work)
-
-    @router.put("/{recipient_id}", responses=refused({409: "concurrency-conflict"}))
-    async def put_recipient(caller: CallerNow, recipient_id: Key, body: RecipientBody) -> RecipientView:
-        """What events told before is overwritten. What trusted sources tell later counts again; what an order says of
-        its customer does not."""
-
-        def work(unit: UnitOfWork) -> RecipientView:
-            return _shown(unit.contacts, [unit.contacts.put(recipient_id, **dict(body))])[0]
-
-        return await units.write(caller.tenant, work)
+    return await units.read(caller.tenant, work)
 
 
-def _wishes(router: APIRouter, units: Units) -> None:
-    path = "/{recipient_id}/preferences"
-    whose = {403: "not-owner", 404: "recipient-not-found"}
+@router.get("/{recipient_id}", responses=refused({404: "recipient-not-found"}))
+async def get_recipient(request: Request, recipient_id: Key) -> RecipientView:
+    caller = caller_of(request)
+    units = services(request).units
 
-    @router.get(path, responses=refused(whose))
-    async def get_preferences(caller: CallerNow, recipient_id: Key) -> VersionedPreference:
-        """A user's own, for staff everybody's. Version 0 is the default: nobody has said anything yet."""
+    def work(unit: UnitOfWork) -> RecipientView:
+        return _shown(unit.contacts, [unit.contacts.get(recipient_id)])[0]
 
-        def work(unit: UnitOfWork) -> VersionedPreference:
-            _require(caller, recipient_id, unit)
-            return _held(unit, recipient_id)
+    return await units.read(caller.tenant, work)
 
-        return await units.read(caller.tenant, work)
 
-    @router.put(path, responses=refused(whose | {409: "concurrency-conflict"}))
-    async def put_preferences(caller: CallerNow, recipient_id: Key, body: VersionedPreference) -> VersionedPreference:
-        """As a whole; only `stopped` stays as it is: it is the phone's own word."""
+@router.put("/{recipient_id}", responses=refused({409: "concurrency-conflict"}))
+async def put_recipient(request: Request, recipient_id: Key, body: RecipientBody) -> RecipientView:
+    """What events told before is overwritten. What trusted sources tell later counts again; what an order says of
+    its customer does not."""
+    caller = caller_of(request)
+    units = services(request).units
 
-        def work(unit: UnitOfWork) -> VersionedPreference:
-            _require(caller, recipient_id, unit)
-            unit.preferences.save(recipient_id, body.plain(), body.version)
-            return _held(unit, recipient_id)
+    def work(unit: UnitOfWork) -> RecipientView:
+        return _shown(unit.contacts, [unit.contacts.put(recipient_id, **dict(body))])[0]
 
-        return await units.write(caller.tenant, work)
+    return await units.write(caller.tenant, work)
+
+
+@router.get(_PREFERENCES, responses=refused(_WHOSE))
+async def get_preferences(request: Request, recipient_id: Key) -> VersionedPreference:
+    """A user's own, for staff everybody's. Version 0 is the default: nobody has said anything yet."""
+    caller = caller_of(request)
+    units = services(request).units
+
+    def work(unit: UnitOfWork) -> VersionedPreference:
+        _require(caller, recipient_id, unit)
+        return _held(unit, recipient_id)
+
+    return await units.read(caller.tenant, work)
+
+
+@router.put(_PREFERENCES, responses=refused(_WHOSE | {409: "concurrency-conflict"}))
+async def put_preferences(request: Request, recipient_id: Key, body: VersionedPreference) -> VersionedPreference:
+    """As a whole; only `stopped` stays as it is: it is the phone's own word."""
+    caller = caller_of(request)
+    units = services(request).units
+
+    def work(unit: UnitOfWork) -> VersionedPreference:
+        _require(caller, recipient_id, unit)
+        unit.preferences.save(recipient_id, body.plain(), body.version)
+        return _held(unit, recipient_id)
+
+    return await units.write(caller.tenant, work)
 
 
 def _require(caller: Caller, recipient_id: str, unit: UnitOfWork) -> None:

@@ -4,18 +4,17 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, StringConstraints
 
 from chassis.app import refused
-from chassis.cache import Cache
-from chassis.edge.auth import Caller, current_caller
+from chassis.edge.auth import caller_of
 from chassis.events import Wire
 from notification.api.notifications import Text
 from notification.incoming.routing_table import EventRoute, prefix
-from notification.unit_of_work import UnitOfWork, Units
+from notification.services import services
+from notification.unit_of_work import UnitOfWork
 
-CallerNow = Annotated[Caller, Depends(current_caller)]
 Version = Annotated[int, Field(ge=0, lt=2**31 - 1, description="the one that was read; 0 for the shipped one")]
 Topic = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9.-]{0,63}$")]
 Type = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
@@ -55,59 +54,63 @@ class SagaView(Wire):
     version: int
 
 
-def routes(*, units: Units, cache: Cache) -> APIRouter:
-    router = APIRouter(
-        prefix="/api/v1",
-        tags=["events"],
-        responses=refused({409: "concurrency-conflict", 422: "invalid-request", 503: "database-unavailable"}),
-    )
-    _routing(router, units, cache)
-
-    @router.get(
-        "/sagas/{correlation_id}", responses=refused({403: "different-tenant, not-owner", 404: "saga-not-found"})
-    )
-    async def get_saga(caller: CallerNow, correlation_id: Text) -> SagaView:
-        """How far an event that is told step by step has come."""
-        row = await units.read(caller.tenant, lambda unit: unit.sagas.get(correlation_id), owner=caller.owner)
-        told: dict[str, Any] = {name: getattr(row, name) for name in SagaView.model_fields if name != "steps"}
-        return SagaView(**told, steps=orjson.loads(row.steps))
-
-    return router
+router = APIRouter(
+    prefix="/api/v1",
+    tags=["events"],
+    responses=refused({409: "concurrency-conflict", 422: "invalid-request", 503: "database-unavailable"}),
+)
 
 
-def _routing(router: APIRouter, units: Units, cache: Cache) -> None:
-    @router.get("/routes")
-    async def list_routes(caller: CallerNow) -> RouteList:
-        """The tenant's own, and those that ship."""
-        known = await units.read(caller.tenant, lambda unit: unit.routes.all())
-        return RouteList(items=[RouteBody(route=route, version=version) for route, version in known])
+@router.get("/sagas/{correlation_id}", responses=refused({403: "different-tenant, not-owner", 404: "saga-not-found"}))
+async def get_saga(request: Request, correlation_id: Text) -> SagaView:
+    """How far an event that is told step by step has come."""
+    caller = caller_of(request)
+    units = services(request).units
+    row = await units.read(caller.tenant, lambda unit: unit.sagas.get(correlation_id), owner=caller.owner)
+    told: dict[str, Any] = {name: getattr(row, name) for name in SagaView.model_fields if name != "steps"}
+    return SagaView(**told, steps=orjson.loads(row.steps))
 
-    @router.put("/routes")
-    async def put_route(caller: CallerNow, body: RouteBody) -> RouteBody:
-        """An event's route as a whole; from the answer on it holds at every replica within a moment."""
 
-        def work(unit: UnitOfWork) -> int:
-            version = unit.routes.put(body.route, body.version)
-            cache.invalidate(unit.conn, prefix(unit.tenant), tenant=unit.tenant)
-            return version
+@router.get("/routes")
+async def list_routes(request: Request) -> RouteList:
+    """The tenant's own, and those that ship."""
+    caller = caller_of(request)
+    units = services(request).units
+    known = await units.read(caller.tenant, lambda unit: unit.routes.all())
+    return RouteList(items=[RouteBody(route=route, version=version) for route, version in known])
 
-        version = await units.write(caller.tenant, work)
-        cache.drop(prefix(caller.tenant))
-        return RouteBody(route=body.route, version=version)
 
-    @router.delete("/routes", status_code=204, response_class=Response)
-    async def delete_route(
-        caller: CallerNow,
-        topic: Annotated[Topic, Query()],
-        event_type: Annotated[Type, Query(alias="type")],
-        version: Annotated[int, Query(ge=1, lt=2**31)],
-    ) -> Response:
-        """Back to what ships."""
+@router.put("/routes")
+async def put_route(request: Request, body: RouteBody) -> RouteBody:
+    """An event's route as a whole; from the answer on it holds at every replica within a moment."""
+    caller = caller_of(request)
+    made = services(request)
 
-        def work(unit: UnitOfWork) -> None:
-            unit.routes.drop(topic, event_type, version)
-            cache.invalidate(unit.conn, prefix(unit.tenant), tenant=unit.tenant)
+    def work(unit: UnitOfWork) -> int:
+        version = unit.routes.put(body.route, body.version)
+        made.cache.invalidate(unit.conn, prefix(unit.tenant), tenant=unit.tenant)
+        return version
 
-        await units.write(caller.tenant, work)
-        cache.drop(prefix(caller.tenant))
-        return Response(status_code=204)
+    version = await made.units.write(caller.tenant, work)
+    made.cache.drop(prefix(caller.tenant))
+    return RouteBody(route=body.route, version=version)
+
+
+@router.delete("/routes", status_code=204, response_class=Response)
+async def delete_route(
+    request: Request,
+    topic: Annotated[Topic, Query()],
+    event_type: Annotated[Type, Query(alias="type")],
+    version: Annotated[int, Query(ge=1, lt=2**31)],
+) -> Response:
+    """Back to what ships."""
+    caller = caller_of(request)
+    made = services(request)
+
+    def work(unit: UnitOfWork) -> None:
+        unit.routes.drop(topic, event_type, version)
+        made.cache.invalidate(unit.conn, prefix(unit.tenant), tenant=unit.tenant)
+
+    await made.units.write(caller.tenant, work)
+    made.cache.drop(prefix(caller.tenant))
+    return Response(status_code=204)

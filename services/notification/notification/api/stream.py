@@ -6,15 +6,16 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from chassis.app import refused
-from chassis.changes.feed import Change, Changes
-from chassis.edge.auth import Caller, current_caller
+from chassis.changes.feed import Change
+from chassis.edge.auth import caller_of
 from chassis.problems import Invalid
 from notification.announcements import FEED
 from notification.api.notifications import Text
+from notification.services import services
 
 # Then the client connects again, with its Last-Event-ID and a token that is still good.
 _LASTS = 900.0
@@ -29,30 +30,30 @@ async def _after(last_event_id: Annotated[str | None, Header(max_length=20)] = N
     return int(last_event_id)
 
 
-def routes(*, changes: Changes) -> APIRouter:
-    router = APIRouter(prefix="/api/v1", tags=["notifications"], responses=refused({422: "invalid-request"}))
+router = APIRouter(prefix="/api/v1", tags=["notifications"], responses=refused({422: "invalid-request"}))
 
-    @router.get("/stream", response_class=EventSourceResponse)
-    async def stream_notifications(
-        caller: Annotated[Caller, Depends(current_caller)],
-        recipient_id: Annotated[Text, Query(alias="recipientId")],
-        after: Annotated[int | None, Depends(_after)],
-    ) -> AsyncGenerator[ServerSentEvent]:
-        """An event for every move from `sent` on; a user's own, for staff everybody's. With `Last-Event-ID` whatever
-        came after that one is told first, by whichever replica. It ends after 15 minutes: connect again."""
-        ends = time.monotonic() + _LASTS
-        feed = changes.follow(tenant=caller.tenant, topic=FEED, key=recipient_id, after=after)
-        async with aclosing(feed) as told:
-            while True:
-                try:
-                    async with asyncio.timeout(max(0.0, ends - time.monotonic())):
-                        change = await anext(told)
-                except (StopAsyncIteration, TimeoutError):
-                    return
-                if caller.owner in {None, change.data["ownerId"]}:
-                    yield _event(change)
 
-    return router
+@router.get("/stream", response_class=EventSourceResponse)
+async def stream_notifications(
+    request: Request,
+    recipient_id: Annotated[Text, Query(alias="recipientId")],
+    after: Annotated[int | None, Depends(_after)],
+) -> AsyncGenerator[ServerSentEvent]:
+    """An event for every move from `sent` on; a user's own, for staff everybody's. With `Last-Event-ID` whatever
+    came after that one is told first, by whichever replica. It ends after 15 minutes: connect again."""
+    caller = caller_of(request)
+    changes = services(request).changes
+    ends = time.monotonic() + _LASTS
+    feed = changes.follow(tenant=caller.tenant, topic=FEED, key=recipient_id, after=after)
+    async with aclosing(feed) as told:
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, ends - time.monotonic())):
+                    change = await anext(told)
+            except (StopAsyncIteration, TimeoutError):
+                return
+            if caller.owner in {None, change.data["ownerId"]}:
+                yield _event(change)
 
 
 def _event(change: Change) -> ServerSentEvent:

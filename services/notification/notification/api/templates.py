@@ -7,24 +7,23 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from chassis.app import refused
-from chassis.edge.auth import Caller, current_caller
+from chassis.edge.auth import caller_of
 from chassis.events import Wire
 from chassis.problems import FieldProblem, Invalid, invalid
 from notification.api.shapes import Context, Locale, Name
-from notification.templates.catalog import Catalog
+from notification.services import services
 from notification.templates.locales import DEFAULT
 from notification.templates.render import NotRenderable, check, render
 from notification.templates.sandbox import LONGEST_SOURCE, BadTemplate, compile_template
 from notification.templates.shipped import PARTS, Source
 from notification.templates.sms_length import measure
 from notification.templates.versions import Head, Key, Position, Template, TemplateStatus, Wanted
-from notification.unit_of_work import UnitOfWork, Units
+from notification.unit_of_work import UnitOfWork
 
-CallerNow = Annotated[Caller, Depends(current_caller)]
 Version = Annotated[int, Field(ge=0, lt=2**31 - 1)]
 _Part = Annotated[str, Field(max_length=65_536)]
 _Asked = Query(description="The locale itself; nothing else stands in for it.")
@@ -128,121 +127,130 @@ class Preview(Wire):
     errors: list[FieldProblem]
 
 
-def routes(*, units: Units, catalog: Catalog) -> APIRouter:
-    router = APIRouter(
-        prefix="/api/v1/templates",
-        tags=["templates"],
-        responses=refused({422: "invalid-request", 503: "database-unavailable"}),
-    )
-    _reading(router, units)
-    _writing(router, units, catalog)
-    _previewing(router, units)
-    return router
+router = APIRouter(
+    prefix="/api/v1/templates",
+    tags=["templates"],
+    responses=refused({422: "invalid-request", 503: "database-unavailable"}),
+)
+
+_CONFLICT = {409: "concurrency-conflict"}
 
 
-def _reading(router: APIRouter, units: Units) -> None:
-    @router.get("")
-    async def list_templates(
-        *,
-        caller: CallerNow,
-        category: Annotated[Name | None, Query()] = None,
-        name: Annotated[Name | None, Query()] = None,
-        status: TemplateStatus | None = None,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        cursor: Annotated[str | None, Query(max_length=512)] = None,
-    ) -> TemplatePage:
-        """Every version, by category, name, locale and version."""
-        wanted = Wanted(category=category, name=name, status=status)
-        after = None if cursor is None else _decoded(cursor)
-        found = await units.read(caller.tenant, lambda unit: unit.templates.page(wanted, after=after, limit=limit + 1))
-        return _page(found, limit)
-
-    @router.get("/{category}/{name}", responses=refused({404: "template-not-found"}))
-    async def get_template(
-        caller: CallerNow,
-        category: Name,
-        name: Name,
-        locale: Annotated[Locale, _Asked] = DEFAULT,
-        version: Annotated[Version | None, Query(description="0 is the one that ships")] = None,
-    ) -> TemplateView:
-        """The newest version, a draft or not, unless one is named."""
-        key = Key(category, name, locale)
-        return _view(await units.read(caller.tenant, lambda unit: unit.templates.get(key, version)))
-
-    @router.get("/{category}/{name}/versions")
-    async def list_template_versions(
-        *,
-        caller: CallerNow,
-        category: Name,
-        name: Name,
-        locale: Annotated[Locale, _Asked] = DEFAULT,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        cursor: Annotated[str | None, Query(max_length=512)] = None,
-    ) -> TemplatePage:
-        """Newest first."""
-        key = Key(category, name, locale)
-        before = None if cursor is None else _decoded(cursor).version
-        found = await units.read(
-            caller.tenant, lambda unit: unit.templates.versions(key, before=before, limit=limit + 1)
-        )
-        return _page(found, limit)
+@router.get("")
+async def list_templates(
+    request: Request,
+    *,
+    category: Annotated[Name | None, Query()] = None,
+    name: Annotated[Name | None, Query()] = None,
+    status: TemplateStatus | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=512)] = None,
+) -> TemplatePage:
+    """Every version, by category, name, locale and version."""
+    caller = caller_of(request)
+    units = services(request).units
+    wanted = Wanted(category=category, name=name, status=status)
+    after = None if cursor is None else _decoded(cursor)
+    found = await units.read(caller.tenant, lambda unit: unit.templates.page(wanted, after=after, limit=limit + 1))
+    return _page(found, limit)
 
 
-def _writing(router: APIRouter, units: Units, catalog: Catalog) -> None:
-    conflict = {409: "concurrency-conflict"}
-
-    @router.post("", status_code=201, responses=refused(conflict))
-    async def create_template(caller: CallerNow, body: NewTemplate) -> TemplateView:
-        """Version 1 of a tenant's own, a draft."""
-        key, source = Key(body.category, body.name, body.locale), await _compiling(body.source)
-
-        def work(unit: UnitOfWork) -> Template:
-            return unit.templates.create(key, source, body.sample, author=caller.subject)
-
-        return _view(await units.write(caller.tenant, work))
-
-    @router.put("/{category}/{name}", responses=refused(conflict))
-    async def put_template(caller: CallerNow, category: Name, name: Name, body: NewVersion) -> TemplateView:
-        """A new version, a draft: what is sent stays as it is until it is published."""
-        key, source = Key(category, name, body.locale), await _compiling(body.source)
-
-        def work(unit: UnitOfWork) -> Template:
-            return unit.templates.revise(key, source, body.sample, version=body.version, author=caller.subject)
-
-        return _view(await units.write(caller.tenant, work))
-
-    @router.post("/{category}/{name}/publish", responses=refused({404: "template-not-found"}))
-    async def publish_template(caller: CallerNow, category: Name, name: Name, body: Publication) -> TemplateView:
-        """It is sent from now on. Refused where its sample lacks anything that it uses; an older version may come
-        back."""
-        key = Key(category, name, body.locale)
-        # A version never changes, so what is proven here is what is published below.
-        template = await units.read(caller.tenant, lambda unit: unit.templates.get(key, body.version))
-        if errors := await asyncio.to_thread(check, template.source, template.sample, locale=body.locale):
-            raise invalid(_below_source(errors))
-
-        def work(unit: UnitOfWork) -> Template:
-            catalog.invalidate(unit.conn, unit.tenant, key)
-            return unit.templates.publish(key, body.version)
-
-        published = await units.write(caller.tenant, work)
-        catalog.drop(caller.tenant, key)
-        return _view(published)
+@router.get("/{category}/{name}", responses=refused({404: "template-not-found"}))
+async def get_template(
+    request: Request,
+    category: Name,
+    name: Name,
+    locale: Annotated[Locale, _Asked] = DEFAULT,
+    version: Annotated[Version | None, Query(description="0 is the one that ships")] = None,
+) -> TemplateView:
+    """The newest version, a draft or not, unless one is named."""
+    caller = caller_of(request)
+    units = services(request).units
+    key = Key(category, name, locale)
+    return _view(await units.read(caller.tenant, lambda unit: unit.templates.get(key, version)))
 
 
-def _previewing(router: APIRouter, units: Units) -> None:
-    @router.post("/preview")
-    async def preview_source(body: Draft) -> Preview:
-        """Nothing is kept."""
-        source = await _compiling(body.source)
-        return await asyncio.to_thread(_previewed, source, body.sample, body.locale)
+@router.get("/{category}/{name}/versions")
+async def list_template_versions(
+    request: Request,
+    *,
+    category: Name,
+    name: Name,
+    locale: Annotated[Locale, _Asked] = DEFAULT,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=512)] = None,
+) -> TemplatePage:
+    """Newest first."""
+    caller = caller_of(request)
+    units = services(request).units
+    key = Key(category, name, locale)
+    before = None if cursor is None else _decoded(cursor).version
+    found = await units.read(caller.tenant, lambda unit: unit.templates.versions(key, before=before, limit=limit + 1))
+    return _page(found, limit)
 
-    @router.post("/{category}/{name}/preview", responses=refused({404: "template-not-found"}))
-    async def preview_template(caller: CallerNow, category: Name, name: Name, body: StoredDraft) -> Preview:
-        key = Key(category, name, body.locale)
-        template = await units.read(caller.tenant, lambda unit: unit.templates.get(key, body.version))
-        sample = template.sample if body.sample is None else body.sample
-        return await asyncio.to_thread(_previewed, template.source, sample, body.locale)
+
+@router.post("", status_code=201, responses=refused(_CONFLICT))
+async def create_template(request: Request, body: NewTemplate) -> TemplateView:
+    """Version 1 of a tenant's own, a draft."""
+    caller = caller_of(request)
+    units = services(request).units
+    key, source = Key(body.category, body.name, body.locale), await _compiling(body.source)
+
+    def work(unit: UnitOfWork) -> Template:
+        return unit.templates.create(key, source, body.sample, author=caller.subject)
+
+    return _view(await units.write(caller.tenant, work))
+
+
+@router.put("/{category}/{name}", responses=refused(_CONFLICT))
+async def put_template(request: Request, category: Name, name: Name, body: NewVersion) -> TemplateView:
+    """A new version, a draft: what is sent stays as it is until it is published."""
+    caller = caller_of(request)
+    units = services(request).units
+    key, source = Key(category, name, body.locale), await _compiling(body.source)
+
+    def work(unit: UnitOfWork) -> Template:
+        return unit.templates.revise(key, source, body.sample, version=body.version, author=caller.subject)
+
+    return _view(await units.write(caller.tenant, work))
+
+
+@router.post("/{category}/{name}/publish", responses=refused({404: "template-not-found"}))
+async def publish_template(request: Request, category: Name, name: Name, body: Publication) -> TemplateView:
+    """It is sent from now on. Refused where its sample lacks anything that it uses; an older version may come
+    back."""
+    caller = caller_of(request)
+    made = services(request)
+    key = Key(category, name, body.locale)
+    # A version never changes, so what is proven here is what is published below.
+    template = await made.units.read(caller.tenant, lambda unit: unit.templates.get(key, body.version))
+    if errors := await asyncio.to_thread(check, template.source, template.sample, locale=body.locale):
+        raise invalid(_below_source(errors))
+
+    def work(unit: UnitOfWork) -> Template:
+        made.catalog.invalidate(unit.conn, unit.tenant, key)
+        return unit.templates.publish(key, body.version)
+
+    published = await made.units.write(caller.tenant, work)
+    made.catalog.drop(caller.tenant, key)
+    return _view(published)
+
+
+@router.post("/preview")
+async def preview_source(body: Draft) -> Preview:
+    """Nothing is kept."""
+    source = await _compiling(body.source)
+    return await asyncio.to_thread(_previewed, source, body.sample, body.locale)
+
+
+@router.post("/{category}/{name}/preview", responses=refused({404: "template-not-found"}))
+async def preview_template(request: Request, category: Name, name: Name, body: StoredDraft) -> Preview:
+    caller = caller_of(request)
+    units = services(request).units
+    key = Key(category, name, body.locale)
+    template = await units.read(caller.tenant, lambda unit: unit.templates.get(key, body.version))
+    sample = template.sample if body.sample is None else body.sample
+    return await asyncio.to_thread(_previewed, template.source, sample, body.locale)
 
 
 def _previewed(source: Source, sample: Mapping[str, Any], locale: str) -> Preview:

@@ -4,7 +4,7 @@ from html import escape
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
 from chassis.app import refused
@@ -12,7 +12,7 @@ from chassis.problems import Problem
 from chassis.telemetry import told_of
 from notification.domain import ChannelName
 from notification.recipients.unsubscribe_link import Forged, Subscription, Unsubscribing
-from notification.unit_of_work import Units
+from notification.services import services
 
 log = structlog.get_logger()
 
@@ -39,35 +39,36 @@ _DONE = "<p>You will get no more “{category}” by {channel}.</p>"
 Token = Annotated[str, Query(max_length=2048, description="as it stands in the message")]
 
 
-def routes(*, units: Units, unsubscribing: Unsubscribing) -> APIRouter:
-    router = APIRouter(
-        prefix="/api/v1/unsubscribe",
-        tags=["recipients"],
-        default_response_class=HTMLResponse,
-        responses=refused({404: "link-not-found", 422: "invalid-request", 503: "database-unavailable"}),
-    )
+router = APIRouter(
+    prefix="/api/v1/unsubscribe",
+    tags=["recipients"],
+    default_response_class=HTMLResponse,
+    responses=refused({404: "link-not-found", 422: "invalid-request", 503: "database-unavailable"}),
+)
 
-    @router.get("")
-    async def ask_to_unsubscribe(token: Token) -> HTMLResponse:
-        """A page with a button. Mail scanners open every link: looking changes nothing."""
-        return _page(_ASK, _read(unsubscribing, token))
 
-    @router.post("")
-    async def unsubscribe(token: Token) -> HTMLResponse:
-        """Done at once, also by a mail program's own button; again is the same. The body (`List-Unsubscribe=One-Click`,
-        in whichever encoding, or none) says nothing that the link doesn't."""
-        told = _read(unsubscribing, token)
-        with told_of(tenant=told.tenant):
-            await units.write(
-                told.tenant,
-                lambda unit: unit.preferences.change(
-                    told.recipient_id, lambda held: held.unsubscribed(told.category, told.channel)
-                ),
-            )
-            log.info("recipient.unsubscribed", category=told.category, channel=told.channel)
-        return _page(_DONE, told)
+@router.get("")
+async def ask_to_unsubscribe(request: Request, token: Token) -> HTMLResponse:
+    """A page with a button. Mail scanners open every link: looking changes nothing."""
+    unsubscribing = services(request).unsubscribing
+    return _page(_ASK, _read(unsubscribing, token))
 
-    return router
+
+@router.post("")
+async def unsubscribe(request: Request, token: Token) -> HTMLResponse:
+    """Done at once, also by a mail program's own button; again is the same. The body (`List-Unsubscribe=One-Click`,
+    in whichever encoding, or none) says nothing that the link doesn't."""
+    made = services(request)
+    told = _read(made.unsubscribing, token)
+    with told_of(tenant=told.tenant):
+        await made.units.write(
+            told.tenant,
+            lambda unit: unit.preferences.change(
+                told.recipient_id, lambda held: held.unsubscribed(told.category, told.channel)
+            ),
+        )
+        log.info("recipient.unsubscribed", category=told.category, channel=told.channel)
+    return _page(_DONE, told)
 
 
 def _read(unsubscribing: Unsubscribing, token: str) -> Subscription:

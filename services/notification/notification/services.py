@@ -1,0 +1,57 @@
+"""Everything that runs, made once (app.py) and handed to whoever needs it."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from dapr.ext.workflow import WorkflowRuntime
+from fastapi import Request
+
+from chassis.cache import Cache
+from chassis.changes.feed import Changes
+from chassis.db import Database
+from chassis.jobs import Jobs
+from chassis.outbox import Outbox
+from chassis.saga import Saga
+from chassis.sidecar import Sidecar
+from chassis.tasks import Tasks
+from notification.bulk.worker import Bulks
+from notification.channels import Open
+from notification.incoming.saga import TellRef
+from notification.incoming.subscriptions import Intake
+from notification.password_reset import Resets
+from notification.receipts.inbound import Receipts
+from notification.receipts.signatures import Trust
+from notification.recipients.unsubscribe_link import Unsubscribing
+from notification.sending.sender import Sender
+from notification.templates.catalog import Catalog
+from notification.unit_of_work import Units
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """`opened` is None where a test brings channels of its own, `runtime` where nothing durable runs."""
+
+    db: Database
+    sidecar: Sidecar
+    pubsub: str
+    opened: Open | None
+    unsubscribing: Unsubscribing
+    trust: Trust
+    outbox: Outbox
+    changes: Changes
+    cache: Cache
+    units: Units
+    catalog: Catalog
+    sender: Sender
+    resets: Resets
+    receipts: Receipts
+    bulks: Bulks
+    intake: Intake
+    jobs: Jobs
+    tasks: Tasks
+    saga: Saga[TellRef]
+    runtime: WorkflowRuntime | None
+
+
+def services(request: Request) -> Services:
+    return cast("Services", request.app.state.services)
