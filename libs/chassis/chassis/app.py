@@ -62,9 +62,6 @@ def create_app(
         async with Lifespan() as lifespan:
             if start is not None:
                 await start(lifespan)
-            # What start-up made stays: the collector need not walk it again with every full collection.
-            gc.collect()
-            gc.freeze()
             log.info("service.started", port=settings.app_port)
             yield
         log.info("service.stopped")
@@ -301,6 +298,12 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, *, leaving: list[Callable[[], None]]) -> None:
         super().__init__(config)
         self._leaving = leaving
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # What start-up made stays: the collector need not walk it again with every full collection.
+        gc.collect()
+        gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for tell in self._leaving:
