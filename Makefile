@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 ARGS ?=
 
-.PHONY: help setup dapr-cli run up down env token test test-more check lock contracts bench clean
+.PHONY: help setup dapr-cli run up down env token test test-more chaos check lock contracts bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test: setup ## every test, with real sidecars, on every core; ARGS goes to pytes
 
 test-more: setup dapr-cli ## the tests that need what `make test` does not get: the dapr CLI
 	@exec $(PYTHON) -m pytest -m more $(ARGS)
+
+chaos: setup ## the tests that take minutes each: crashes and large numbers
+	@exec $(PYTHON) -m pytest -n logical -m chaos $(ARGS)
 
 check: ## format, lint, types, import rules, contracts and manifests up to date
 	@tools/setup.sh environment

@@ -79,7 +79,7 @@ def placement_command(program: Path, *, port: int, sentry: Sentry | None = None)
     ]
 
 
-def scheduler_command(program: Path, *, port: int, data: Path, sentry: Sentry | None = None) -> list[str]:
+def scheduler_command(program: Path, *, port: int, metrics: int, data: Path, sentry: Sentry | None = None) -> list[str]:
     data.mkdir(parents=True, exist_ok=True)
     return [
         str(program),
@@ -102,7 +102,7 @@ def scheduler_command(program: Path, *, port: int, data: Path, sentry: Sentry | 
         ),
         *("--etcd-initial-cluster", f"dapr-scheduler-server-0=http://{local.HOST}:{local.free_port()}"),
         *("--identity-directory-write", str(data.with_name(f"{data.name}-identity"))),
-        *("--enable-metrics=false", "--log-level", "warn"),
+        *("--metrics-listen-address", local.HOST, "--metrics-port", str(metrics), "--log-level", "warn"),
         *(sentry.flags if sentry else ()),
     ]
 
@@ -114,6 +114,7 @@ class Foundation:
     redis: int = field(default_factory=local.free_port)
     placement: int = field(default_factory=local.free_port)
     scheduler: int = field(default_factory=local.free_port)
+    scheduler_metrics: int = field(default_factory=local.free_port)
 
     def parts(self, data: Path, program: Callable[[str], Path], sentry: Sentry | None) -> dict[str, Part]:
         """In the order in which they are started."""
@@ -128,7 +129,11 @@ class Foundation:
             ),
             "scheduler": Part(
                 command=lambda: scheduler_command(
-                    program("scheduler"), port=self.scheduler, data=data / "scheduler", sentry=sentry
+                    program("scheduler"),
+                    port=self.scheduler,
+                    metrics=self.scheduler_metrics,
+                    data=data / "scheduler",
+                    sentry=sentry,
                 ),
                 serves=lambda: local.answers(self.scheduler),
             ),

@@ -186,6 +186,9 @@ class Stack:
         """Everything the app has written since the stack began, over all its starts."""
         return self._processes.log(name).read_text(errors="replace")
 
+    def scheduler_metrics_url(self) -> str:
+        return f"http://{local.HOST}:{self._foundation.scheduler_metrics}/metrics"
+
     def memory(self) -> dict[str, int]:
         """Resident bytes of each running process."""
         return {name: process.memory_info().rss for name, process in self._running().items()}
