@@ -16,8 +16,8 @@ import yaml
 from brewery import ORDER, Brewery, bearer, client_of
 from conftest import ROOT, specs
 
+from chassis.takeover import instance_id
 from order.saga import OrderRef
-from order.workflow import instance_id
 from stack.eventually import eventually
 from stack.sidecars import Stack
 
