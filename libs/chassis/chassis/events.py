@@ -4,22 +4,24 @@ A producer's `events.py` subclasses `Event`. A consumer declares only the fields
 commits `first_time` together with its effect.
 """
 
+from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import cache
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import orjson
 import sqlalchemy as sa
 import structlog
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from chassis.db import DATABASE_DOWN, Timestamp, upsert_in
 from chassis.edge.auth import TENANT
 from chassis.ids import now
 from chassis.problems import Unavailable
 from chassis.telemetry import told_of
+from chassis.texts import one_line
 from chassis.wire import Wire
 
 log = structlog.get_logger()
@@ -35,7 +37,8 @@ class Event(Wire):
 
 
 class CloudEvent(BaseModel):
-    """What arrives: the attributes that matter here. `data` is validated by the handler that wants it."""
+    """What arrives: the attributes that matter here. One that is null is unset. `data` is validated by the handler that
+    wants it, and may have come as `data_base64`."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -44,9 +47,20 @@ class CloudEvent(BaseModel):
     source: str = ""
     subject: str = ""
     tenantid: str = Field(default="default", pattern=TENANT)
+    tenantname: Annotated[str, AfterValidator(lambda name: one_line(name)[:255])] = ""
     traceparent: str = ""
     time: datetime | None = None
     data: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_others_write_it(cls, event: Any) -> Any:
+        if not isinstance(event, dict):
+            return event
+        told = {name: value for name, value in cast("dict[str, Any]", event).items() if value is not None}
+        if isinstance(encoded := told.get("data_base64"), str) and "data" not in told:
+            told["data"] = orjson.loads(b64decode(encoded, validate=True))
+        return told
 
 
 class InvalidEvent(Exception):
@@ -89,7 +103,7 @@ async def consume(topic: str, body: Any, handle: Handler) -> dict[str, str]:
     """
     try:
         event = CloudEvent.model_validate(body)
-        with told_of(tenant=event.tenantid, event_id=event.id):
+        with told_of(tenant=event.tenantid, tenant_name=event.tenantname, event_id=event.id):
             await handle(topic, event)
     except (*DATABASE_DOWN, Unavailable, OSError) as down:
         log.warning("event.retry", error=type(down).__name__)

@@ -41,6 +41,7 @@ def outbox_table(metadata: sa.MetaData) -> sa.Table:
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
         sa.Column("event_id", sa.String(36), nullable=False, unique=True),
         sa.Column("tenant", sa.String(64), nullable=False),
+        sa.Column("tenant_name", sa.String(255), nullable=False, server_default=""),
         sa.Column("aggregate_id", sa.String(64), nullable=False),
         sa.Column("topic", sa.String(64), nullable=False),
         sa.Column("type", sa.String(64), nullable=False),
@@ -74,7 +75,9 @@ class Outbox:
         )
         self.expiry = Expiry.of(table.c.published_at, _KEEP)
 
-    def add(self, conn: sa.Connection, event: Event, *, tenant: str, aggregate_id: str, parent: str) -> None:
+    def add(
+        self, conn: sa.Connection, event: Event, *, tenant: str, aggregate_id: str, parent: str, tenant_name: str = ""
+    ) -> None:
         """Add `event` to the caller's transaction; after its commit, call `wake`.
 
         `parent` is the traceparent of what caused it. A unit of work runs on another thread, where none is current.
@@ -82,6 +85,7 @@ class Outbox:
         row = {
             "event_id": new_id(),
             "tenant": tenant,
+            "tenant_name": tenant_name,
             "aggregate_id": aggregate_id,
             "topic": event.topic,
             "type": event.type,
@@ -141,6 +145,7 @@ class Outbox:
             "time": row.created_at.isoformat(),
             "datacontenttype": "application/json",
             "tenantid": row.tenant,
+            **({"tenantname": row.tenant_name} if row.tenant_name else {}),
             # Both, or Dapr gives every event of a bulk the trace of the publishing call.
             "traceid": row.traceparent,
             "traceparent": row.traceparent,

@@ -1,6 +1,7 @@
 """What is answered to one delivery, and that an event is taken once."""
 
 import sqlite3
+from base64 import b64encode
 from typing import Any, ClassVar
 
 import httpx
@@ -51,6 +52,34 @@ async def test_what_its_handler_took_is_a_success():
     assert answer == SUCCESS
     ((topic, event),) = taken
     assert (topic, event.id, event.tenantid, event.traceparent) == ("things", "e-1", "t-1", "00-1")
+
+
+@pytest.mark.parametrize(
+    ("change", "known"),
+    [
+        (dict.fromkeys(("subject", "source", "traceparent", "time", "tenantname", "data"), None), {"subject": ""}),
+        ({"tenantid": None}, {"tenantid": "default"}),
+        ({"tenantname": "Kötter\r\n ☕"}, {"tenantname": "Kötter ☕"}),
+        ({"tenantname": "n" * 300}, {"tenantname": "n" * 255}),
+        ({"data": None, "data_base64": b64encode(b'{"howMany": 2}').decode()}, {"data": {"howMany": 2}}),
+    ],
+)
+async def test_an_event_is_read_as_others_write_it(change: dict[str, Any], known: dict[str, Any]):
+    taken: list[CloudEvent] = []
+
+    async def take(_topic: str, event: CloudEvent) -> None:
+        taken.append(event)
+
+    assert await consume("things", envelope(**change), take) == SUCCESS
+    assert known.items() <= taken[0].model_dump().items()
+
+
+@pytest.mark.parametrize("encoded", ["", "not base64", b64encode(b"<xml/>").decode(), b64encode(b"\xff").decode(), 7])
+async def test_data_that_is_no_json_goes_to_the_dead_letters(encoded: Any):
+    async def take(_topic: str, event: CloudEvent) -> None:
+        Data.model_validate(event.data)
+
+    assert await consume("things", envelope(data=None, data_base64=encoded), take) == DROP
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,8 @@ async def running(outbox: Outbox) -> AsyncGenerator[None]:
 async def announce(db: Database, outbox: Outbox, *facts: tuple[str, int]) -> None:
     def work(conn: sa.Connection) -> None:
         for aggregate, version in facts:
-            outbox.add(conn, ThingMade(version=version), tenant="t-1", aggregate_id=aggregate, parent="00-ab-cd-01")
+            whose = {"tenant": "t-1", "tenant_name": "Kötter ☕"}
+            outbox.add(conn, ThingMade(version=version), **whose, aggregate_id=aggregate, parent="00-ab-cd-01")
 
     await db.write(work)
     outbox.wake()
@@ -119,6 +120,7 @@ async def test_an_event_leaves_as_a_whole_cloud_event_under_its_rows_id(
         "time": row.created_at.isoformat(),
         "datacontenttype": "application/json",
         "tenantid": "t-1",
+        "tenantname": "Kötter ☕",
         "traceid": "00-ab-cd-01",
         "traceparent": "00-ab-cd-01",
         "data": {"version": 1, "thingName": "a"},

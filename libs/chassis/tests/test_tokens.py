@@ -378,7 +378,9 @@ def with_claim(issuer: Issuer, name: str, value: Any) -> str:
     return signed(issuer, {"alg": "RS256", "kid": issuer.kid}, claims_of(issuer) | {name: value})
 
 
-@pytest.mark.parametrize("sub", ["u-1", "auth0|5f7c", "Ada Lovelace", "ünï", "00u1a/b", "u" * 255])
+@pytest.mark.parametrize(
+    "sub", ["u-1", "auth0|5f7c", "Ada Lovelace", "ünï", "00u1a/b", "u" * 255, "\u0645\u06cc\u200c\u0622"]
+)
 async def test_a_subject_may_be_any_printable_text(client: httpx.AsyncClient, issuer: Issuer, sub: str):
     assert (await client.get("/me", headers=issuer.bearer(sub=sub))).json()["subject"] == sub
 

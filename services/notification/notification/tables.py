@@ -198,6 +198,7 @@ sagas = sa.Table(
     metadata,
     sa.Column("tenant", sa.String(64), primary_key=True),
     sa.Column("correlation_id", sa.String(64), primary_key=True),
+    sa.Column("tenant_name", sa.String(255), nullable=False, server_default=""),
     sa.Column("owner", sa.String(255), nullable=False),
     sa.Column("event_id", sa.String(255), nullable=False),
     sa.Column("topic", sa.String(64), nullable=False),

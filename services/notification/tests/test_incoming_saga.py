@@ -53,7 +53,7 @@ def steps(db, sidecar, sender):
 def begin(db):
     """The loan application's event is taken."""
 
-    async def begin(*, tenant="default", key="e-1", route=LOAN, **told):
+    async def begin(*, tenant="default", key="e-1", route=LOAN, tenant_name="", **told):
         data = {
             "eventId": EVENT,
             "applicationId": "LA-1",
@@ -63,7 +63,7 @@ def begin(db):
             "customerEmail": "ada@example.com",
             "branchId": "7",
         } | told
-        event = CloudEvent(id=key, type="LoanApplicationCreated", tenantid=tenant, data=data)
+        event = CloudEvent(id=key, type="LoanApplicationCreated", tenantid=tenant, tenantname=tenant_name, data=data)
         news = read(event, route)
         return (await db.write(lambda conn: take(conn, news, lease_until=None))).saga
 
@@ -281,7 +281,8 @@ async def test_a_saga_is_completed_once_and_no_sweep_looks_for_it(begin, steps, 
 
 
 async def test_the_saga_is_the_workflows_and_the_sweep_takes_over_what_died(begin, steps, sidecar, record, db):
-    ref = await begin()
+    ref = await begin(tenant_name="Kötter ☕")
+    assert ref.tenant_name == "Kötter ☕"
     await steps.hand_over(ref, "begun")
     assert sidecar.workflows[instance_id(ref)] == (
         WORKFLOW,
@@ -293,7 +294,7 @@ async def test_the_saga_is_the_workflows_and_the_sweep_takes_over_what_died(begi
     assert sidecar.workflows == {}  # somebody has it
     await db.write(lambda conn: conn.execute(sa.update(tables.sagas).values(due_at=now())))
     await steps.take_over_due()
-    assert list(sidecar.workflows) == [instance_id(ref)]
+    assert [argument["reference"] for _, argument in sidecar.workflows.values()] == [ref.model_dump(mode="json")]
 
 
 async def test_without_a_sidecar_the_next_sweep_finds_it(begin, steps, sidecar, record):

@@ -126,6 +126,14 @@ async def test_an_event_delivered_twice_has_one_effect(deliver, sender, history,
     assert len(sender.taken) == 1
 
 
+@pytest.mark.parametrize("version", [None, 1.0])
+async def test_a_version_may_be_null_or_a_number_with_a_point(deliver, history, db, event, version):
+    assert await deliver(event(version=version) | {"subject": None}) == SUCCESS
+    assert await history() == [("email", "order-confirmed", "sending")]
+    [row] = await db.read(lambda conn: conn.execute(sa.select(tables.notifications)).all())
+    assert row.version == int(version or 0)
+
+
 async def test_ready_is_told_by_mail_and_push(deliver, sender, history, event):
     await deliver(event("order.status-changed.v1", status="ready", version=4))
     assert await history() == [("email", "order-ready", "sending"), ("push", "order-status", "sending")]

@@ -98,7 +98,7 @@ class OrderStore:
         def work(conn: sa.Connection) -> None:
             conn.execute(INSERT, row)
             take_stock(conn, self._tenant, order.quantities(), self._parts.catalog)
-            self._announce(conn, events.OrderCreated, order, parent=parent)
+            self._announce(conn, events.OrderCreated, order, tenant_name, parent=parent)
             self._record(conn, order_id, [_done("place", Phase.GIVEN, began)])
 
         await self._write(work)
@@ -148,7 +148,7 @@ class OrderStore:
                 return self._already(conn, order_id, Status.CANCELLED)
             order = to_order(row)
             return_stock(conn, self._tenant, order.quantities())
-            self._announce(conn, events.OrderCancelled, order, parent=parent)
+            self._announce(conn, events.OrderCancelled, order, row.tenant_name, parent=parent)
             self._record(conn, order_id, [_done("cancel", Phase.WHEN, began)])
             return order
 
@@ -165,7 +165,7 @@ class OrderStore:
                 return self._already(conn, order_id, target)
             order = to_order(row)
             event = events.OrderShipped if target is Status.SHIPPED else events.OrderStatusChanged
-            self._announce(conn, event, order, parent=parent)
+            self._announce(conn, event, order, row.tenant_name, parent=parent)
             return order
 
         return await self._write(work)
@@ -226,10 +226,18 @@ class OrderStore:
         raise IllegalMove(order.status, target)
 
     def _announce(
-        self, conn: sa.Connection, event: type[events.OrderEvent], order: Order, *, parent: str, **more: str
+        self,
+        conn: sa.Connection,
+        event: type[events.OrderEvent],
+        order: Order,
+        tenant_name: str,
+        *,
+        parent: str,
+        **more: str,
     ) -> None:
         told = event.model_validate(to_facts(order) | more)
-        self._parts.outbox.add(conn, told, tenant=self._tenant, aggregate_id=order.id, parent=parent)
+        whose = {"tenant": self._tenant, "tenant_name": tenant_name}
+        self._parts.outbox.add(conn, told, **whose, aggregate_id=order.id, parent=parent)
 
 
 def _route(target: Status) -> sa.ColumnElement[bool]:

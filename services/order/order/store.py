@@ -76,7 +76,8 @@ class SagaStore(OrderStore):
             values = {"paid_id": paid.payment_id, "paid_transaction": paid.transaction_id}
             row = conn.execute(CONFIRM, self._one(ref.id) | values).one_or_none()
             if row is not None:
-                self._announce(conn, events.OrderConfirmed, to_order(row), parent=ref.traceparent)
+                order = to_order(row)
+                self._announce(conn, events.OrderConfirmed, order, row.tenant_name, parent=ref.traceparent)
                 self._record(conn, ref.id, records())
                 return row.version
             known = self._select(conn, ref.id)
@@ -141,4 +142,5 @@ class SagaStore(OrderStore):
         if row is not None:
             order = to_order(row)
             return_stock(conn, self._tenant, order.quantities())
-            self._announce(conn, events.OrderPaymentFailed, order, parent=ref.traceparent, reason=reason)
+            cause = {"parent": ref.traceparent, "reason": reason}
+            self._announce(conn, events.OrderPaymentFailed, order, row.tenant_name, **cause)

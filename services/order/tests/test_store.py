@@ -11,7 +11,7 @@ from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError
 
 from chassis.db import Database
-from chassis.ids import now
+from chassis.ids import new_id, now
 from chassis.saga import Phase, Run, Step
 from order.domain import IllegalMove, OrderNotFound, OrderOfOtherTenant, OutOfStock, PaymentStatus, Status
 from order.requests import OrderRequest
@@ -53,6 +53,24 @@ async def test_placing_takes_the_stock_announces_and_leases(
     assert left("latte") == 3
     assert announced(ref.id) == [("created", 1)]
     assert [line.step for line in rows("SELECT * FROM timeline")] == ["place"]
+
+
+@pytest.mark.parametrize("end", ["confirmed", "payment_failed", "cancelled"])
+async def test_whatever_is_announced_says_the_name_of_its_tenant(
+    stores: Stores, wanted: Callable[..., dict[str, Any]], rows: Rows, end: str
+):
+    store, ref = stores.of("default"), OrderRef(tenant="default", id=new_id())
+    await store.place(ref.id, OrderRequest.model_validate(wanted()), owner="u-1", tenant_name="Kötter ☕")
+    match end:
+        case "confirmed":
+            await store.confirm(ref, PAID, none)
+            await store.advance(ref.id, Status.PREPARATION)
+        case "payment_failed":
+            await store.give_back(ref, REFUSED, none)
+        case _:
+            await store.cancel(ref.id)
+
+    assert {row.tenant_name for row in rows("SELECT * FROM outbox")} == {"Kötter ☕"}
 
 
 async def test_more_than_is_left_is_refused_and_nothing_of_it_is_kept(placed: Placed, rows: Rows, left: Left):

@@ -18,6 +18,7 @@ from chassis.edge.auth import Caller, Role
 from chassis.problems import Problem, Unavailable
 from chassis.settings import ServiceSettings
 from chassis.sidecar import Sidecar, SidecarDown
+from chassis.texts import is_one_line
 
 log = structlog.get_logger()
 
@@ -232,8 +233,8 @@ def _at(claims: Mapping[str, Any], path: str) -> Any:
 
 
 def _is_name(claim: Any) -> TypeGuard[str]:
-    """Whether it can be stored, logged and shown as it is: no control character, no half of a surrogate pair."""
-    return isinstance(claim, str) and 0 < len(claim) <= _LONGEST_NAME and claim.isprintable()
+    """Whether it can be stored, logged and shown as it is."""
+    return isinstance(claim, str) and 0 < len(claim) <= _LONGEST_NAME and is_one_line(claim)
 
 
 def _roles(named: Any) -> frozenset[Role]:

@@ -25,6 +25,7 @@ class News:
     """An event, read along its route. `owner` is "" where it names none; `version` 0 where nothing is ordered."""
 
     tenant: str
+    tenant_name: str
     topic: str
     type: str
     event_id: str
@@ -50,6 +51,7 @@ def read(event: CloudEvent, route: EventRoute) -> News:
     owner = _text(data, route.owner_id, _OWNER, needed=False) if route.owner_id else ""
     return News(
         tenant=event.tenantid,
+        tenant_name=event.tenantname,
         topic=route.topic,
         type=event.type,
         event_id=event.id,
@@ -105,10 +107,15 @@ def _usable(subject: str) -> str:
 
 
 def _version(data: Mapping[str, Any]) -> int:
-    version = data.get("version", 0)
+    version = _whole(data.get("version")) or 0
     if not isinstance(version, int) or isinstance(version, bool) or not 0 <= version < 2**31:
         raise InvalidEvent("version: not a count")
     return version
+
+
+def _whole(value: Any) -> Any:
+    """JSON knows one kind of number: 1.0 is 1."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _moment(time: datetime | None) -> datetime:
@@ -123,7 +130,7 @@ def _moment(time: datetime | None) -> datetime:
 
 
 def _text(data: Mapping[str, Any], path: str | None, shape: re.Pattern[str] | None, *, needed: bool = True) -> str:
-    value = _at(data, path) if path else None
+    value = _whole(_at(data, path)) if path else None
     if value is None and not needed:
         return ""
     if isinstance(value, int) and not isinstance(value, bool):

@@ -47,6 +47,7 @@ def begin(conn: sa.Connection, news: News) -> TellRef | None:
     at = now()
     row = {
         "tenant": news.tenant,
+        "tenant_name": news.tenant_name,
         "correlation_id": news.correlation_id,
         "owner": news.owner or (news.person.id if news.person else ""),
         "event_id": news.event_id,
@@ -64,7 +65,13 @@ def begin(conn: sa.Connection, news: News) -> TellRef | None:
         "due_at": at + _BEGUN,
         "version": 1,
     }
-    ref = TellRef(tenant=news.tenant, id=news.correlation_id, traceparent=news.traceparent, steps=steps)
+    ref = TellRef(
+        tenant=news.tenant,
+        tenant_name=news.tenant_name,
+        id=news.correlation_id,
+        traceparent=news.traceparent,
+        steps=steps,
+    )
     if conn.execute(upsert(conn, sagas).values(row).on_conflict_do_nothing()).rowcount == 0:
         known = conn.execute(sa.select(sagas.c.topic, sagas.c.type).where(_this(ref))).one()
         if (known.topic, known.type) != (news.topic, news.type):
@@ -200,7 +207,13 @@ def _due(conn: sa.Connection) -> Sequence[TellRef]:
 
 def _reference(row: sa.Row[Any]) -> TellRef:
     steps = tuple(dict.fromkeys(route.step for route in _news(row).routes if route.step))
-    return TellRef(tenant=row.tenant, id=row.correlation_id, traceparent=row.traceparent, steps=steps)
+    return TellRef(
+        tenant=row.tenant,
+        tenant_name=row.tenant_name,
+        id=row.correlation_id,
+        traceparent=row.traceparent,
+        steps=steps,
+    )
 
 
 def _news(row: sa.Row[Any]) -> News:
@@ -211,6 +224,7 @@ def _news(row: sa.Row[Any]) -> News:
         type=row.type,
         subject=row.subject_id,
         tenantid=row.tenant,
+        tenantname=row.tenant_name,
         traceparent=row.traceparent,
         time=row.started_at,
         data=orjson.loads(row.data),

@@ -5,6 +5,7 @@ from typing import Any
 
 from jinja2 import Template
 
+from chassis import texts
 from chassis.problems import FieldProblem
 from notification.domain import Rendered
 from notification.templates import locales
@@ -74,8 +75,7 @@ def _chunks(template: Template, values: dict[str, Any], longest: int) -> Iterato
 
 def one_line(text: str) -> str:
     """Fit for a header: a customer's name may hold line breaks and other controls, which would start a new one."""
-    printable = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(printable.split())[:_LONGEST_SUBJECT]
+    return " ".join(texts.one_line(text, by=" ").split())[:_LONGEST_SUBJECT]
 
 
 def _sms(text: str) -> str:

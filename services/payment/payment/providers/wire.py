@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from chassis.sidecar import Answer, Sidecar, SidecarDown, Verdict
+from chassis.texts import one_line
 from payment.domain import Absent, Approved, Charge, Declined, Outcome, Refused, Unknown
 
 _REFERENCE = re.compile(r"[\x21-\x7e]{1,128}")  # as long as its column, and fit for a path
@@ -19,7 +20,7 @@ def approved(reference: str) -> Outcome:
 
 
 def declined(reason: str) -> Declined:
-    return Declined(reason="".join(filter(str.isprintable, reason))[:255] or "declined")
+    return Declined(reason=one_line(reason)[:255] or "declined")
 
 
 def refunds_path(path: str, of: Charge) -> str:
