@@ -14,6 +14,7 @@ from sandbox.gate import FaultGate
 from sandbox.issuer import Issuer
 from sandbox.keys import KeyRing
 from sandbox.ledger import Books
+from sandbox.lists import Listed
 from sandbox.mail import Inbox, MailServer
 from sandbox.oauth import TokenEndpoint
 from sandbox.payments import Dialect, Provider
@@ -48,9 +49,12 @@ def create_app(settings: Settings, *, faults: Faults) -> FastAPI:
 
     webhooks = Webhooks(url=settings.webhook_url, secret=settings.secret("webhook-secret"), pause=faults.pause)
     dialects: dict[str, Dialect] = {"a": DialectA(), "b": DialectB(key=settings.secret("payment-b-key"))}
+    ledger = Listed()
     books = {
-        name: Books(provider=name, journal=journal(f"payment-{name}"), key_ttl=settings.key_ttl) for name in dialects
+        name: Books(provider=name, journal=journal(f"payment-{name}"), ledger=ledger, key_ttl=settings.key_ttl)
+        for name in dialects
     }
+    ledger.sort()
     providers = [
         Provider(dialect, books=books[name], announce=partial(webhooks.announce, name))
         for name, dialect in dialects.items()
@@ -80,6 +84,7 @@ def create_app(settings: Settings, *, faults: Faults) -> FastAPI:
     controls = Controls(
         faults=faults,
         books=books,
+        ledger=ledger,
         providers=providers,
         webhooks=webhooks,
         inbox=inbox,

@@ -1,15 +1,19 @@
 """The sandbox's own API: what was delivered and charged, and what shall go wrong. Not a part of the outside world."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 
 from sandbox import pages
 from sandbox.faults import Fault, Faults, Mixture
 from sandbox.issuer import Issuer
 from sandbox.ledger import Books
+from sandbox.lists import Listed
 from sandbox.mail import Inbox
 from sandbox.payments import Provider
 from sandbox.postmaster import Postmaster
@@ -19,10 +23,20 @@ from sandbox.sms import Texts
 from sandbox.sms_africas_talking import AfricasTalking, InboundBody
 from sandbox.webhooks import Manner, Webhooks
 
-# A page with every mail of a benchmark in it would be of no use to anybody.
+# A page for people; a program that names no limit gets the longest there is.
 _PAGE = 100
 
-Limit = Query(default=None, ge=0)
+
+class Look(BaseModel):
+    """What of a list is asked for: the entries of one address, number or order, how many, and from where on."""
+
+    to: str | None = None
+    order_id: str | None = Field(default=None, alias="orderId")
+    limit: int | None = Field(default=None, ge=1)
+    cursor: int | None = Field(default=None, ge=0)
+
+
+Looked = Annotated[Look, Query()]
 
 
 class Controls:
@@ -33,6 +47,7 @@ class Controls:
         *,
         faults: Faults,
         books: Mapping[str, Books],
+        ledger: Listed,
         providers: Sequence[Provider],
         webhooks: Webhooks,
         inbox: Inbox,
@@ -46,6 +61,7 @@ class Controls:
     ) -> None:
         self._faults = faults
         self._books = books
+        self._ledger = ledger
         self._providers = providers
         self._webhooks = webhooks
         self._inbox = inbox
@@ -88,9 +104,9 @@ class Controls:
         entries = {name: len(books) for name, books in self._books.items()}
         told = [target for target, url in self._receipts.shown().items() if url]
         lists = {
-            "inbox": str(len(self._inbox)),
-            "sms": str(len(self._texts)),
-            "push": str(len(self._push)),
+            "inbox": str(len(self._inbox.listed)),
+            "sms": str(len(self._texts.listed)),
+            "push": str(len(self._push.listed)),
             "ledger": ", ".join(f"{count} at provider {name}" for name, count in entries.items()),
             "webhooks": f"{self._webhooks.manner.mode}, to {self._webhooks.url or 'nowhere'}",
             "receipts": f"of {', '.join(told) or 'nothing'}",
@@ -98,36 +114,23 @@ class Controls:
         here = str(request.base_url).rstrip("/")
         return pages.front(lists=lists, faults=self._faults.shown(), smtp_port=self._smtp_port, here=here)
 
-    async def ledger(self, request: Request, order_id: str | None = Query(default=None, alias="orderId")) -> Response:
-        """Every charge and refund that was accepted, oldest first; newest first on the page."""
-        entries = self._entries()
-        if order_id is not None:
-            entries = [entry for entry in entries if entry["orderId"] == order_id]
-        if _for_people(request):
-            return pages.listing("Ledger", entries[::-1][:_PAGE], total=len(entries))
-        return JSONResponse(entries)
+    async def ledger(self, request: Request, look: Looked) -> Response:
+        """Every charge and refund that was accepted, oldest first; newest first on the page for people."""
+        show = partial(pages.listing, "Ledger")
+        return _looked_at(request, look, self._ledger, of=look.order_id, show=show, newest_first=_for_people(request))
 
-    # No coroutine: parsing many mails takes seconds, which a thread spends while payments go on.
-    def inbox(self, request: Request, to: str | None = None, limit: int | None = Limit) -> Response:
+    async def inbox(self, request: Request, look: Looked) -> Response:
         """The mails, newest first."""
-        if _for_people(request):
-            return pages.inbox(
-                self._inbox.newest(to=to, limit=_PAGE if limit is None else limit), total=len(self._inbox)
-            )
-        return JSONResponse(self._inbox.newest(to=to, limit=limit))
+        return _looked_at(request, look, self._inbox.listed, of=look.to, show=pages.inbox)
 
-    async def push(self, request: Request, limit: int | None = Limit) -> Response:
+    async def push(self, request: Request, look: Looked) -> Response:
         """The push notifications, newest first."""
-        if _for_people(request):
-            return pages.listing("Push", self._push.newest(_PAGE if limit is None else limit), total=len(self._push))
-        return JSONResponse(self._push.newest(limit))
+        of = look.order_id or look.to
+        return _looked_at(request, look, self._push.listed, of=of, show=partial(pages.listing, "Push"))
 
-    async def sms(self, request: Request, to: str | None = None, limit: int | None = Limit) -> Response:
+    async def sms(self, request: Request, look: Looked) -> Response:
         """The texts that either provider accepted, newest first."""
-        if _for_people(request):
-            newest = self._texts.newest(to=to, limit=_PAGE if limit is None else limit)
-            return pages.listing("SMS", newest, total=len(self._texts))
-        return JSONResponse(self._texts.newest(to=to, limit=limit))
+        return _looked_at(request, look, self._texts.listed, of=look.to, show=partial(pages.listing, "SMS"))
 
     async def text_in(self, body: InboundBody) -> Response:
         """Somebody writes to us, by way of Africa's Talking."""
@@ -183,24 +186,41 @@ class Controls:
 
     async def forget(self) -> Response:
         """Everything recorded forgotten; faults and the issuer's keys stay."""
-        sms = (self._texts, self._africas_talking)
         for party in (
             *self._providers,
+            self._ledger,
             self._webhooks,
             self._receipts,
             self._inbox,
             self._postmaster,
             self._push,
-            *sms,
+            self._texts,
+            self._africas_talking,
         ):
             party.forget()
         return Response(status_code=204)
 
-    def _entries(self) -> list[dict[str, str | None]]:
-        # Times in this form sort as they happened.
-        return sorted(
-            (entry for books in self._books.values() for entry in books.entries()), key=lambda entry: str(entry["at"])
-        )
+
+def _looked_at(
+    request: Request,
+    look: Look,
+    listed: Listed,
+    *,
+    of: str | None,
+    show: Callable[..., Response],
+    newest_first: bool = True,
+) -> Response:
+    """A page of a list; where the next one is stands in `Link` (RFC 8288), and on the page for people."""
+    for_people = _for_people(request)
+    limit = look.limit or (_PAGE if for_people else None)
+    page = listed.page(of, limit=limit, cursor=look.cursor, newest_first=newest_first)
+    following = ""
+    if page.following is not None:
+        following = f"{request.url.path}?{request.url.include_query_params(cursor=page.following).query}"
+    if for_people:
+        return show([json.loads(entry) for entry in page.entries], total=len(listed), following=following)
+    headers = {"link": f'<{following}>; rel="next"'} if following else {}
+    return Response(b"[%b]" % b",".join(page.entries), media_type="application/json", headers=headers)
 
 
 def _dumped(fault: Fault | Mixture) -> Any:

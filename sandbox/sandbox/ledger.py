@@ -1,7 +1,7 @@
 """What a payment provider knows: charges, refunds, and the answers it owes under a key. Any dialect speaks over it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from pydantic import Field, TypeAdapter
 
+from sandbox.lists import Listed
 from sandbox.records import Journal, stamp, utc_now
 
 
@@ -57,25 +58,33 @@ _RECORD: TypeAdapter[Charge | Refund] = TypeAdapter(Annotated[Charge | Refund, F
 
 
 class Books:
-    """One provider's books. Amounts are in major units, whatever the provider's dialect has.
+    """One provider's books; what was accepted is in the `ledger` of all providers too, by order. Amounts are in major
+    units, whatever the provider's dialect has.
 
     Every method runs without a pause on the one event loop, so two calls with the same key can't both be the first.
     A record is on file before its caller is answered.
     """
 
     def __init__(
-        self, *, provider: str, journal: Journal, key_ttl: timedelta, clock: Callable[[], datetime] = utc_now
+        self,
+        *,
+        provider: str,
+        journal: Journal,
+        ledger: Listed,
+        key_ttl: timedelta,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._provider = provider
+        self._ledger = ledger
         self._journal = journal
         self._key_ttl = key_ttl
         self._clock = clock
-        self._accepted: list[Charge | Refund] = []
+        self._accepted = 0
         self._charges: dict[str, Charge] = {}
         self._charge_keys: dict[str, Charge] = {}
         self._refund_keys: dict[str, Refund] = {}
         self._refunded: defaultdict[str, Decimal] = defaultdict(Decimal)
-        for _, line in journal.replay():
+        for line in journal.replay():
             self._enter(_RECORD.validate_json(line))
 
     def charge(
@@ -147,25 +156,13 @@ class Books:
         return self._refunded.get(transaction_id, Decimal(0))
 
     def __len__(self) -> int:
-        return len(self._accepted)
-
-    def entries(self) -> Iterator[dict[str, str | None]]:
-        """Every charge and refund that was accepted, oldest first, as the contract's ledger shows them."""
-        for record in self._accepted:
-            yield {
-                "provider": self._provider,
-                "kind": record.kind,
-                "orderId": record.order_id,
-                "idempotencyKey": record.key,
-                "amount": f"{record.amount:f}",
-                "currency": record.currency,
-                "at": stamp(record.at),
-            }
+        return self._accepted
 
     def forget(self) -> None:
         """Empties the books."""
         self._journal.forget()
-        for index in (self._accepted, self._charges, self._charge_keys, self._refund_keys, self._refunded):
+        self._accepted = 0
+        for index in (self._charges, self._charge_keys, self._refund_keys, self._refunded):
             index.clear()
 
     def _lives(self, record: Charge | Refund) -> bool:
@@ -186,4 +183,17 @@ class Books:
             self._refunded[record.transaction_id] += record.amount
             if record.key:
                 self._refund_keys[record.key] = record
-        self._accepted.append(record)
+        self._accepted += 1
+        self._ledger.add(self._shown(record), record.order_id or "")
+
+    def _shown(self, record: Charge | Refund) -> dict[str, str | None]:
+        """As the contract's ledger shows it."""
+        return {
+            "provider": self._provider,
+            "kind": record.kind,
+            "orderId": record.order_id,
+            "idempotencyKey": record.key,
+            "amount": f"{record.amount:f}",
+            "currency": record.currency,
+            "at": stamp(record.at),
+        }

@@ -3,23 +3,25 @@
 import asyncio
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from email import policy
-from email.message import EmailMessage
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from email.message import Message
 from email.parser import BytesParser
-from itertools import islice
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from aiosmtpd.smtp import DATA_SIZE_DEFAULT, SMTP, Envelope, Session
 
 from sandbox.connection import arm_reset
 from sandbox.faults import Faults
+from sandbox.lists import Listed
 from sandbox.postmaster import Postmaster
-from sandbox.records import Journal, Span, stamp, utc_now
+from sandbox.records import Journal, stamp, utc_now
 
-_PARSER = BytesParser(_class=EmailMessage, policy=policy.default)
+# The lenient policy: the default one takes ten times as long, and stumbles over crooked headers.
+_PARSER = BytesParser(policy=policy.compat32)
 _PLAIN_ADDRESS = re.compile(r"<([\w.+-]+@[\w.-]+)>(.*)", re.ASCII)
 
 # As the contract shows it; `to` is where it was delivered, several addresses joined by commas.
@@ -28,44 +30,37 @@ Mail = TypedDict(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """What is held in memory of a mail; the rest is read, and parsed, when somebody looks."""
-
-    recipients: tuple[str, ...]
-    span: Span
+# Of mails a page is shorter: 2000 with their HTML are some megabytes.
+_PAGE = 2_000
 
 
 class Inbox:
-    """Every mail that was accepted, a second copy of the same Message-ID included."""
+    """Every mail that was accepted, a second copy of the same Message-ID included; `listed` is by recipient."""
 
     def __init__(self, *, journal: Journal, clock: Callable[[], datetime] = utc_now) -> None:
         self._journal = journal
         self._clock = clock
-        self._kept = [_Kept(tuple(json.loads(line)["to"]), span) for span, line in journal.replay()]
+        self.listed = Listed(longest=_PAGE)
+        for line in journal.replay():
+            self._enter(json.loads(line))
 
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def store(self, *, sender: str, recipients: list[str], content: bytes) -> None:
+    def store(self, *, sender: str, recipients: list[str], content: bytes) -> Mail:
         """Keeps one mail as it came over the wire."""
         at = stamp(self._clock())
         # Latin-1 carries any byte through JSON and back.
-        line = json.dumps({"at": at, "from": sender, "to": recipients, "content": content.decode("latin-1")})
-        self._kept.append(_Kept(tuple(recipients), self._journal.append(line.encode())))
-
-    def newest(self, *, to: str | None = None, limit: int | None = None) -> list[Mail]:
-        """The mails, newest first, those for one address only if `to` is given. Slow: not for the event loop."""
-        kept = [*reversed(self._kept)]
-        wanted = (mail for mail in kept if to is None or _is_for(mail, to))
-        lines = (self._journal.read(mail.span) for mail in islice(wanted, limit))
-        # A short line was forgotten while we read.
-        return [_opened(line) for line in lines if line.endswith(b"}")]
+        record = {"at": at, "from": sender, "to": recipients, "content": content.decode("latin-1")}
+        self._journal.append(json.dumps(record).encode())
+        return self._enter(record)
 
     def forget(self) -> None:
         """Empties the inbox."""
         self._journal.forget()
-        self._kept.clear()
+        self.listed.forget()
+
+    def _enter(self, record: dict[str, Any]) -> Mail:
+        mail = _opened(record)
+        self.listed.add(mail, *record["to"])
+        return mail
 
 
 class MailServer:
@@ -176,8 +171,8 @@ class _Desk:
 
     def _store(self, envelope: Envelope) -> str:
         content = envelope.original_content or b""
-        self._inbox.store(sender=envelope.mail_from or "", recipients=envelope.rcpt_tos, content=content)
-        self._postmaster.report(envelope.rcpt_tos, content)
+        mail = self._inbox.store(sender=envelope.mail_from or "", recipients=envelope.rcpt_tos, content=content)
+        self._postmaster.report(envelope.rcpt_tos, mail["messageId"])
         return "250 OK"
 
 
@@ -188,40 +183,39 @@ async def _leave(server: SMTP) -> str:
     return await asyncio.get_running_loop().create_future()
 
 
-def _is_for(mail: _Kept, address: str) -> bool:
-    return address.casefold() in (recipient.casefold() for recipient in mail.recipients)
-
-
-def _opened(line: bytes) -> Mail:
-    record: dict[str, Any] = json.loads(line)
+def _opened(record: Mapping[str, Any]) -> Mail:
     message = _PARSER.parsebytes(record["content"].encode("latin-1"))
+    headers = {name.lower(): _decoded(value) for name, value in message.raw_items()}
+    bodies: dict[str, str] = {}
+    for part in message.walk():
+        if not part.is_multipart() and part.get_content_disposition() != "attachment":
+            bodies.setdefault(part.get_content_type(), _body(part))
     return {
         "to": ", ".join(record["to"]),
-        "from": _header(message, "From") or record["from"],
-        "subject": _header(message, "Subject"),
-        "text": _body(message, "plain") or "",
-        "html": _body(message, "html"),
-        "messageId": _header(message, "Message-ID"),
+        "from": headers.get("from") or record["from"],
+        "subject": headers.get("subject", ""),
+        "text": bodies.get("text/plain", ""),
+        "html": bodies.get("text/html"),
+        "messageId": headers.get("message-id", ""),
         "at": record["at"],
     }
 
 
-def _header(message: EmailMessage, name: str) -> str:
+def _decoded(raw: str) -> str:
+    """A header as it is read. What can't be decoded is shown as it came: one such mail must not hide all others."""
+    text = "".join(raw.splitlines()).strip().encode("ascii", "surrogateescape").decode(errors="replace")
+    if "=?" not in text:
+        return text
     try:
-        return str(message.get(name, "")).strip()
-    except (ValueError, LookupError, AttributeError, TypeError):
-        # The standard library stumbles over some malformed headers; one such mail must not hide all others.
-        return ""
+        return str(make_header(decode_header(text)))
+    except (HeaderParseError, LookupError, ValueError):
+        return text
 
 
-def _body(message: EmailMessage, kind: str) -> str | None:
-    part = message.get_body(preferencelist=(kind,))
-    if part is None:
-        return None
+def _body(part: Message) -> str:
+    payload = cast("bytes", part.get_payload(decode=True))
     try:
-        # Lines end with CRLF on the wire only.
-        return str(part.get_content()).replace("\r\n", "\n")
-    except (LookupError, ValueError):
-        # An unknown charset or encoding: show what can be shown.
-        payload = part.get_payload(decode=True)
-        return payload.decode("latin-1") if isinstance(payload, bytes) else ""
+        text = payload.decode(part.get_content_charset("utf-8"), errors="replace")
+    except LookupError:  # an unknown charset: what can be shown
+        text = payload.decode("latin-1")
+    return text.replace("\r\n", "\n")  # lines end with CRLF on the wire only

@@ -95,15 +95,15 @@ in the <a href="/.well-known/openid-configuration">configuration</a>.</p>
     )
 
 
-def listing(title: str, rows: Sequence[Mapping[str, object]], *, total: int) -> Response:
-    """A table of records, newest first."""
-    return _page(title, _shown(len(rows), total) + _table(rows))
+def listing(title: str, rows: Sequence[Mapping[str, object]], *, total: int, following: str = "") -> Response:
+    """A table of records, newest first; `following` is where the next page is."""
+    return _page(title, _shown(len(rows), total) + _table(rows) + _older(following))
 
 
-def inbox(mails: Sequence[Mail], *, total: int) -> Response:
+def inbox(mails: Sequence[Mail], *, total: int, following: str) -> Response:
     """The mails, the newest one open."""
     shown = "".join(_mail(mail, is_open=number == 0) for number, mail in enumerate(mails))
-    return _page("Inbox", _shown(len(mails), total) + shown)
+    return _page("Inbox", _shown(len(mails), total) + shown + _older(following))
 
 
 def _mail(mail: Mail, *, is_open: bool) -> str:
@@ -121,7 +121,11 @@ def _mail(mail: Mail, *, is_open: bool) -> str:
 
 
 def _shown(count: int, total: int) -> str:
-    return f'<p class="quiet">The newest {count} of {total}; as JSON without <code>Accept: text/html</code>.</p>'
+    return f'<p class="quiet">{count} of {total}, newest first; as JSON without <code>Accept: text/html</code>.</p>'
+
+
+def _older(following: str) -> str:
+    return f'<p><a href="{escape(following)}">Older</a></p>' if following else ""
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> str:

@@ -1,13 +1,8 @@
 """What becomes of a mail, by the part of its address before the `@`."""
 
 from collections.abc import Sequence
-from email import policy
-from email.parser import BytesHeaderParser
 
 from sandbox.receipts import Receipts, Report
-
-# The lenient policy: a header that is none is no reason to say nothing of a mail.
-_PARSER = BytesHeaderParser(policy=policy.compat32)
 
 BEGINNINGS = {
     "bounce": "accepted, then a permanent bounce, 5.1.1",
@@ -36,12 +31,9 @@ class Postmaster:
             return "451 4.7.1 Greylisted, try again later"
         return None
 
-    def report(self, recipients: Sequence[str], content: bytes) -> None:
+    def report(self, recipients: Sequence[str], message_id: str) -> None:
         """Tells of an accepted mail, one event for each recipient. Of one without a Message-ID there is no talking."""
-        if not self._receipts.wanted("smtp"):
-            return
-        message_id = str(_PARSER.parsebytes(content).get("Message-ID", "")).strip()
-        if message_id:
+        if message_id and self._receipts.wanted("smtp"):
             for recipient in recipients:
                 self._receipts.tell("smtp", _report(recipient, message_id))
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from sandbox.lists import Listed
 from sandbox.records import Journal, utc_now
 from sandbox.vendor import answer, read, read_key, refusal
 
@@ -45,19 +46,16 @@ class Delivered(BaseModel):
 
 
 class PushProvider:
-    """The provider's API and what it has delivered."""
+    """The provider's API and what it has delivered: `listed`, by order and by customer."""
 
     def __init__(self, *, journal: Journal, key_ttl: timedelta, clock: Callable[[], datetime] = utc_now) -> None:
         self._journal = journal
         self._key_ttl = key_ttl
         self._clock = clock
-        self._delivered: list[Delivered] = []
         self._keys: dict[str, Delivered] = {}
-        for _, line in journal.replay():
+        self.listed = Listed()
+        for line in journal.replay():
             self._enter(Delivered.model_validate_json(line))
-
-    def __len__(self) -> int:
-        return len(self._delivered)
 
     def routes(self) -> APIRouter:
         """Every call the provider offers."""
@@ -79,15 +77,11 @@ class PushProvider:
             return refusal(422, "idempotency_key_reused", "This key was used with another body.")
         return answer(202, {"id": known.id})
 
-    def newest(self, limit: int | None = None) -> list[dict[str, str | None]]:
-        """What was delivered, newest first."""
-        return [one.model_dump(mode="json") for one in self._delivered[::-1][:limit]]
-
     def forget(self) -> None:
         """Nothing was ever delivered."""
         self._journal.forget()
-        self._delivered.clear()
         self._keys.clear()
+        self.listed.forget()
 
     def _accept(self, body: PushBody, key: str | None) -> Delivered:
         delivered = Delivered(id=f"push_{uuid4().hex}", **body.model_dump(), idempotencyKey=key, at=self._clock())
@@ -96,6 +90,6 @@ class PushProvider:
         return delivered
 
     def _enter(self, delivered: Delivered) -> None:
-        self._delivered.append(delivered)
+        self.listed.add(delivered.model_dump(mode="json"), delivered.order_id, delivered.customer_email)
         if delivered.key:
             self._keys[delivered.key] = delivered

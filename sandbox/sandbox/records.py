@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 
 def utc_now() -> datetime:
@@ -18,13 +17,6 @@ def stamp(at: datetime) -> str:
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-class Span(NamedTuple):
-    """Where a line stands in its journal, in bytes, its line feed left out."""
-
-    offset: int
-    length: int
-
-
 class Journal:
     """An append-only file. A line is with the kernel when `append` returns, so killing the process loses nothing."""
 
@@ -35,27 +27,19 @@ class Journal:
         self._claim()
         self._size = self._mend()
 
-    def append(self, line: bytes) -> Span:
+    def append(self, line: bytes) -> None:
         """Adds one line, which holds no line feed itself; raises OSError and keeps nothing of it on a full disk."""
         written = os.write(self._fd, line + b"\n")
         if written != len(line) + 1:
             os.ftruncate(self._fd, self._size)
             raise OSError(f"{self._path} took only a part of a record")
-        span = Span(self._size, len(line))
         self._size += written
-        return span
 
-    def replay(self) -> Iterator[tuple[Span, bytes]]:
+    def replay(self) -> Iterator[bytes]:
         """Every line, oldest first."""
-        offset = 0
         with self._path.open("rb") as lines:
             for line in lines:
-                yield Span(offset, len(line) - 1), line[:-1]
-                offset += len(line)
-
-    def read(self, span: Span) -> bytes:
-        """The line at `span`; shorter when everything has been forgotten since. Safe from any thread."""
-        return os.pread(self._fd, span.length, span.offset)
+                yield line[:-1]
 
     def forget(self) -> None:
         """Empties the file."""

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from sandbox.lists import Listed
 from sandbox.records import Journal, stamp, utc_now
 
 ProviderName = Literal["africas-talking", "legacy"]
@@ -65,7 +66,7 @@ class Request(BaseModel):
 
 
 class Texts:
-    """Every text that was asked for; those accepted can be seen. A request is on file before it is answered.
+    """Every text that was asked for; those accepted are `listed`, by number. A request is filed before it is answered.
 
     Every method runs without a pause on the one event loop, so two calls with the same key can't both be the first.
     """
@@ -74,14 +75,11 @@ class Texts:
         self._journal = journal
         self._key_ttl = key_ttl
         self._clock = clock
-        # In the order they came, as dicts are.
         self._accepted: dict[str, tuple[Request, Text]] = {}
         self._keys: dict[str, Request] = {}
-        for _, line in journal.replay():
+        self.listed = Listed()
+        for line in journal.replay():
             self._enter(Request.model_validate_json(line))
-
-    def __len__(self) -> int:
-        return len(self._accepted)
 
     def keep(
         self, provider: ProviderName, texts: Sequence[Text], *, key: str | None = None, fingerprint: str = ""
@@ -105,33 +103,31 @@ class Texts:
         request, text = known
         return text, self._clock() - request.at
 
-    def newest(self, *, to: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
-        """The accepted texts, newest first, those to one number only if `to` is given."""
-        wanted = [(request, text) for request, text in reversed(self._accepted.values()) if to in {None, text.to}]
-        return [
-            {
-                "provider": request.provider,
-                "to": text.to,
-                "from": text.sender,
-                "text": text.text,
-                "messageId": text.message_id,
-                "at": stamp(request.at),
-            }
-            for request, text in wanted[:limit]
-        ]
-
     def forget(self) -> None:
         """Nothing was ever asked for."""
         self._journal.forget()
-        for index in (self._accepted, self._keys):
-            index.clear()
+        self._accepted.clear()
+        self._keys.clear()
+        self.listed.forget()
 
     def _enter(self, request: Request) -> None:
         for text in request.texts:
             if text.message_id:
                 self._accepted[text.message_id] = (request, text)
+                self.listed.add(_shown(request, text), text.to)
         if request.key:
             self._keys[request.key] = request
+
+
+def _shown(request: Request, text: Text) -> dict[str, Any]:
+    return {
+        "provider": request.provider,
+        "to": text.to,
+        "from": text.sender,
+        "text": text.text,
+        "messageId": text.message_id,
+        "at": stamp(request.at),
+    }
 
 
 def is_number(text: str) -> bool:

@@ -4,6 +4,8 @@ import asyncio
 import base64
 import contextlib
 import logging
+import random
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -38,14 +40,22 @@ def a_charge() -> Charge:
     )
 
 
-@contextlib.asynccontextmanager
-async def sending(url: str, pauses: list[float]):
+def noting(pauses: list[float]) -> Callable[[float], Awaitable[bool]]:
+    """A pause that is over at once."""
+
     async def pause(seconds: float) -> bool:
         pauses.append(seconds)
         await asyncio.sleep(0)
         return True
 
-    webhooks = Webhooks(url=url, secret=SECRET, pause=pause)
+    return pause
+
+
+@contextlib.asynccontextmanager
+async def sending(
+    url: str, pause: Callable[[float], Awaitable[bool]], chance: Callable[[float, float], float] = random.uniform
+):
+    webhooks = Webhooks(url=url, secret=SECRET, pause=pause, chance=chance)
     await webhooks.start()
     try:
         yield webhooks
@@ -65,7 +75,7 @@ async def test_five_tries_with_growing_pauses_and_then_it_is_given_up(caplog: py
     pauses: list[float] = []
     with receiving() as receiver:
         receiver.statuses = [500, 404, 302, 429, 503, 204]
-        async with sending(receiver.url, pauses) as webhooks:
+        async with sending(receiver.url, noting(pauses)) as webhooks:
             await webhooks.announce("a", a_charge())
             assert await finished(webhooks, 5) == [500, 404, 302, 429, 503]
 
@@ -79,7 +89,7 @@ async def test_a_receiver_that_is_not_there_is_tried_again():
     pauses: list[float] = []
     with receiving() as receiver:
         url = receiver.url
-    async with sending(url, pauses) as webhooks:
+    async with sending(url, noting(pauses)) as webhooks:
         await webhooks.announce("a", a_charge())
         assert await finished(webhooks, 5) == [None] * 5
 
@@ -88,12 +98,45 @@ async def test_any_2xx_is_the_end():
     pauses: list[float] = []
     with receiving() as receiver:
         receiver.statuses = [299]
-        async with sending(receiver.url, pauses) as webhooks:
+        async with sending(receiver.url, noting(pauses)) as webhooks:
             webhooks.manner = Manner(mode="on", delayMs=250)
             await webhooks.announce("a", a_charge())
             assert await finished(webhooks, 1) == [299]
 
     assert pauses == [0.25]
+
+
+async def test_early_has_the_answer_wait_for_two_seconds_at_most():
+    over: list[float] = []
+
+    async def never_but(seconds: float) -> bool:
+        """Only the wait for the delivery ends."""
+        if seconds != 2:
+            await asyncio.Event().wait()
+        over.append(seconds)
+        return True
+
+    async with sending("http://nobody.invalid", never_but) as webhooks:
+        webhooks.manner = Manner(mode="early", delayMs=60_000)
+        async with asyncio.timeout(5):
+            await webhooks.announce("a", a_charge())
+
+    assert over == [2]
+
+
+async def test_shuffled_holds_each_for_a_part_of_two_seconds():
+    pauses: list[float] = []
+    parts = iter([0.9, 0.1, 0.5])
+    with receiving() as receiver:
+        async with sending(
+            receiver.url, noting(pauses), chance=lambda low, high: low + (high - low) * next(parts)
+        ) as webhooks:
+            webhooks.manner = Manner(mode="shuffled", delayMs=1_000)
+            for _ in range(3):
+                await webhooks.announce("a", a_charge())
+            await asyncio.to_thread(receiver.await_taken, 3)
+
+    assert pauses == pytest.approx([2.8, 1.2, 2.0])
 
 
 def test_a_secret_that_is_no_base64_is_refused_at_the_start():

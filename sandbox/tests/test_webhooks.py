@@ -137,18 +137,18 @@ def test_a_charge_whose_reply_is_lost_is_announced_all_the_same(
 
 
 def test_a_slow_receiver_does_not_delay_the_answer(receiver: Receiver, merchant: Merchant):
-    receiver.delay = 0.5
+    receiver.delay = 0.2
     began = time.monotonic()
 
     merchant.charge()
 
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 0.2
     receiver.await_taken(1)
 
 
-def test_a_webhook_that_failed_comes_again_under_its_id(sender: Outside, receiver: Receiver, merchant: Merchant):
+def test_a_webhook_that_failed_comes_again_under_its_id(sender: Outside, receiver: Receiver):
     receiver.statuses = [500]
-    merchant.charge(key="k")
+    sender.charge(key="k")
 
     receiver.await_taken(2)
     [(_, first, body), (_, second, again)] = receiver.taken
@@ -160,7 +160,7 @@ def test_a_webhook_that_failed_comes_again_under_its_id(sender: Outside, receive
     assert shown.pop("at").endswith("Z")
     assert shown == {
         "id": first["webhook-id"],
-        "provider": merchant.name,
+        "provider": "a",
         "type": "charge.approved",
         "key": "k",
         "statusCodes": [500, 204],
@@ -187,16 +187,6 @@ def test_early_is_before_the_answer(sender: Outside, receiver: Receiver, merchan
     assert [body["data"]["idempotencyKey"] for body in receiver.bodies] == ["k"]
 
 
-def test_early_waits_for_two_seconds_at_most(sender: Outside, receiver: Receiver, merchant: Merchant):
-    set_manner(sender, "early", delayMs=60_000)
-    began = time.monotonic()
-
-    assert merchant.charge().status_code == 200
-
-    assert 1.9 < time.monotonic() - began < 4
-    assert receiver.taken == []
-
-
 def test_duplicate_sends_each_twice_under_one_id(sender: Outside, receiver: Receiver, merchant: Merchant):
     set_manner(sender, "duplicate")
     merchant.charge()
@@ -206,36 +196,22 @@ def test_duplicate_sends_each_twice_under_one_id(sender: Outside, receiver: Rece
     await_that(lambda: deliveries(sender)[0]["statusCodes"] == [204, 204])
 
 
-def test_shuffled_changes_the_order_within_two_seconds(sender: Outside, receiver: Receiver, merchant: Merchant):
-    set_manner(sender, "shuffled")
-    keys = [f"k-{number}" for number in range(12)]
-    for key in keys:
-        merchant.charge(key=key)
-    began = time.monotonic()
-
-    receiver.await_taken(len(keys))
-    assert time.monotonic() - began < 2.5
-    came = [body["data"]["idempotencyKey"] for body in receiver.bodies]
-    assert came != keys
-    assert sorted(came) == sorted(keys)
-
-
-def test_the_delay_passes_first(sender: Outside, receiver: Receiver, merchant: Merchant):
+def test_the_delay_passes_first(sender: Outside, receiver: Receiver):
     set_manner(sender, "on", delayMs=300)
-    merchant.charge()
+    sender.charge()
 
     time.sleep(0.1)
     assert receiver.taken == []
     receiver.await_taken(1)
 
 
-def test_forgetting_drops_what_is_under_way(sender: Outside, receiver: Receiver, merchant: Merchant):
+def test_forgetting_drops_what_is_under_way(sender: Outside, receiver: Receiver):
     set_manner(sender, "on", delayMs=200)
-    merchant.charge(key="dropped")
+    sender.charge(key="dropped")
     sender.http.delete("/sandbox/data")
     assert deliveries(sender) == []
 
-    merchant.charge(key="kept")
+    sender.charge(key="kept")
     receiver.await_taken(1)
     assert [body["data"]["idempotencyKey"] for body in receiver.bodies] == ["kept"]
 

@@ -17,6 +17,7 @@ import aiohttp
 import notifications
 from cryptography.fernet import Fernet
 from in_process import percentiles
+from yarl import URL
 
 from chassis.takeover import instance_id
 from order.saga import WORKFLOW, OrderRef
@@ -188,17 +189,23 @@ class Bench:
         await asyncio.sleep(_DELIVERED_WITHIN)
         placed, waiting, took = len(self._told), self._told, list[float]()
         self._told = {}
-        inbox = self._stack.url("sandbox") + "/sandbox/inbox"
         deadline = time.monotonic() + 60
         while waiting and time.monotonic() < deadline:
-            async with self._session.get(inbox, params={"limit": str(placed)}) as answer:
-                mails = await answer.json()
-            for mail in mails:
+            for mail in await self._newest_mails(placed):
                 for order_id in [one for one in mail["text"].split() if one in waiting]:
                     arrived = datetime.fromisoformat(mail["at"]).timestamp()
                     took.append((arrived - waiting.pop(order_id)) * 1000)
             await asyncio.sleep(1)
         return percentiles(took) | {"missing": len(waiting)}
+
+    async def _newest_mails(self, count: int) -> list[dict[str, Any]]:
+        mails: list[dict[str, Any]] = []
+        page: str | URL | None = self._stack.url("sandbox") + "/sandbox/inbox"
+        while page is not None and len(mails) < count:
+            async with self._session.get(page) as answer:
+                mails += await answer.json()
+                page = answer.links["next"]["url"] if "next" in answer.links else None
+        return mails[:count]
 
 
 async def _alone(call: Call, count: int) -> dict[str, float]:

@@ -92,8 +92,7 @@ class Brewery:
 
     async def ledger(self, order_id: str) -> list[str]:
         """`charge` and `refund` entries of one order, in order."""
-        entries = (await self.sandbox.get("/sandbox/ledger", params={"orderId": order_id})).json()
-        return [entry["kind"] for entry in sorted(entries, key=lambda entry: entry["at"])]
+        return [entry["kind"] for entry in await self.listed("ledger", orderId=order_id)]
 
     async def mails(self, order_id: str) -> list[str]:
         """Subjects of the distinct messages about one order: sending is at least once, under one Message-ID."""
@@ -101,15 +100,24 @@ class Brewery:
         return list({mail["messageId"]: mail["subject"] for mail in inbox if order_id in mail["text"]}.values())
 
     async def newest_mails(self) -> list[dict[str, Any]]:
-        """Not all: after a bulk there are thousands, and reading them keeps the sandbox from receiving."""
+        """Not all: after a bulk there are thousands."""
         return (await self.sandbox.get("/sandbox/inbox", params={"limit": 200})).json()
 
     async def mailed(self, order_id: str, *, within: float = 20) -> list[str]:
         return await eventually(lambda: self.mails(order_id), within=within, every=0.2)
 
     async def pushes(self, order_id: str) -> list[str]:
-        pushed = (await self.sandbox.get("/sandbox/push")).json()
-        return [push["status"] for push in pushed if push["orderId"] == order_id]
+        return [push["status"] for push in await self.listed("push", orderId=order_id)]
+
+    async def listed(self, name: str, **wanted: Any) -> list[dict[str, Any]]:
+        """All that the sandbox has recorded, page by page."""
+        entries: list[dict[str, Any]] = []
+        page: str | None = str(httpx.URL(f"/sandbox/{name}", params=wanted))
+        while page is not None:
+            answer = await self.sandbox.get(page)
+            entries += answer.raise_for_status().json()
+            page = answer.links.get("next", {}).get("url")
+        return entries
 
     # --- processes: an app is every replica of it ---
 
@@ -198,10 +206,10 @@ class Brewery:
     # --- what the outside world got, oldest first ---
 
     async def texts(self, phone: str) -> list[dict[str, Any]]:
-        return (await self.sandbox.get("/sandbox/sms", params={"to": phone})).json()[::-1]
+        return (await self.listed("sms", to=phone))[::-1]
 
     async def inbox(self, address: str) -> list[dict[str, Any]]:
-        return (await self.sandbox.get("/sandbox/inbox", params={"to": address})).json()[::-1]
+        return (await self.listed("inbox", to=address))[::-1]
 
     async def arrived(self, address: str, count: int = 1) -> list[dict[str, Any]]:
         """The mails to an address, once there are so many."""

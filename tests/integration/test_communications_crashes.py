@@ -280,9 +280,9 @@ async def everybody_once(brew: Brewery, notices: Notices, bulk_id: str, people: 
     results = brew.rows(NOTIFICATION, "SELECT * FROM bulk_recipients WHERE bulk_id = ?", bulk_id)
     made = {row["recipient_id"]: row["id"] for row in found}
     assert {row["recipient_id"]: row["notification_id"] for row in results} == made
-    inbox = (await brew.sandbox.get("/sandbox/inbox", params={"limit": 2 * len(people)}, timeout=60)).json()
-    theirs = {address_of(person): f"<{notification_id}@brewline>" for person, notification_id in made.items()}
-    assert {(mail["to"], mail["messageId"]) for mail in inbox if mail["to"] in theirs} == set(theirs.items())
+    expected = {address_of(person): f"<{notification_id}@brewline>" for person, notification_id in made.items()}
+    inbox = await brew.listed("inbox")
+    assert {(mail["to"], mail["messageId"]) for mail in inbox if mail["to"] in expected} == set(expected.items())
 
 
 @pytest.mark.timeout(400)
@@ -389,6 +389,5 @@ async def test_a_sidecar_killed_in_a_burst_of_events_loses_none_and_repeats_none
     found = await all_reach(brew, person, len(burst))
     assert Counter(row["event_id"] for row in found) == Counter(event["id"] for event in burst)
     assert len(await copies(brew, person)) == len(confirmed)  # our own process lived: not one is sent twice
-    pushed = (await brew.sandbox.get("/sandbox/push")).json()
-    theirs = Counter(push["orderId"] for push in pushed if push["customerEmail"] == address_of(person))
-    assert theirs == Counter(event["subject"] for event in delivered)
+    pushed = Counter(push["orderId"] for push in await brew.listed("push", to=address_of(person)))
+    assert pushed == Counter(event["subject"] for event in delivered)

@@ -101,7 +101,7 @@ async def test_charges_in_bad_weather_agree_to_the_cent(brew: Brewery) -> None:
 
     await eventually(all_known, within=200, every=1)
     recorded = {row["order_id"]: row for row in rows()}
-    ledger = [one for one in (await brew.sandbox.get("/sandbox/ledger")).json() if str(one["orderId"]).startswith(run)]
+    ledger = [entry for entry in await brew.listed("ledger") if str(entry["orderId"]).startswith(run)]
 
     assert len(recorded) == count
     assert max(Counter(one["orderId"] for one in ledger).values()) == 1, "somebody was charged twice"
@@ -211,7 +211,7 @@ async def test_an_admin_and_order_giving_back_at_once_give_back_exactly_the_char
 
     await asyncio.gather(*(one(name) for name in names * 2 for one in (as_admin, as_order)))
     await eventually(through, within=40)
-    ledger = (await brew.sandbox.get("/sandbox/ledger", params={"orderId": order["id"]})).json()
+    ledger = await brew.listed("ledger", orderId=order["id"])
     given = [entry for entry in ledger if entry["kind"] == "refund"]
     assert sum(Decimal(entry["amount"]) for entry in given) == Decimal(total)
     assert brew.payment_status(order["id"]) == "refunded"

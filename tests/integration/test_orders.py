@@ -134,7 +134,7 @@ async def test_what_an_admin_gave_back_before_a_cancellation_is_not_given_twice_
     cancelled = await brew.api.post(f"{PUBLIC}/{order['id']}/cancel")
     assert cancelled.status_code in {200, 202}
     await brew.becomes(order["id"], status="cancelled", payment="refunded")
-    ledger = (await brew.sandbox.get("/sandbox/ledger", params={"orderId": order["id"]})).json()
+    ledger = await brew.listed("ledger", orderId=order["id"])
     amounts = {kind: [one["amount"] for one in ledger if one["kind"] == kind] for kind in ("charge", "refund")}
     assert amounts == {"charge": ["8.00"], "refund": [part, *rest]}
     assert sum(map(Decimal, amounts["refund"])) == Decimal("8.00")
