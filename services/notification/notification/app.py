@@ -1,8 +1,6 @@
 """Assembles the service."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import timedelta
 
 from dapr.ext.workflow import WorkflowRuntime
@@ -10,7 +8,7 @@ from fastapi import FastAPI
 
 import chassis.app
 import notification
-from chassis import migrations, retention
+from chassis import retention
 from chassis.app import database_check
 from chassis.cache import Cache
 from chassis.changes.feed import Changes
@@ -19,6 +17,7 @@ from chassis.events import subscribe
 from chassis.health import Check
 from chassis.jobs import Jobs
 from chassis.leases import Leases
+from chassis.lifespan import Lifespan
 from chassis.outbox import Outbox
 from chassis.problems import Problem
 from chassis.saga import Saga
@@ -132,7 +131,7 @@ def create_app(
         settings=settings,
         sidecar=sidecar,
         rules=RULES,
-        start=lambda lifespan: lifespan.enter_async_context(_running(settings, made)),
+        start=lambda lifespan: _start(lifespan, settings, made),
         checks=_checks(settings, made),
         refusals=REFUSALS,
     )
@@ -209,43 +208,22 @@ def _saga(steps: Steps, tasks: Tasks) -> Saga[TellRef]:
     )
 
 
-@asynccontextmanager
-async def _running(settings: Settings, made: Services) -> AsyncGenerator[None]:
-    await made.db.start()  # first of all: its lock tells two processes on one file apart
-    await asyncio.to_thread(migrations.upgrade, settings.database_url, notification, tables.metadata)
+async def _start(lifespan: Lifespan, settings: Settings, made: Services) -> None:
+    await lifespan.database(made.db, notification, tables.metadata)
     await made.sender.take_back()
-    await made.sidecar.start()
+    await lifespan.start(made.sidecar)
     secrets = await read_secrets(made.sidecar, store=settings.secret_store, name=SERVICE, needs=_SECRETS)
     made.unsubscribing.unlock(secrets["unsubscribe-key"])
     made.trust.unlock(secrets["receipt-secrets"])
     if made.opened is not None:
         made.opened.unlock(secrets)
-    loops = [
-        asyncio.create_task(loop, name=name)
-        for name, loop in (
-            ("outbox-relay", made.outbox.run()),
-            ("changes", made.changes.run()),
-            ("bulks", made.bulks.run()),
-        )
-    ]
-    made.sender.start()
-    if made.runtime is not None:
-        made.saga.register(made.runtime, asyncio.get_running_loop())
-        await asyncio.to_thread(made.runtime.start)
-    await made.jobs.start()
-    try:
-        yield
-    finally:
-        await made.jobs.stop()
-        await made.tasks.drain(within=_DRAIN_SECONDS)
-        if made.runtime is not None:
-            await asyncio.to_thread(made.runtime.shutdown)
-        await made.sender.stop()
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
-        await made.sidecar.stop()
-        await made.db.stop()
+    lifespan.loop(made.outbox.run(), name="outbox-relay")
+    lifespan.loop(made.changes.run(), name="changes")
+    lifespan.loop(made.bulks.run(), name="bulks")
+    await lifespan.start(made.sender)
+    await lifespan.workflow(made.runtime, made.saga)
+    lifespan.push_async_callback(made.tasks.drain, within=_DRAIN_SECONDS)
+    await lifespan.start(made.jobs)
 
 
 def _checks(settings: Settings, made: Services) -> dict[str, Check]:

@@ -112,7 +112,7 @@ def sending(db, sidecar, wires):
         )
         steps = Steps(db=db, sidecar=sidecar, sender=sender)
         intake = Intake(db=db, routes=RouteTable(db=db, cache=cache), sender=sender, steps=steps, tasks=Tasks())
-        sender.start()
+        await sender.start()
         try:
             yield lambda body, topic="orders": consume(topic, body, intake.take)
         finally:

@@ -112,7 +112,7 @@ class Sender:
         if self._db.exclusive:
             await self._db.write(take_back)
 
-    def start(self) -> None:
+    async def start(self) -> None:
         for name, channel in self._channels.items():
             for number in range(channel.concurrency):
                 self._workers.spawn(self._work(channel, self._queues[name]), name=f"sender.{name}.{number}")
