@@ -54,7 +54,7 @@ RUNTIME = Module(
     folder=ROOT / "tools" / "dapr" / "runtime",
     programs={name: f"github.com/dapr/dapr/cmd/{name}" for name in ("daprd", "placement", "scheduler", "sentry")},
     version="github.com/dapr/dapr/pkg/buildinfo.version=1.18.2",
-    packages=1900,
+    packages=1840,
     minutes=5,
 )
 # Only for who types `dapr run`.
