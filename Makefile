@@ -2,8 +2,10 @@
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 ARGS ?=
+# Where it is set, as in many images, each process would compile every module anew: seconds for each one that is started.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup dapr-cli run up down env token test test-more chaos check lock contracts bench clean
+.PHONY: help setup dapr-cli run up down env token test test-unit test-more chaos check lock contracts bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +37,10 @@ token: ## a bearer token: ROLE=user|staff|admin [SUB=…] [TENANT=…] [TENANT_N
 
 test: setup ## every test, with real sidecars, on every core; ARGS goes to pytest (-n 0: one after the other)
 	@exec $(PYTHON) -m pytest -n logical $(ARGS)
+
+test-unit: ## the tests that need no sidecar, broker or database server
+	@tools/setup.sh environment
+	@exec $(PYTHON) -m pytest -n logical -m "not integration and not more and not chaos" libs services sandbox $(ARGS)
 
 test-more: setup dapr-cli ## the tests that need what `make test` does not get: the dapr CLI
 	@exec $(PYTHON) -m pytest -m more $(ARGS)

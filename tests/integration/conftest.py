@@ -11,9 +11,9 @@ import pytest
 from brewery import NOTIFICATION, ORDER, PAYMENT, SERVICES, Brewery, Notices, bearer, client_of, replicas
 from cryptography.fernet import Fernet
 
-from stack import postgres
 from stack.eventually import eventually
 from stack.local import free_port
+from stack.postgres import Postgres
 from stack.sidecars import AppSpec, Stack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,16 +95,14 @@ def specs(folder: Path, database_of: Callable[[str], str] | None = None) -> list
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-def apps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[AppSpec]]:
+def apps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[AppSpec]:
     """On PostgreSQL each service has a database of its own, and payment and notification have a second replica."""
     folder = tmp_path_factory.mktemp("data")
     if request.param == "sqlite":
-        yield specs(folder)
-        return
-    with postgres.running() as server:
-        found = specs(folder, server.create)
-        twice = [spec for spec in found if spec.app_id in {PAYMENT, NOTIFICATION}]
-        yield [*found, *(replace(spec, name=f"{spec.name}-2") for spec in twice)]
+        return specs(folder)
+    server: Postgres = request.getfixturevalue("postgres_server")
+    found = specs(folder, server.create)
+    return [*found, *(replace(spec, name=f"{spec.name}-2") for spec in found if spec.app_id in {PAYMENT, NOTIFICATION})]
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ from chassis.db import Database
 from chassis.ids import now
 from chassis.leases import Leases, leases_table
 from chassis.retention import throw_out
-from stack import postgres
 from stack.eventually import eventually
+from stack.postgres import Postgres
 
 T = TypeVar("T")
 
@@ -27,7 +27,8 @@ METADATA = sa.MetaData()
 TABLE = changes_table(METADATA)
 LEASES = leases_table(METADATA)
 
-on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.integration)
+on_postgresql = pytest.mark.parametrize("database_url", [POSTGRESQL], indirect=True)
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -63,12 +64,11 @@ class Always(Leases):
 
 
 @pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    with postgres.running() as server:
-        yield server.create("changes")
+def postgres_url(postgres_server: Postgres) -> str:
+    return postgres_server.create("changes")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", POSTGRESQL])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'test.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
 

@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,30 +17,26 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from chassis.db import Database, DatabaseInUse, Timestamp, _lock, upsert  # pyright: ignore[reportPrivateUsage]
 from chassis.ids import new_id
-from stack import local, postgres
+from stack import local
+from stack.postgres import Postgres
 
 NOTES = sa.Table("notes", sa.MetaData(), sa.Column("text", sa.String, primary_key=True))
 
 
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-only_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.integration)
+only_postgresql = pytest.mark.parametrize("database_url", [POSTGRESQL], indirect=True)
 
 
 class Refused(Exception):
     pass
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[postgres.Postgres]:
-    with postgres.running() as started:
-        yield started
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", POSTGRESQL])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.db'}"
-    server: postgres.Postgres = request.getfixturevalue("server")
+    server: Postgres = request.getfixturevalue("postgres_server")
     return server.create(new_id())
 
 
@@ -273,6 +268,7 @@ def upgrade():
 """
 
 
+@pytest.mark.integration
 def test_the_tests_own_server_is_ended_when_whoever_started_it_is_killed():
     code = "from stack import postgres\nwith postgres._installed() as url: print(url, flush=True); input()"
     with TemporaryDirectory() as folder:  # the server's data is left behind

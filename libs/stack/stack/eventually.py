@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def eventually(
-    look: Callable[[], Awaitable[T | None] | T | None], *, within: float = 10.0, every: float = 0.05
+    look: Callable[[], Awaitable[T | None] | T | None], *, within: float = 30.0, every: float = 0.05
 ) -> T:
     """Looks until it sees something true, and returns that.
 

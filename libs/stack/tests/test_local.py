@@ -170,6 +170,7 @@ def test_another_runs_processes_are_left_alone(started: Processes, tmp_path: Pat
     assert other.started["app"].poll() is not None
 
 
+@pytest.mark.integration
 def test_redis_is_found_by_where_its_data_is(started: Processes, tmp_path: Path) -> None:
     redis = local.need_program("redis-server", tmp_path)
     port = local.free_port()

@@ -11,6 +11,7 @@ from stack.eventually import eventually
 from stack.local import LocalError
 from stack.sidecars import AppSpec, Stack
 
+pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[3]
 # Tells who it is and which token it was shown, whatever it is asked.
 ECHO = """

@@ -29,10 +29,10 @@ from notification.app import REFUSALS, create_app
 from notification.channels.email.channel import Email
 from notification.settings import Settings
 from notification.tables import metadata, notifications
-from stack import postgres
 from stack.fake_sidecar import FakeSidecar
 from stack.issuer import Issuer
 from stack.local import free_port
+from stack.postgres import Postgres
 
 APP_TOKEN = "app-token-of-the-tests"
 _PARSE = BytesParser(_class=EmailMessage, policy=policy.default).parsebytes
@@ -157,14 +157,8 @@ def row(db: Database) -> Callable[[str], Awaitable[Any]]:
     return read
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[postgres.Postgres]:
-    with postgres.running() as server:
-        yield server
-
-
 @pytest.fixture
-def on_postgres(postgres_server: postgres.Postgres) -> Iterator[sa.Engine]:
+def on_postgres(postgres_server: Postgres) -> Iterator[sa.Engine]:
     """An empty database of its own, for what two transactions that commit at once do to each other."""
     url = sa.make_url(postgres_server.create(f"n{new_id()}")).set(drivername="postgresql+psycopg")
     engine = sa.create_engine(url, execution_options={"preserve_rowcount": True})  # as chassis.db's
