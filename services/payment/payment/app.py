@@ -1,7 +1,6 @@
 """Assembles the payment service."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 
 from fastapi import FastAPI
@@ -25,7 +24,6 @@ from payment.access import RULES
 from payment.api import invoked, payments, settlements
 from payment.api import refunds as refund_api
 from payment.api import webhooks as webhook_api
-from payment.api.invoked import PaymentApi
 from payment.charges import Charges
 from payment.domain import (
     Absent,
@@ -44,10 +42,12 @@ from payment.domain import (
 from payment.driver import Driver
 from payment.providers import Provider, providers
 from payment.refunds import Refunds
+from payment.services import Services
 from payment.settings import Settings
 from payment.webhooks import Webhooks
 
 SERVICE = "payment-service"
+RESOURCES = (invoked, payments, refund_api, webhook_api, settlements)
 _DRAIN_SECONDS = 8.0
 _SECRETS = ("seal-keys", "webhook-secrets", "payment-b-key")
 
@@ -67,52 +67,35 @@ REFUSALS: dict[type[Exception], Problem] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    db: Database
-    sealer: Sealer
-    sidecar: Sidecar
-    outbox: Outbox
-    tasks: Tasks
-    jobs: Jobs
-    api: PaymentApi
-    webhooks: Webhooks
-    by_name: Mapping[str, Provider]
-    secrets: dict[str, str]  # empty until the service starts
-
-
 def create_app(
     settings: Settings, *, sidecar: Sidecar | None = None, by_name: Mapping[str, Provider] | None = None
 ) -> FastAPI:
     sidecar = sidecar or Sidecar(port=settings.dapr_http_port, source=SERVICE, api_token=settings.dapr_api_token)
-    parts = assemble(settings, sidecar, by_name)
+    made = assemble(settings, sidecar, by_name)
 
     async def sidecar_alive() -> None:
-        parts.sidecar.require()
+        made.sidecar.require()
 
     app = create_service(
         title="Brewline payments",
         settings=settings,
         sidecar=sidecar,
         rules=RULES,
-        start=lambda lifespan: _start(lifespan, settings, parts),
+        start=lambda lifespan: _start(lifespan, settings, made),
         checks={
-            "database": Check(probe=parts.db.ping, required=True),
+            "database": Check(probe=made.db.ping, required=True),
             "sidecar": Check(probe=sidecar_alive, required=True),
         },
         refusals=REFUSALS,
     )
-    charges, refunds = parts.api.charges, parts.api.refunds
-    app.include_router(invoked.routes(parts.api))
-    app.include_router(payments.routes(charges=charges, refunds=refunds))
-    app.include_router(refund_api.routes(charges=charges, refunds=refunds, driver=parts.api.refund_driver))
-    app.include_router(webhook_api.routes(webhooks=parts.webhooks, providers=frozenset(parts.by_name)))
-    app.include_router(settlements.routes(charges))
-    parts.jobs.mount(app)
+    app.state.services = made
+    for resource in RESOURCES:
+        app.include_router(resource.router)
+    made.jobs.mount(app)
     return app
 
 
-def assemble(settings: Settings, sidecar: Sidecar, by_name: Mapping[str, Provider] | None = None) -> Parts:
+def assemble(settings: Settings, sidecar: Sidecar, by_name: Mapping[str, Provider] | None = None) -> Services:
     """Everything, connected to nothing yet. `by_name` are the providers, by the name that a row keeps."""
     db = Database(settings.database_url)
     tasks = Tasks()
@@ -125,30 +108,28 @@ def assemble(settings: Settings, sidecar: Sidecar, by_name: Mapping[str, Provide
     sealer = Sealer()
     charges = Charges(db, sealer, outbox)
     refunds = Refunds(db, outbox, charges.parse)
-    api = PaymentApi(
-        charges=charges,
-        refunds=refunds,
-        rules=settings.routes,
-        charge_driver=_charge_driver(settings, charges, by_name, tasks),
-        refund_driver=_refund_driver(settings, charges, refunds, by_name, tasks),
-    )
-
+    charge_driver = _charge_driver(settings, charges, by_name, tasks)
+    refund_driver = _refund_driver(settings, charges, refunds, by_name, tasks)
     webhooks = Webhooks(charges=charges, refunds=refunds)
 
     async def reconcile() -> None:
-        await api.charge_driver.sweep()
-        await api.refund_driver.sweep()
+        await charge_driver.sweep()
+        await refund_driver.sweep()
 
     job = Job(name="reconcile-payments", every=timedelta(seconds=10), work=reconcile, at_start=(timedelta(0),))
     jobs = Jobs(sidecar=sidecar, leases=leases, jobs=(job, retention.job(db, (outbox.expiry, webhooks.expiry))))
-    return Parts(
+    return Services(
         db=db,
         sealer=sealer,
         sidecar=sidecar,
         outbox=outbox,
         tasks=tasks,
         jobs=jobs,
-        api=api,
+        charges=charges,
+        refunds=refunds,
+        rules=settings.routes,
+        charge_driver=charge_driver,
+        refund_driver=refund_driver,
         webhooks=webhooks,
         by_name=by_name,
         secrets=secrets,
@@ -196,18 +177,18 @@ def _refund_driver(
     )
 
 
-async def _start(lifespan: Lifespan, settings: Settings, parts: Parts) -> None:
-    await lifespan.database(parts.db, payment, tables.metadata)
-    if parts.db.exclusive:
-        await parts.api.charges.attempts.release_claims()
-        await parts.api.refunds.attempts.release_claims()
-    await lifespan.start(parts.sidecar)
-    secrets = await read_secrets(parts.sidecar, store=settings.secret_store, name=SERVICE, needs=_SECRETS)
-    parts.sealer.unlock(secrets["seal-keys"])
-    parts.webhooks.unlock(secrets["webhook-secrets"])
-    parts.secrets.update(secrets)
-    lifespan.loop(parts.outbox.run(), name="outbox-relay")
-    lifespan.push_async_callback(parts.tasks.drain, within=_DRAIN_SECONDS)
-    for driver in (parts.api.charge_driver, parts.api.refund_driver):
+async def _start(lifespan: Lifespan, settings: Settings, made: Services) -> None:
+    await lifespan.database(made.db, payment, tables.metadata)
+    if made.db.exclusive:
+        await made.charges.attempts.release_claims()
+        await made.refunds.attempts.release_claims()
+    await lifespan.start(made.sidecar)
+    secrets = await read_secrets(made.sidecar, store=settings.secret_store, name=SERVICE, needs=_SECRETS)
+    made.sealer.unlock(secrets["seal-keys"])
+    made.webhooks.unlock(secrets["webhook-secrets"])
+    made.secrets.update(secrets)
+    lifespan.loop(made.outbox.run(), name="outbox-relay")
+    lifespan.push_async_callback(made.tasks.drain, within=_DRAIN_SECONDS)
+    for driver in (made.charge_driver, made.refund_driver):
         lifespan.push_async_callback(driver.stop)
-    await lifespan.start(parts.jobs)
+    await lifespan.start(made.jobs)

@@ -21,9 +21,10 @@ from fastapi import FastAPI
 import payment
 from chassis import migrations
 from chassis.ids import new_id, now
-from payment.api.invoked import ProcessPayment, RefundPayment
-from payment.app import Parts, assemble, create_app
+from payment.api.invoked import ProcessPayment, RefundPayment, process, refund
+from payment.app import assemble, create_app
 from payment.domain import Absent, Approved, Charge, Declined, Outcome, Refund, Refused, Unknown, provider_key
+from payment.services import Services
 from payment.settings import Settings
 from payment.tables import metadata, moves, outbox, payments, refund_keys, refunds
 from payment.webhooks import Delivery
@@ -119,7 +120,7 @@ class FakeProvider:
 class Till:
     """The parts of one process, asked as the routes ask them."""
 
-    parts: Parts
+    parts: Services
     defaults: dict[str, Any] = field(
         default_factory=lambda: {
             "key": "o-1:charge",
@@ -132,18 +133,18 @@ class Till:
     )
 
     async def pay(self, *, tenant: str = "default", **wanted: Any):
-        return await self.parts.api.process(tenant, ProcessPayment.model_validate(self.defaults | wanted, by_name=True))
+        return await process(self.parts, tenant, ProcessPayment.model_validate(self.defaults | wanted, by_name=True))
 
     async def settle(self, **wanted: Any):
         return await self.pay(settle_only=True, **wanted)
 
     async def give_back(self, payment_id: str, amount: str, key: str = "o-1:refund", *, tenant: str = "default"):
         wanted = {"key": key, "paymentId": payment_id, "amount": amount}
-        return await self.parts.api.refund(tenant, RefundPayment.model_validate(wanted))
+        return await refund(self.parts, tenant, RefundPayment.model_validate(wanted))
 
     async def sweep(self) -> None:
-        await self.parts.api.charge_driver.sweep()
-        await self.parts.api.refund_driver.sweep()
+        await self.parts.charge_driver.sweep()
+        await self.parts.refund_driver.sweep()
 
     async def charge_row(self, key: str = "o-1:charge"):
         return await self._row(payments, key)
@@ -194,8 +195,8 @@ class Till:
 
     async def kill(self) -> None:
         """What was under way stops where it is; nothing is tidied up."""
-        await self.parts.api.charge_driver.stop()
-        await self.parts.api.refund_driver.stop()
+        await self.parts.charge_driver.stop()
+        await self.parts.refund_driver.stop()
         await self.parts.tasks.drain(within=0)
         await self.parts.db.stop()
 

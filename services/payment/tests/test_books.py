@@ -55,7 +55,7 @@ class Books(RuleBasedStateMachine):
     @rule(order=ORDERS, part=st.integers(0, 2), same_key=st.booleans())
     def refund_as_order_does(self, order, part, same_key):
         async def work():
-            if (charge := await self.till.parts.api.charges.find("default", f"{order}:charge")) is None:
+            if (charge := await self.till.parts.charges.find("default", f"{order}:charge")) is None:
                 return
             key = f"{order}:refund" if same_key else f"{order}:refund:{next(self.keys)}"
             try:
@@ -68,7 +68,7 @@ class Books(RuleBasedStateMachine):
     @rule(order=ORDERS, amount=st.sampled_from([None, 1, 400]))
     def refund_by_the_api(self, order, amount):
         async def work():
-            api = self.till.parts.api
+            api = self.till.parts
             if (charge := await api.charges.find("default", f"{order}:charge")) is None:
                 return
             key = f"caller's {next(self.keys)}"
@@ -164,7 +164,7 @@ class Books(RuleBasedStateMachine):
     async def cancel(self):
         """Whatever went back before: an order that is cancelled now gets the rest, and no more."""
         for order, amount in AMOUNTS.items():
-            charge = await self.till.parts.api.charges.find("default", f"{order}:charge")
+            charge = await self.till.parts.charges.find("default", f"{order}:charge")
             if charge is not None and charge.status in CAPTURED:
                 assert (await self.till.give_back(charge.id, amount, f"{order}:cancelled")).status == "succeeded"
                 assert (await self.till.charge_row(f"{order}:charge")).status == "refunded"
@@ -232,7 +232,7 @@ class Books(RuleBasedStateMachine):
         else:
             kind = "refund.succeeded"
             known = [one for one in await self.till.refund_rows() if key_at_provider(one) == key]
-            charge = await self.till.parts.api.charges.attempts.get(known[0].payment_id)
+            charge = await self.till.parts.charges.attempts.get(known[0].payment_id)
             minor = provider.money[key]
             amount = str(minor) if charge.currency == "JPY" else f"{minor // 100}.{minor % 100:02}"
             money = {"amount": amount, "currency": charge.currency}
@@ -254,8 +254,8 @@ class Books(RuleBasedStateMachine):
     async def reopen(self):
         await self.till.kill()
         self.till = await self.start(self.providers)
-        await self.till.parts.api.charges.attempts.release_claims()
-        await self.till.parts.api.refunds.attempts.release_claims()
+        await self.till.parts.charges.attempts.release_claims()
+        await self.till.parts.refunds.attempts.release_claims()
 
 
 def key_at_provider(refund):

@@ -111,7 +111,7 @@ async def test_a_refund_begun_again_is_the_providers_again_for_a_day(till, provi
     provider.next_posts.append("down")
     provider.blind = True
     assert (await till.give_back(paid, "9.00")).status == "processing"
-    assert await till.parts.api.refunds.attempts.overdue() == 0
+    assert await till.parts.refunds.attempts.overdue() == 0
     given = (await till.refund_row()).id
     await till.kill()
 
@@ -125,7 +125,7 @@ async def test_the_providers_late_answer_changes_nothing_and_is_an_alert(till, p
     provider.next_posts.append("late")
     await till.pay()
     await till.age(DAY)
-    charges = till.parts.api.charges
+    charges = till.parts.charges
     stale = await charges.attempts.get((await till.charge_row()).id)
     await charges.settle(stale, Refused(reason="not there"), actor="person ada", why="not there")
     provider.catch_up()

@@ -66,7 +66,7 @@ async def test_a_replica_without_the_claim_waits_for_the_one_that_has_it(till, p
     first = asyncio.create_task(till.pay())
     await eventually(lambda: provider.posts)
     row = await till.charge_row()
-    other = replace(till.parts.api.charge_driver)
+    other = replace(till.parts.charge_driver)
     second = asyncio.create_task(other.drive(await other.attempts.get(row.id), fresh=False))
     provider.may_answer.set()
 
@@ -80,7 +80,7 @@ async def test_whoever_made_the_row_drives_it_though_another_call_found_it_first
     provider.may_begin.clear()
     paying = asyncio.create_task(till.pay())
     await eventually(lambda: provider.posts)
-    driver = replace(till.parts.api.charge_driver)  # nobody is driving here yet
+    driver = replace(till.parts.charge_driver)  # nobody is driving here yet
     claimed = await driver.attempts.get((await till.charge_row()).id)
     watcher = asyncio.create_task(driver.drive(claimed, fresh=False))
     await asyncio.sleep(0)
@@ -138,7 +138,7 @@ async def test_after_a_crash_the_sweep_alone_finishes_the_charge(opened, provide
     await first.kill()
     calling.cancel()
     second = await opened()
-    await second.parts.api.charges.attempts.release_claims()
+    await second.parts.charges.attempts.release_claims()
     await second.make_due()
 
     await second.sweep()
@@ -193,9 +193,9 @@ async def test_a_timer_drives_an_unknown_charge_on_without_anybody_asking(till, 
             return timedelta(milliseconds=5)
 
     provider.next_posts.extend(["down", "down"])
-    charge = await till.parts.api.charge_driver.attempts.get((await till.pay()).payment_id)
-    attempts = Impatient(till.parts.db, payments, till.parts.api.charges.parse)
-    driver = replace(till.parts.api.charge_driver, attempts=attempts)
+    charge = await till.parts.charge_driver.attempts.get((await till.pay()).payment_id)
+    attempts = Impatient(till.parts.db, payments, till.parts.charges.parse)
+    driver = replace(till.parts.charge_driver, attempts=attempts)
 
     assert (await driver.drive(charge, fresh=False)).status is Status.PROCESSING
     await eventually(lambda: provider.captured)
@@ -290,7 +290,7 @@ async def test_after_a_day_absence_proves_nothing_and_asking_goes_on(till, provi
     await till.age(timedelta(hours=24, minutes=1))
 
     assert (await till.pay()).status == "processing"
-    assert await till.parts.api.charge_driver.attempts.overdue() == 1
+    assert await till.parts.charge_driver.attempts.overdue() == 1
     assert provider.posts == ["o-1:charge"]
     assert (await till.charge_row()).next_check_at is not None
 
@@ -361,14 +361,14 @@ async def test_one_broken_row_stops_no_other(till, provider):
     await till.pay()
     await till.pay(key="o-2:charge", order_id="o-2")
     await till.make_due()
-    healthy = till.parts.api.charge_driver.look_up
+    healthy = till.parts.charge_driver.look_up
 
     async def look_up(charge):
         if charge.order_id == "o-1":
             raise RuntimeError
         return await healthy(charge)
 
-    till.parts.api.charge_driver.look_up = look_up
+    till.parts.charge_driver.look_up = look_up
     await till.sweep()
 
     assert (await till.charge_row("o-2:charge")).status == "succeeded"

@@ -211,7 +211,7 @@ async def test_given_up_between_look_up_and_post_it_is_not_posted(till, a, b):
         await till.parts.db.write(lambda conn: conn.execute(row_given_up(row.id)))
         return await asking(charge)
 
-    till.parts.api.charge_driver.look_up = look_up
+    till.parts.charge_driver.look_up = look_up
     await check(till)
 
     assert (a.posts, b.posts) == (["o-1:charge"], [])
@@ -256,9 +256,9 @@ async def test_two_replicas_turn_once(till, a):
     a.next_posts.append("down")
     await till.pay()
     await till.age(PROVEN)
-    charge = await till.parts.api.charges.attempts.get((await till.charge_row()).id)
+    charge = await till.parts.charges.attempts.get((await till.charge_row()).id)
 
-    turned = await asyncio.gather(*(till.parts.api.charges.turn_to_next(charge, "absent") for _ in range(5)))
+    turned = await asyncio.gather(*(till.parts.charges.turn_to_next(charge, "absent") for _ in range(5)))
 
     assert sum(one is not None for one in turned) == 1
     row = await till.charge_row()
@@ -279,7 +279,7 @@ async def test_a_replica_that_was_held_up_neither_posts_nor_settles_what_another
         return found
 
     row = await till.charge_row()
-    slow = replace(till.parts.api.charge_driver, look_up=slow_look_up)
+    slow = replace(till.parts.charge_driver, look_up=slow_look_up)
     stalled = asyncio.create_task(slow.drive(await slow.attempts.get(row.id), fresh=False))
     await held_up.wait()
     await till.age(EXPIRED)
@@ -299,7 +299,7 @@ async def test_a_provider_that_was_left_has_no_more_say(till, a, b, answer, capt
     a.next_posts.append("refuse")
     b.next_posts.append("lost")
     b.blind = True
-    charges = till.parts.api.charges
+    charges = till.parts.charges
     await till.pay()
     at_b = await charges.attempts.get((await till.charge_row()).id)
     with capture() as logs:
@@ -317,9 +317,9 @@ async def test_who_was_held_up_before_the_first_post_does_not_post_after_its_cla
     a.next_posts.append("down")
     paid = await till.pay()
     await till.age(EXPIRED)
-    stale = await till.parts.api.charges.attempts.get(paid.payment_id)
+    stale = await till.parts.charges.attempts.get(paid.payment_id)
 
-    driver = replace(till.parts.api.charge_driver)
+    driver = replace(till.parts.charge_driver)
     assert (await driver.drive(stale, fresh=True)).status is Status.PROCESSING
     assert a.posts == ["o-1:charge"]
 

@@ -41,10 +41,10 @@ async def unknown(till, provider) -> str:
 @pytest.mark.parametrize("before", Status)
 @pytest.mark.parametrize("after", CHARGE_OUTCOMES)
 async def test_a_charge_takes_an_outcome_only_where_the_table_has_the_move(till, unknown, before, after):
-    charge = await till.parts.api.charges.attempts.get(unknown)
+    charge = await till.parts.charges.attempts.get(unknown)
     await put(till, payments, unknown, status=before)
 
-    settled = await till.parts.api.charges.settle(charge, CHARGE_OUTCOMES[after])
+    settled = await till.parts.charges.settle(charge, CHARGE_OUTCOMES[after])
 
     allowed = after in MOVES[before]
     row = await till.charge_row()
@@ -61,11 +61,11 @@ async def test_a_refund_takes_an_outcome_only_where_the_table_has_the_move(till,
     provider.blind = True
     await till.give_back(paid, "4.00")
     row = await till.refund_row()
-    refund = await till.parts.api.refunds.attempts.get(row.id)
+    refund = await till.parts.refunds.attempts.get(row.id)
     await put(till, refunds, row.id, status=before)
     moved = len(await till.moves())
 
-    settled = await till.parts.api.refunds.settle(refund, REFUND_OUTCOMES[after])
+    settled = await till.parts.refunds.settle(refund, REFUND_OUTCOMES[after])
 
     # From `failed` it is begun again, by whoever asks; no outcome does that.
     allowed = before is RefundStatus.PROCESSING and after in REFUND_MOVES[before]
@@ -165,7 +165,7 @@ async def test_a_refund_that_failed_and_is_begun_again_says_so(till, provider):
 
 async def test_what_is_not_announced_did_not_happen(till, unknown, monkeypatch):
     """Status, move and event are one transaction: when the event can't be written, nothing is."""
-    charge = await till.parts.api.charges.attempts.get(unknown)
+    charge = await till.parts.charges.attempts.get(unknown)
     outbox = till.parts.outbox
 
     class Full(Exception):
@@ -176,14 +176,14 @@ async def test_what_is_not_announced_did_not_happen(till, unknown, monkeypatch):
 
     monkeypatch.setattr(outbox, "add", full)
     with pytest.raises(Full):
-        await till.parts.api.charges.settle(charge, Approved(transaction_id="t"))
+        await till.parts.charges.settle(charge, Approved(transaction_id="t"))
 
     assert (await till.charge_row()).status == "processing"
     assert await till.moves() == await till.events() == []
 
 
 async def test_an_outcome_that_comes_too_late_is_harmless_only_where_it_says_what_is_booked(till, unknown, capture):
-    charges = till.parts.api.charges
+    charges = till.parts.charges
     charge = await charges.attempts.get(unknown)
     await charges.settle(charge, Refused(reason="never processed"))
     with capture() as logs:
@@ -198,7 +198,7 @@ async def test_an_outcome_that_comes_too_late_is_harmless_only_where_it_says_wha
 
 
 async def test_a_move_names_who_and_why_within_its_columns(till, unknown):
-    charges = till.parts.api.charges
+    charges = till.parts.charges
     charge = await charges.attempts.get(unknown)
 
     await charges.settle(charge, Declined(reason="n" * 300), actor="person " + "p" * 300, why="w" * 300)

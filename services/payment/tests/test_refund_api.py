@@ -202,7 +202,7 @@ async def test_what_was_declined_or_is_not_known_yet_gives_nothing_back(desk, pr
 
 async def test_many_tills_at_once_never_give_back_more_than_was_captured(till, provider):
     paid = (await till.pay()).payment_id
-    api = till.parts.api
+    api = till.parts
     drivers = [replace(api.refund_driver) for _ in range(4)]  # each knows nothing of the others
 
     async def give_back(number: int):
@@ -221,7 +221,7 @@ async def test_many_tills_at_once_never_give_back_more_than_was_captured(till, p
 async def test_many_with_one_key_are_one_refund(till, provider):
     paid = (await till.pay()).payment_id
     provider.may_answer.clear()
-    api = till.parts.api
+    api = till.parts
 
     async def give_back(body_hash="b"):
         key = {"key": "k", "body_hash": body_hash, "payment_id": paid, "amount": 400}

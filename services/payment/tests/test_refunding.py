@@ -22,7 +22,7 @@ def by_an_admin(till, paid):
     """Gives back through the API, minor units; None is all that is left."""
 
     async def give_back(amount, key="an admin's"):
-        api = till.parts.api
+        api = till.parts
         asked = {"key": key, "body_hash": key, "payment_id": paid, "amount": amount}
         refund, made = await api.refunds.get_or_reserve_once("default", **asked)
         return await api.refund_driver.drive(refund, fresh=made)
@@ -231,7 +231,7 @@ async def test_while_an_admins_refund_is_unknown_order_waits_and_then_gets_the_r
         waiting = await till.give_back(paid, "9.00")
         assert (waiting.success, waiting.status, waiting.refund_id) == (False, "processing", unknown.id)
     assert "o-1:refund" not in provider.posts
-    await till.parts.api.refunds.settle(unknown, becomes)
+    await till.parts.refunds.settle(unknown, becomes)
 
     assert (await till.give_back(paid, "9.00")).status == "succeeded"
 
@@ -277,13 +277,13 @@ async def test_an_outcome_of_what_it_was_before_it_was_begun_again_for_less_sett
     provider.next_posts.append("down")
     provider.blind = True
     await till.give_back(paid, "9.00")
-    before = await till.parts.api.refunds.attempts.get((await till.refund_row()).id)
-    await till.parts.api.refunds.settle(before, Refused(reason="never processed"))
+    before = await till.parts.refunds.attempts.get((await till.refund_row()).id)
+    await till.parts.refunds.settle(before, Refused(reason="never processed"))
     await by_an_admin(400)
     provider.next_posts.append("down")
     assert (await till.give_back(paid, "9.00")).status == "processing"
 
-    assert await till.parts.api.refunds.settle(before, stale) is None
+    assert await till.parts.refunds.settle(before, stale) is None
 
     assert (await till.refund_row()).status == "processing"
     assert (await till.charge_row()).refunded == 900

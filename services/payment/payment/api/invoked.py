@@ -1,11 +1,10 @@
 """What order invokes, through the sidecar: get-or-drive. Business outcomes are values in a 200."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Request, Response
 from pydantic import Field
 
 from chassis.app import refused
@@ -14,11 +13,11 @@ from chassis.edge.auth import TENANT
 from chassis.wire import Wire
 from payment import routing
 from payment.api.shapes import PRINTABLE, Amount, Body
-from payment.charges import Charges, WantedCharge
+from payment.charges import WantedCharge
 from payment.currencies import exponent_of
 from payment.domain import CAPTURED, Charge, Refund, Status, Waits, minor_units
-from payment.driver import Driver
-from payment.refunds import Refunds, WantedRefund
+from payment.refunds import WantedRefund
+from payment.services import Services, services
 from payment.store import PaymentStore
 
 Key = Annotated[str, Field(max_length=255, pattern=r"^[\x21-\x7e]+$")]  # it stands in a header
@@ -62,79 +61,72 @@ class RefundResult(Wire):
     processed_at: datetime | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class PaymentApi:
-    charges: Charges
-    refunds: Refunds
-    rules: routing.Rules
-    charge_driver: Driver[Charge]
-    refund_driver: Driver[Refund]
-
-    async def process(self, tenant: str, request: ProcessPayment) -> PaymentResult:
-        amount = Decimal(request.amount)
-        wanted = WantedCharge(
-            key=request.key,
-            order_id=request.order_id,
-            amount=minor_units(amount, exponent_of(request.currency)),
-            currency=request.currency,
-            method=request.payment_method,
-            description=request.description,
-            card_token=request.card_token,
-            settle_only=request.settle_only,
-        )
-        route = await self._route(tenant, request, amount)
-        if not route:  # a definite refusal to process: final `failed` under the key, and nobody is asked
-            wanted, route = wanted.model_copy(update={"settle_only": True}), ["none"]
-        charge, made = await self.charges.get_or_insert(tenant, wanted, route)
-        return _payment_result(await self.charge_driver.drive(charge, fresh=made))
-
-    async def _route(self, tenant: str, request: ProcessPayment, amount: Decimal) -> list[str]:
-        """Empty where no rule takes it. The rules are for new charges: what is on record stays where it is."""
-        route = routing.route(self.rules, key=request.key, amount=amount, currency=request.currency)
-        if not route and (known := await self.charges.find(tenant, request.key)) is not None:
-            return [known.provider]
-        return route
-
-    async def refund(self, tenant: str, request: RefundPayment) -> RefundResult:
-        """Order is owed all of it, and asks again until it is through: what others have given back counts."""
-        charge = await PaymentStore(self.charges, tenant).get(request.payment_id)
-        amount = minor_units(Decimal(request.amount), exponent_of(charge.currency))
-        wanted = WantedRefund(key=request.key, payment_id=request.payment_id, amount=amount)
-        match await self.refunds.get_or_reserve(tenant, wanted):
-            case Waits(behind=other):
-                return _refund_result(other)  # processing
-            case refund, made:
-                return _refund_result(await self.refund_driver.drive(refund, fresh=made))
+router = APIRouter(tags=["invoked"])
 
 
-def routes(api: PaymentApi) -> APIRouter:
-    router = APIRouter(tags=["invoked"])
+@router.post(
+    "/process-payment",
+    response_model=PaymentResult,
+    responses=refused({422: "invalid-request, idempotency-mismatch"}),
+)
+async def process_payment(request: Request, tenant: Tenant, body: ProcessPayment) -> Response:
+    """Charge once per key. `processing` when it isn't known within 6 s; asking again joins or drives it on."""
+    return _answer(await process(services(request), tenant, body))
 
-    @router.post(
-        "/process-payment",
-        response_model=PaymentResult,
-        responses=refused({422: "invalid-request, idempotency-mismatch"}),
+
+@router.post(
+    "/refund-payment",
+    response_model=RefundResult,
+    responses=refused(
+        {
+            404: "payment-not-found",
+            409: "refund-exceeds-captured",
+            422: "invalid-request, idempotency-mismatch",
+        }
+    ),
+)
+async def refund_payment(request: Request, tenant: Tenant, body: RefundPayment) -> Response:
+    """Give back once per key, never more than was captured. A `failed` one is tried again when asked again."""
+    return _answer(await refund(services(request), tenant, body))
+
+
+async def process(made: Services, tenant: str, request: ProcessPayment) -> PaymentResult:
+    amount = Decimal(request.amount)
+    wanted = WantedCharge(
+        key=request.key,
+        order_id=request.order_id,
+        amount=minor_units(amount, exponent_of(request.currency)),
+        currency=request.currency,
+        method=request.payment_method,
+        description=request.description,
+        card_token=request.card_token,
+        settle_only=request.settle_only,
     )
-    async def process_payment(tenant: Tenant, body: ProcessPayment) -> Response:
-        """Charge once per key. `processing` when it isn't known within 6 s; asking again joins or drives it on."""
-        return _answer(await api.process(tenant, body))
+    route = await _route(made, tenant, request, amount)
+    if not route:  # a definite refusal to process: final `failed` under the key, and nobody is asked
+        wanted, route = wanted.model_copy(update={"settle_only": True}), ["none"]
+    charge, is_new = await made.charges.get_or_insert(tenant, wanted, route)
+    return _payment_result(await made.charge_driver.drive(charge, fresh=is_new))
 
-    @router.post(
-        "/refund-payment",
-        response_model=RefundResult,
-        responses=refused(
-            {
-                404: "payment-not-found",
-                409: "refund-exceeds-captured",
-                422: "invalid-request, idempotency-mismatch",
-            }
-        ),
-    )
-    async def refund_payment(tenant: Tenant, body: RefundPayment) -> Response:
-        """Give back once per key, never more than was captured. A `failed` one is tried again when asked again."""
-        return _answer(await api.refund(tenant, body))
 
-    return router
+async def _route(made: Services, tenant: str, request: ProcessPayment, amount: Decimal) -> list[str]:
+    """Empty where no rule takes it. The rules are for new charges: what is on record stays where it is."""
+    route = routing.route(made.rules, key=request.key, amount=amount, currency=request.currency)
+    if not route and (known := await made.charges.find(tenant, request.key)) is not None:
+        return [known.provider]
+    return route
+
+
+async def refund(made: Services, tenant: str, request: RefundPayment) -> RefundResult:
+    """Order is owed all of it, and asks again until it is through: what others have given back counts."""
+    charge = await PaymentStore(made.charges, tenant).get(request.payment_id)
+    amount = minor_units(Decimal(request.amount), exponent_of(charge.currency))
+    wanted = WantedRefund(key=request.key, payment_id=request.payment_id, amount=amount)
+    match await made.refunds.get_or_reserve(tenant, wanted):
+        case Waits(behind=other):
+            return _refund_result(other)  # processing
+        case refund, is_new:
+            return _refund_result(await made.refund_driver.drive(refund, fresh=is_new))
 
 
 def _answer(result: PaymentResult | RefundResult) -> Response:

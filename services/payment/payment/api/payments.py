@@ -4,23 +4,21 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import AfterValidator, Field, StringConstraints
 
 from chassis.app import refused
-from chassis.edge.auth import Caller, current_caller
+from chassis.edge.auth import caller_of
 from chassis.ids import now
 from chassis.paging import decode_cursor, encode_cursor
 from chassis.problems import Invalid
 from chassis.schedule import GIVE_UP
 from chassis.wire import Wire
 from payment.api.shapes import PRINTABLE, Body, PaymentView, Reference, RefundView
-from payment.charges import Charges
 from payment.domain import Approved, Declined, NotOverdue, PaymentNotFound, RefundNotFound, Refused, Status
-from payment.refunds import Refunds
+from payment.services import services
 from payment.store import PaymentStore
 
-CallerNow = Annotated[Caller, Depends(current_caller)]
 _NO_PAYMENT = {403: "different-tenant", 404: "payment-not-found"}
 
 
@@ -99,79 +97,79 @@ def _approved(transaction_id: str | None) -> Approved:
     return Approved(transaction_id=transaction_id)
 
 
-def routes(*, charges: Charges, refunds: Refunds) -> APIRouter:
-    router = APIRouter(prefix="/api/v1", responses=refused({422: "invalid-request", 503: "database-unavailable"}))
-    _reads(router, charges)
-    _settlements_by_hand(router, charges, refunds)
-    return router
+_NOT_YET = {409: "not-overdue"}
+
+router = APIRouter(prefix="/api/v1", responses=refused({422: "invalid-request", 503: "database-unavailable"}))
 
 
-def _reads(router: APIRouter, charges: Charges) -> None:
-    def store(caller: Caller) -> PaymentStore:
-        return PaymentStore(charges, caller.tenant)
-
-    @router.get("/payments", tags=["payments"])
-    async def list_payments(
-        caller: CallerNow,
-        status: Status | None = None,
-        order_id: Annotated[str | None, Query(alias="orderId", max_length=64, pattern=r"^[^\x00]+$")] = None,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        cursor: Annotated[str | None, Query(max_length=64)] = None,
-    ) -> PaymentPage:
-        """Newest first."""
-        before = decode_cursor(cursor) if cursor is not None else None
-        found = await store(caller).page(status=status, order_id=order_id, before=before, limit=limit + 1)
-        following = encode_cursor(found[limit - 1].id) if len(found) > limit else None
-        return PaymentPage(items=[PaymentView.of(one) for one in found[:limit]], next=following)
-
-    @router.get("/payments/{payment_id}", responses=refused(_NO_PAYMENT), tags=["payments"])
-    async def get_payment(caller: CallerNow, payment_id: PaymentId) -> PaymentView:
-        return PaymentView.of(await store(caller).get(payment_id))
-
-    @router.get("/payments/{payment_id}/refunds", responses=refused(_NO_PAYMENT), tags=["refunds"])
-    async def list_refunds(caller: CallerNow, payment_id: PaymentId) -> RefundList:
-        """Oldest first."""
-        charge = await store(caller).get(payment_id)
-        return RefundList(
-            items=[RefundView.of(one, charge.currency) for one in await store(caller).refunds_of(payment_id)]
-        )
-
-    @router.get("/payments/{payment_id}/moves", responses=refused(_NO_PAYMENT), tags=["payments"])
-    async def list_moves(caller: CallerNow, payment_id: PaymentId) -> MoveList:
-        """Who, when, why, and the provider's reference; oldest first."""
-        await store(caller).get(payment_id)
-        return MoveList(
-            items=[Move.model_validate(row, from_attributes=True) for row in await store(caller).moves_of(payment_id)]
-        )
+def _payments(request: Request) -> PaymentStore:
+    """Those of the caller's tenant."""
+    return PaymentStore(services(request).charges, caller_of(request).tenant)
 
 
-def _settlements_by_hand(router: APIRouter, charges: Charges, refunds: Refunds) -> None:
-    not_yet = {409: "not-overdue"}
+@router.get("/payments", tags=["payments"])
+async def list_payments(
+    request: Request,
+    status: Status | None = None,
+    order_id: Annotated[str | None, Query(alias="orderId", max_length=64, pattern=r"^[^\x00]+$")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=64)] = None,
+) -> PaymentPage:
+    """Newest first."""
+    before = decode_cursor(cursor) if cursor is not None else None
+    found = await _payments(request).page(status=status, order_id=order_id, before=before, limit=limit + 1)
+    following = encode_cursor(found[limit - 1].id) if len(found) > limit else None
+    return PaymentPage(items=[PaymentView.of(one) for one in found[:limit]], next=following)
 
-    @router.post("/payments/{payment_id}/settle", responses=refused(_NO_PAYMENT | not_yet), tags=["payments"])
-    async def settle_payment(caller: CallerNow, payment_id: PaymentId, body: SettledCharge) -> PaymentView:
-        """A person says what became of a charge that nobody could learn for 24 hours."""
-        charge = await PaymentStore(charges, caller.tenant).get(payment_id)
-        _require_overdue(charge)
-        settled = await charges.settle(charge, body.known(), actor=_person(caller), why=body.reason)
-        if settled is None:
-            raise NotOverdue
-        return PaymentView.of(settled)
 
-    @router.post(
-        "/refunds/{refund_id}/settle",
-        responses=refused({403: "different-tenant", 404: "refund-not-found"} | not_yet),
-        tags=["refunds"],
+@router.get("/payments/{payment_id}", responses=refused(_NO_PAYMENT), tags=["payments"])
+async def get_payment(request: Request, payment_id: PaymentId) -> PaymentView:
+    return PaymentView.of(await _payments(request).get(payment_id))
+
+
+@router.get("/payments/{payment_id}/refunds", responses=refused(_NO_PAYMENT), tags=["refunds"])
+async def list_refunds(request: Request, payment_id: PaymentId) -> RefundList:
+    """Oldest first."""
+    charge = await _payments(request).get(payment_id)
+    return RefundList(
+        items=[RefundView.of(one, charge.currency) for one in await _payments(request).refunds_of(payment_id)]
     )
-    async def settle_refund(caller: CallerNow, refund_id: RefundId, body: SettledRefund) -> RefundView:
-        """The same for a refund."""
-        store = PaymentStore(charges, caller.tenant)
-        refund = await store.get_refund(refund_id)
-        _require_overdue(refund)
-        settled = await refunds.settle(refund, body.known(), actor=_person(caller), why=body.reason)
-        if settled is None:
-            raise NotOverdue
-        return RefundView.of(settled, (await store.get(settled.payment_id)).currency)
+
+
+@router.get("/payments/{payment_id}/moves", responses=refused(_NO_PAYMENT), tags=["payments"])
+async def list_moves(request: Request, payment_id: PaymentId) -> MoveList:
+    """Who, when, why, and the provider's reference; oldest first."""
+    await _payments(request).get(payment_id)
+    return MoveList(
+        items=[Move.model_validate(row, from_attributes=True) for row in await _payments(request).moves_of(payment_id)]
+    )
+
+
+@router.post("/payments/{payment_id}/settle", responses=refused(_NO_PAYMENT | _NOT_YET), tags=["payments"])
+async def settle_payment(request: Request, payment_id: PaymentId, body: SettledCharge) -> PaymentView:
+    """A person says what became of a charge that nobody could learn for 24 hours."""
+    charge = await _payments(request).get(payment_id)
+    _require_overdue(charge)
+    settled = await services(request).charges.settle(charge, body.known(), actor=_person(request), why=body.reason)
+    if settled is None:
+        raise NotOverdue
+    return PaymentView.of(settled)
+
+
+@router.post(
+    "/refunds/{refund_id}/settle",
+    responses=refused({403: "different-tenant", 404: "refund-not-found"} | _NOT_YET),
+    tags=["refunds"],
+)
+async def settle_refund(request: Request, refund_id: RefundId, body: SettledRefund) -> RefundView:
+    """The same for a refund."""
+    store = _payments(request)
+    refund = await store.get_refund(refund_id)
+    _require_overdue(refund)
+    settled = await services(request).refunds.settle(refund, body.known(), actor=_person(request), why=body.reason)
+    if settled is None:
+        raise NotOverdue
+    return RefundView.of(settled, (await store.get(settled.payment_id)).currency)
 
 
 def _require_overdue(attempt: Any) -> None:
@@ -179,5 +177,5 @@ def _require_overdue(attempt: Any) -> None:
         raise NotOverdue
 
 
-def _person(caller: Caller) -> str:
-    return f"person {caller.subject}"
+def _person(request: Request) -> str:
+    return f"person {caller_of(request).subject}"

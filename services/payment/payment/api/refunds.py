@@ -5,18 +5,16 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 
 from chassis.app import refused
-from chassis.edge.auth import Caller, current_caller
+from chassis.edge.auth import caller_of
 from chassis.problems import Problem
 from payment.api.payments import PaymentId
 from payment.api.shapes import Amount, Body, Money, RefundView
-from payment.charges import Charges
 from payment.currencies import exponent_of
 from payment.domain import AmountDoesNotFit, Charge, Refund, RefundStatus, minor_units
-from payment.driver import Driver
-from payment.refunds import Refunds
+from payment.services import services
 from payment.store import PaymentStore
 
 MAX_KEY = 255
@@ -63,36 +61,34 @@ class RefundRequest(Body):
         return minor_units(Decimal(amount), exponent_of(charge.currency))
 
 
-def routes(*, charges: Charges, refunds: Refunds, driver: Driver[Refund]) -> APIRouter:
-    router = APIRouter(prefix="/api/v1", tags=["refunds"])
+router = APIRouter(prefix="/api/v1", tags=["refunds"])
 
-    @router.post(
-        "/payments/{payment_id}/refunds",
-        status_code=201,
-        response_model=RefundView,
-        responses=_MADE | refused(_REFUSED),
+
+@router.post(
+    "/payments/{payment_id}/refunds",
+    status_code=201,
+    response_model=RefundView,
+    responses=_MADE | refused(_REFUSED),
+)
+async def make_refund(
+    request: Request,
+    payment_id: PaymentId,
+    body: RefundRequest,
+    idempotency_key: Annotated[str | None, Header(max_length=MAX_KEY)] = None,
+) -> Response:
+    """Give back all or a part, never more in all than was captured. 202 while it isn't known; repeating says."""
+    made, caller = services(request), caller_of(request)
+    if not idempotency_key:
+        raise _KEY_MISSING
+    charge = await PaymentStore(made.charges, caller.tenant).get(payment_id)
+    refund, is_new = await made.refunds.get_or_reserve_once(
+        caller.tenant,
+        key=_hashed(caller.subject, idempotency_key),
+        body_hash=_hashed(payment_id, hashlib.sha256(await request.body()).hexdigest()),
+        payment_id=payment_id,
+        amount=body.minor(charge),
     )
-    async def make_refund(
-        request: Request,
-        caller: Annotated[Caller, Depends(current_caller)],
-        payment_id: PaymentId,
-        body: RefundRequest,
-        idempotency_key: Annotated[str | None, Header(max_length=MAX_KEY)] = None,
-    ) -> Response:
-        """Give back all or a part, never more in all than was captured. 202 while it isn't known; repeating says."""
-        if not idempotency_key:
-            raise _KEY_MISSING
-        charge = await PaymentStore(charges, caller.tenant).get(payment_id)
-        refund, made = await refunds.get_or_reserve_once(
-            caller.tenant,
-            key=_hashed(caller.subject, idempotency_key),
-            body_hash=_hashed(payment_id, hashlib.sha256(await request.body()).hexdigest()),
-            payment_id=payment_id,
-            amount=body.minor(charge),
-        )
-        return _answer(await driver.drive(refund, fresh=made), charge, replayed=not made)
-
-    return router
+    return _answer(await made.refund_driver.drive(refund, fresh=is_new), charge, replayed=not is_new)
 
 
 _KEY_MISSING = Problem(

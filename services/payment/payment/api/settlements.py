@@ -3,13 +3,13 @@
 from datetime import date
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from chassis.app import refused
-from chassis.edge.auth import Caller, current_caller
-from payment.charges import Charges
+from chassis.edge.auth import caller_of
+from payment.services import services
 from payment.settlement import as_csv, as_xlsx
 from payment.store import PaymentStore
 
@@ -17,26 +17,24 @@ _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _TYPES = {"csv": "text/csv; charset=utf-8", "xlsx": _XLSX}
 
 
-def routes(charges: Charges) -> APIRouter:
-    router = APIRouter(prefix="/api/v1", tags=["settlements"])
+router = APIRouter(prefix="/api/v1", tags=["settlements"])
 
-    @router.get(
-        "/settlements/{day}",
-        response_class=StreamingResponse,
-        responses={
-            200: {"description": "The report", "content": {"text/csv": {}, _XLSX: {}}},
-            **refused({422: "invalid-request", 503: "database-unavailable"}),
-        },
-    )
-    async def get_settlement(
-        caller: Annotated[Caller, Depends(current_caller)],
-        day: Annotated[date, Field(lt=date.max)],  # the day after it must be one too
-        kind: Annotated[Literal["csv", "xlsx"], Query(alias="format")] = "csv",
-    ) -> StreamingResponse:
-        """Every charge captured and refund given on that day (UTC), by time, as the providers' ledgers have them."""
-        entries = PaymentStore(charges, caller.tenant).settled_on(day)
-        written = as_csv(entries) if kind == "csv" else as_xlsx(entries)
-        name = f'attachment; filename="settlement-{day.isoformat()}.{kind}"'
-        return StreamingResponse(written, media_type=_TYPES[kind], headers={"Content-Disposition": name})
 
-    return router
+@router.get(
+    "/settlements/{day}",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "The report", "content": {"text/csv": {}, _XLSX: {}}},
+        **refused({422: "invalid-request", 503: "database-unavailable"}),
+    },
+)
+async def get_settlement(
+    request: Request,
+    day: Annotated[date, Field(lt=date.max)],  # the day after it must be one too
+    kind: Annotated[Literal["csv", "xlsx"], Query(alias="format")] = "csv",
+) -> StreamingResponse:
+    """Every charge captured and refund given on that day (UTC), by time, as the providers' ledgers have them."""
+    entries = PaymentStore(services(request).charges, caller_of(request).tenant).settled_on(day)
+    written = as_csv(entries) if kind == "csv" else as_xlsx(entries)
+    name = f'attachment; filename="settlement-{day.isoformat()}.{kind}"'
+    return StreamingResponse(written, media_type=_TYPES[kind], headers={"Content-Disposition": name})
