@@ -12,9 +12,9 @@ import notification
 from chassis import migrations
 from chassis.db import Database
 from chassis.events import CloudEvent
+from notification.incoming.intake import take
 from notification.incoming.read_event import read
 from notification.incoming.routing_table import shipped
-from notification.incoming.subscriptions import take
 from notification.tables import metadata
 
 # Topic by topic, from the outside contract.

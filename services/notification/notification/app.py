@@ -23,6 +23,7 @@ from chassis.problems import Problem
 from chassis.saga import Saga
 from chassis.secrets import read_secrets
 from chassis.sidecar import Sidecar
+from chassis.takeover import Takeover
 from chassis.tasks import Tasks
 from notification import tables
 from notification.access import RULES
@@ -58,14 +59,15 @@ from notification.domain import (
     UnknownTemplate,
 )
 from notification.incoming.dead_letters import keep_dead_letters
+from notification.incoming.intake import Intake
 from notification.incoming.routing_table import RouteTable
-from notification.incoming.saga import TellRef, tell_in_turn
-from notification.incoming.saga_steps import WORKFLOW, Steps
-from notification.incoming.subscriptions import Intake
+from notification.incoming.saga import WORKFLOW, TellRef, tell_in_turn
+from notification.incoming.saga_records import takeover
+from notification.incoming.saga_steps import Steps
 from notification.password_reset import LINK, Resets
 from notification.receipts.inbound import Receipts
-from notification.receipts.signatures import Trust
-from notification.receipts.status_polling import LookUps
+from notification.receipts.signatures import ReceiptSignatures
+from notification.receipts.status_polling import StatusPolling
 from notification.recipients.unsubscribe_link import Unsubscribing
 from notification.retention import EXPIRIES
 from notification.sending.compose import Wording
@@ -167,10 +169,10 @@ def _assemble(
         announcements=announcements,
         rates=settings.bulk_rates,
     )
-    steps = Steps(db=db, sidecar=sidecar, sender=sender)
-    receipts = Receipts(db=db, told=announcements.add_rows, wake=announcements.wake)
+    taking_over = takeover(db, sidecar, past_timer=timedelta(seconds=settings.saga_past_timer_seconds))
+    receipts = Receipts(db=db, announce=announcements.add_rows, wake=announcements.wake)
     patience = timedelta(seconds=settings.look_up_after)
-    lookups = LookUps(db=db, receipts=receipts, providers=opened.sms if opened else {}, patience=patience)
+    polling = StatusPolling(db=db, receipts=receipts, providers=opened.sms if opened else {}, patience=patience)
     expiring = retention.job(db, (outbox.expiry, changes.expiry, *EXPIRIES))
     return Services(
         db=db,
@@ -178,7 +180,7 @@ def _assemble(
         pubsub=settings.pubsub,
         opened=opened,
         unsubscribing=unsubscribing,
-        trust=Trust(),
+        signatures=ReceiptSignatures(),
         outbox=outbox,
         changes=changes,
         cache=cache,
@@ -188,22 +190,28 @@ def _assemble(
         resets=resets,
         receipts=receipts,
         bulks=Bulks(db=db, rates=settings.bulk_rates),
-        intake=Intake(db=db, routes=RouteTable(db=db, cache=cache), sender=sender, steps=steps, tasks=tasks),
-        jobs=Jobs(sidecar=sidecar, leases=leases, jobs=(steps.job(), lookups.job(), expiring)),
+        intake=Intake(
+            db=db,
+            routes=RouteTable(db=db, cache=cache),
+            sender=sender,
+            hand_over=taking_over.hand_over,
+            tasks=tasks,
+        ),
+        jobs=Jobs(sidecar=sidecar, leases=leases, jobs=(taking_over.job("PendingSagas"), polling.job(), expiring)),
         tasks=tasks,
-        saga=_saga(steps, tasks),
+        saga=_saga(Steps(db=db, sender=sender), taking_over, tasks),
         runtime=runtime,
     )
 
 
-def _saga(steps: Steps, tasks: Tasks) -> Saga[TellRef]:
+def _saga(steps: Steps, taking_over: Takeover[TellRef], tasks: Tasks) -> Saga[TellRef]:
     return Saga(
         name=WORKFLOW,
         story=tell_in_turn,
         reference=TellRef,
         performers=steps.performers(),
         flush=steps.flush,
-        takeover=steps,
+        takeover=taking_over,
         tasks=tasks,
     )
 
@@ -214,7 +222,7 @@ async def _start(lifespan: Lifespan, settings: Settings, made: Services) -> None
     await lifespan.start(made.sidecar)
     secrets = await read_secrets(made.sidecar, store=settings.secret_store, name=SERVICE, needs=_SECRETS)
     made.unsubscribing.unlock(secrets["unsubscribe-key"])
-    made.trust.unlock(secrets["receipt-secrets"])
+    made.signatures.unlock(secrets["receipt-secrets"])
     if made.opened is not None:
         made.opened.unlock(secrets)
     lifespan.loop(made.outbox.run(), name="outbox-relay")

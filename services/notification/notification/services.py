@@ -16,11 +16,11 @@ from chassis.sidecar import Sidecar
 from chassis.tasks import Tasks
 from notification.bulk.worker import Bulks
 from notification.channels import Open
+from notification.incoming.intake import Intake
 from notification.incoming.saga import TellRef
-from notification.incoming.subscriptions import Intake
 from notification.password_reset import Resets
 from notification.receipts.inbound import Receipts
-from notification.receipts.signatures import Trust
+from notification.receipts.signatures import ReceiptSignatures
 from notification.recipients.unsubscribe_link import Unsubscribing
 from notification.sending.sender import Sender
 from notification.templates.catalog import Catalog
@@ -36,7 +36,7 @@ class Services:
     pubsub: str
     opened: Open | None
     unsubscribing: Unsubscribing
-    trust: Trust
+    signatures: ReceiptSignatures
     outbox: Outbox
     changes: Changes
     cache: Cache

@@ -44,6 +44,9 @@ class Settings(ServiceSettings):
     # Seconds by which a receipt may be late before its provider is asked; by then most have come.
     look_up_after: float = Field(default=300, ge=1, le=86_400, validation_alias="NOTIFICATION_LOOK_UP_AFTER")
 
+    # How far beyond its next timer the durable driver of a saga keeps the sweep away: one step takes 8 s at most.
+    saga_past_timer_seconds: float = Field(default=60, ge=10, validation_alias="NOTIFICATION_SAGA_PAST_TIMER_SECONDS")
+
     push_endpoint: str = Field(default="push", validation_alias="NOTIFICATION_PUSH_ENDPOINT")
     # In the order in which they are tried.
     sms_providers: Words = Field(default=("africas-talking", "legacy"), validation_alias="NOTIFICATION_SMS_PROVIDERS")

@@ -60,7 +60,9 @@ notifications = sa.Table(
     sa.Column("created_at", Timestamp, nullable=False),
     sa.Column("sent_at", Timestamp),
     sa.Column("delivered_at", Timestamp),
-    sa.Column("ask_at", Timestamp),  # of one that waits for a receipt for which its provider can be asked: see lookups
+    sa.Column(
+        "ask_at", Timestamp
+    ),  # of one that waits for a receipt for which its provider can be asked: see receipts.status_polling
     sa.UniqueConstraint("tenant", "effect", name="uq_notifications_effect"),
     # One for every filter of the history, each in the order of its pages; behind the id what else is often asked.
     sa.Index("ix_notifications_tenant", "tenant", "id", "created_at"),

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from chassis.db import Database
 from notification.announcements import Announcements
 from notification.idempotency import Keys
-from notification.incoming.dead_letters import Letters
+from notification.incoming.dead_letters import DeadLetters
 from notification.incoming.routing_table import Routes
-from notification.incoming.saga_steps import Sagas
+from notification.incoming.saga_records import Sagas
 from notification.queue.history import Notifications
 from notification.recipients.contacts import Contacts
 from notification.recipients.preferences import Preferences
@@ -54,8 +54,8 @@ class UnitOfWork:
         return Sagas(self.conn, self.tenant, self.owner)
 
     @cached_property
-    def letters(self) -> Letters:
-        return Letters(self.conn, self.tenant)
+    def dead_letters(self) -> DeadLetters:
+        return DeadLetters(self.conn, self.tenant)
 
     @cached_property
     def keys(self) -> Keys:

@@ -9,13 +9,15 @@ import sqlalchemy as sa
 from chassis.events import CloudEvent
 from chassis.ids import now
 from chassis.saga import Run, Unknown
+from chassis.takeover import instance_id
 from notification import tables
 from notification.domain import NotYours, OtherTenant, UnknownSaga
+from notification.incoming.intake import take
 from notification.incoming.read_event import read
 from notification.incoming.routing_table import shipped
-from notification.incoming.saga import Completed, TellRef, TellStep, Told, tell_in_turn
-from notification.incoming.saga_steps import WORKFLOW, Sagas, Steps, instance_id
-from notification.incoming.subscriptions import take
+from notification.incoming.saga import WORKFLOW, Completed, StepEnded, TellRef, TellStep, tell_in_turn
+from notification.incoming.saga_records import Sagas, takeover
+from notification.incoming.saga_steps import Steps
 from notification.queue.history import Filter, Notifications, Page
 from notification.recipients.contacts import Contacts
 from notification.sending.sender import Sender
@@ -45,8 +47,13 @@ def sender():
 
 
 @pytest.fixture
-def steps(db, sidecar, sender):
-    return Steps(db=db, sidecar=sidecar, sender=sender, pauses=())  # what isn't gone is not waited for
+def steps(db, sender):
+    return Steps(db=db, sender=sender, pauses=())  # what isn't gone is not waited for
+
+
+@pytest.fixture
+def taking_over(db, sidecar):
+    return takeover(db, sidecar, past_timer=timedelta(minutes=1))
 
 
 @pytest.fixture
@@ -118,7 +125,7 @@ def played(steps, sent):
             match step.argument:
                 case TellStep(name=name):
                     done.append(name)
-                    outcome = Told(step=name, sent=sent)
+                    outcome = StepEnded(step=name, sent=sent)
                 case _:
                     done.append(step.name)
                     outcome = Completed()
@@ -176,7 +183,7 @@ async def test_a_step_queues_its_messages_and_is_unknown_until_one_is_sent(begin
     assert (row.channel, row.chain, row.template, row.status) == ("sms", "email", "application-received", "queued")
     assert (row.next_attempt_at <= now(), row.lease_until, woken) == (True, None, 1)
     await end(db, "sent")
-    assert await steps.tell(ref, CUSTOMER, run(ref)) == Told(step=CUSTOMER.name, sent=True)
+    assert await steps.tell(ref, CUSTOMER, run(ref)) == StepEnded(step=CUSTOMER.name, sent=True)
     assert len(await rows()) == 1  # asked again, it queued nothing again
 
 
@@ -185,7 +192,7 @@ async def test_a_step_that_reaches_nobody_has_ended(begin, steps, db, record, st
     ref = await begin()
     await steps.tell(ref, CUSTOMER, run(ref))
     await end(db, status)
-    assert await steps.tell(ref, CUSTOMER, run(ref)) == Told(step=CUSTOMER.name, sent=False)
+    assert await steps.tell(ref, CUSTOMER, run(ref)) == StepEnded(step=CUSTOMER.name, sent=False)
     (told,) = json.loads((await record()).steps)
     assert (told["step"], told["sent"]) == (CUSTOMER.name, False)
 
@@ -226,7 +233,7 @@ async def test_a_step_that_is_told_again_late_changes_nothing_on_record(begin, s
     await steps.tell(ref, CUSTOMER, run(ref))
     await steps.tell(ref, STAFF, run(ref))
     under_way = await record()
-    assert await steps.tell(ref, CUSTOMER, run(ref)) == Told(step=CUSTOMER.name, sent=True)
+    assert await steps.tell(ref, CUSTOMER, run(ref)) == StepEnded(step=CUSTOMER.name, sent=True)
     assert await record() == under_way
     await steps.complete(ref, None, run(ref))
     completed = await record()
@@ -240,20 +247,20 @@ async def test_a_step_ends_once_with_its_first_word(begin, steps, db):
     await steps.tell(ref, CUSTOMER, run(ref))
     long_ago = sa.update(tables.sagas).values(step_started_at=now() - timedelta(minutes=61))
     await db.write(lambda conn: conn.execute(long_ago))
-    assert await steps.tell(ref, CUSTOMER, run(ref)) == Told(step=CUSTOMER.name, sent=False)
+    assert await steps.tell(ref, CUSTOMER, run(ref)) == StepEnded(step=CUSTOMER.name, sent=False)
     await end(db, "sent")
-    assert await steps.tell(ref, CUSTOMER, run(ref)) == Told(step=CUSTOMER.name, sent=False)
+    assert await steps.tell(ref, CUSTOMER, run(ref)) == StepEnded(step=CUSTOMER.name, sent=False)
 
 
 async def test_a_group_of_nobody_ends_its_step(begin, steps):
     ref = await begin()
-    assert await steps.tell(ref, STAFF, run(ref)) == Told(step=STAFF.name, sent=False)
+    assert await steps.tell(ref, STAFF, run(ref)) == StepEnded(step=STAFF.name, sent=False)
 
 
 @pytest.mark.parametrize("branch", [None, "Nairobi West", "x" * 70])
 async def test_a_group_that_cannot_be_named_ends_its_step(begin, steps, branch):
     ref = await begin(branchId=branch)
-    assert await steps.tell(ref, STAFF, run(ref)) == Told(step=STAFF.name, sent=False)
+    assert await steps.tell(ref, STAFF, run(ref)) == StepEnded(step=STAFF.name, sent=False)
 
 
 async def test_after_an_hour_the_story_goes_on_without_the_step(begin, steps, db):
@@ -261,10 +268,10 @@ async def test_after_an_hour_the_story_goes_on_without_the_step(begin, steps, db
     await steps.tell(ref, CUSTOMER, run(ref))
     long_ago = sa.update(tables.sagas).values(step_started_at=now() - timedelta(minutes=61))
     await db.write(lambda conn: conn.execute(long_ago))
-    assert await steps.tell(ref, CUSTOMER, run(ref)) == Told(step=CUSTOMER.name, sent=False)
+    assert await steps.tell(ref, CUSTOMER, run(ref)) == StepEnded(step=CUSTOMER.name, sent=False)
 
 
-async def test_a_saga_is_completed_once_and_no_sweep_looks_for_it(begin, steps, sidecar, record):
+async def test_a_saga_is_completed_once_and_no_sweep_looks_for_it(begin, steps, taking_over, sidecar, record):
     ref = await begin()
     assert await steps.complete(ref, None, run(ref)) == Completed()
     first = await record()
@@ -272,42 +279,33 @@ async def test_a_saga_is_completed_once_and_no_sweep_looks_for_it(begin, steps, 
     again = await record()
     assert (first.current_step, first.due_at) == ("Completed", None)
     assert (again.completed_at, again.version) == (first.completed_at, first.version)
-    await steps.waiting(ref, timedelta(0))
-    await steps.take_over_due()
+    await taking_over.waiting(ref, timedelta(0))
+    await taking_over.sweep()
     assert sidecar.workflows == {}
 
 
 # --- who drives it ---
 
 
-async def test_the_saga_is_the_workflows_and_the_sweep_takes_over_what_died(begin, steps, sidecar, record, db):
+async def test_the_saga_is_the_workflows_and_the_sweep_takes_over_what_died(begin, taking_over, sidecar, record, db):
     ref = await begin(tenant_name="Kötter ☕")
     assert ref.tenant_name == "Kötter ☕"
-    await steps.hand_over(ref, "begun")
-    assert sidecar.workflows[instance_id(ref)] == (
-        WORKFLOW,
-        {"reference": ref.model_dump(mode="json"), "attempt": 0},
-    )
+    driven = {instance_id(ref): (WORKFLOW, {"reference": ref.model_dump(mode="json"), "attempt": 0})}
+    await taking_over.hand_over(ref, "begun")
+    assert sidecar.workflows == driven
     assert (await record()).due_at > now()
     sidecar.workflows.clear()
-    await steps.take_over_due()
+    await taking_over.sweep()
     assert sidecar.workflows == {}  # somebody has it
     await db.write(lambda conn: conn.execute(sa.update(tables.sagas).values(due_at=now())))
-    await steps.take_over_due()
-    assert [argument["reference"] for _, argument in sidecar.workflows.values()] == [ref.model_dump(mode="json")]
+    await taking_over.sweep()
+    assert sidecar.workflows == driven
 
 
-async def test_without_a_sidecar_the_next_sweep_finds_it(begin, steps, sidecar, record):
-    ref = await begin()
-    sidecar.alive = False
-    await steps.hand_over(ref, "begun")
-    assert (await record()).due_at <= now()
-    sidecar.alive = True
-    await steps.take_over_due()
-    assert list(sidecar.workflows) == [instance_id(ref)]
-
-
-async def test_an_instances_name_suits_dapr_and_differs_by_tenant(begin):
-    names = {instance_id(await begin()), instance_id(await begin(tenant="acme"))}
-    assert len(names) == 2
-    assert all(len(name) <= 64 and ":" not in name for name in names)
+async def test_a_saga_that_was_begun_and_never_handed_over_is_found_by_the_sweep(begin, taking_over, sidecar, db):
+    refs = [await begin(), await begin(tenant="acme")]
+    await taking_over.sweep()
+    assert sidecar.workflows == {}  # whoever took the event has 10 s for it
+    await db.write(lambda conn: conn.execute(sa.update(tables.sagas).values(due_at=now())))
+    await taking_over.sweep()
+    assert sidecar.workflows.keys() == {instance_id(ref) for ref in refs}

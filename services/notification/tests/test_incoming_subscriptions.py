@@ -1,7 +1,7 @@
 """Events in, each taken once: what becomes of them by the routing table, and the dead letters."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -17,9 +17,9 @@ from chassis.tasks import Tasks
 from notification import tables
 from notification.domain import LEASE, ChannelName
 from notification.incoming.dead_letters import dead_letter, keep_dead_letters
+from notification.incoming.intake import Intake
 from notification.incoming.routing_table import EventRoute, Route, Routes, RouteTable
-from notification.incoming.saga_steps import Steps
-from notification.incoming.subscriptions import Intake
+from notification.incoming.saga_records import takeover
 from notification.queue.history import Filter, Notifications, Page
 from notification.recipients.contacts import Contact, Contacts
 from notification.recipients.preferences import ChannelPreference, Preference, Preferences
@@ -72,9 +72,9 @@ def taking(sidecar, sender, tasks):
 
     def over(database):
         cache = Cache(sidecar=sidecar, store="statestore", changes=None, name="notification")
-        steps = Steps(db=database, sidecar=sidecar, sender=sender)
         routes = RouteTable(db=database, cache=cache)
-        intake = Intake(db=database, routes=routes, sender=sender, steps=steps, tasks=tasks)
+        hand_over = takeover(database, sidecar, past_timer=timedelta(minutes=1)).hand_over
+        intake = Intake(db=database, routes=routes, sender=sender, hand_over=hand_over, tasks=tasks)
         return lambda body, topic="orders": consume(topic, body, intake.take)
 
     return over

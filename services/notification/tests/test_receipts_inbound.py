@@ -24,7 +24,7 @@ from notification.queue.delivery_status import apply, take_early
 from notification.queue.enqueue import enqueue
 from notification.queue.record_outcome import early, settle
 from notification.receipts.inbound import Receipts
-from notification.receipts.signatures import Trust
+from notification.receipts.signatures import ReceiptSignatures
 from notification.recipients.contacts import Contact, Contacts
 from notification.recipients.permission import admit
 from notification.recipients.sending_rules import Suppress
@@ -105,7 +105,7 @@ def heard():
 
 @pytest.fixture
 def receipts(db, heard):
-    return Receipts(db=db, told=heard.told, wake=heard.wake)
+    return Receipts(db=db, announce=heard.told, wake=heard.wake)
 
 
 @pytest.fixture
@@ -115,12 +115,12 @@ def spans():
 
 @pytest.fixture
 async def client(receipts, spans, routed):
-    trust = Trust()
-    trust.unlock(json.dumps(SECRETS))
+    signatures = ReceiptSignatures()
+    signatures.unlock(json.dumps(SECRETS))
     tracing = TracerProvider()
     tracing.add_span_processor(SimpleSpanProcessor(RedactingExporter(spans)))
     telemetry = {"tracer_provider": tracing, "metrics": False, "logs": False, "operation_spans": False}
-    app = routed(router, telemetry=telemetry, receipts=receipts, trust=trust)
+    app = routed(router, telemetry=telemetry, receipts=receipts, signatures=signatures)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client
 
@@ -193,7 +193,7 @@ async def test_what_is_told_fails_together_with_the_move(db, sent, row):
 
     one = await sent()
     with pytest.raises(RuntimeError):
-        await Receipts(db=db, told=broken, wake=lambda: None).take(DELIVERED)
+        await Receipts(db=db, announce=broken, wake=lambda: None).take(DELIVERED)
     assert (await row(one)).status == "sent"
 
 
@@ -506,15 +506,15 @@ async def test_a_malformed_event_is_pointed_at(signed, content, pointer):
 @pytest.mark.parametrize("secret", ["whsec_", "whsec_abcde"])
 def test_a_signing_secret_that_is_none_is_noticed_before_any_receipt_is_refused_for_it(secret):
     with pytest.raises(ValueError, match="smtp's") as wrong:
-        Trust().unlock(json.dumps(SECRETS | {"smtp": f"{SMTP},{secret}"}))
+        ReceiptSignatures().unlock(json.dumps(SECRETS | {"smtp": f"{SMTP},{secret}"}))
     assert secret not in str(wrong.value)
 
 
 def test_before_the_secrets_are_read_nobody_is_believed():
     with pytest.raises(NotSigned):
-        Trust().require_secret(AT, "")
+        ReceiptSignatures().require_secret(AT, "")
     with pytest.raises(NotSigned):
-        Trust().require_signature("smtp", b"", {})
+        ReceiptSignatures().require_signature("smtp", b"", {})
 
 
 # --- what phones answer ---

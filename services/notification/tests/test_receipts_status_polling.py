@@ -20,7 +20,7 @@ from notification.queue.delivery_status import claim_status_questions
 from notification.queue.enqueue import enqueue
 from notification.queue.record_outcome import early, settle
 from notification.receipts.inbound import Receipts
-from notification.receipts.status_polling import LookUps
+from notification.receipts.status_polling import StatusPolling
 from notification.tables import notifications
 from stack.eventually import eventually
 
@@ -79,7 +79,7 @@ def receipts(db, heard):
     def told(_conn: sa.Connection, rows: Any) -> None:
         heard.extend((row.tenant, row.status) for row in rows)
 
-    return Receipts(db=db, told=told, wake=lambda: None)
+    return Receipts(db=db, announce=told, wake=lambda: None)
 
 
 def text(tenant: str = "default") -> Notification:
@@ -128,7 +128,7 @@ def sent(db):
 @pytest.fixture
 def ask_after(db, receipts, provider):
     """A run of the job once so much more time has gone by since everything was sent."""
-    lookups = LookUps(db=db, receipts=receipts, providers={"legacy": provider}, patience=PATIENCE)
+    polling = StatusPolling(db=db, receipts=receipts, providers={"legacy": provider}, patience=PATIENCE)
 
     def age(conn: sa.Connection, time: timedelta) -> None:
         c = notifications.c
@@ -138,7 +138,7 @@ def ask_after(db, receipts, provider):
 
     async def run(time: timedelta) -> None:
         await db.write(lambda conn: age(conn, time))
-        await lookups.ask()
+        await polling.poll()
 
     return run
 
@@ -265,8 +265,7 @@ async def test_a_provider_that_breaks_keeps_no_other_message_waiting_and_is_aske
     with capture_logs() as logs:
         await ask_after(PATIENCE)
     assert [(await row(one)).status for one in (broken, gone, fine)] == ["sent", "sent", "delivered"]
-    failed = {log["notification_id"]: log["error"] for log in logs if log["event"] == "lookup.failed"}
-    assert failed == {broken: "RuntimeError", gone: "KeyError"}
+    assert {log["item"] for log in logs if log["event"] == "item.failed"} == {broken, gone}
     assert PHONE not in str(logs)
 
     provider.known["m-1"] = SmsStatus.DELIVERED

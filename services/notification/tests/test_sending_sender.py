@@ -20,9 +20,9 @@ from chassis.tasks import Tasks
 from notification import tables
 from notification.announcements import FEED, Announcements
 from notification.domain import LEASE, ChannelName, Delivered, Down, Postponed, Receipt, Refused, Status, Suppressed
+from notification.incoming.intake import Intake
 from notification.incoming.routing_table import RouteTable
-from notification.incoming.saga_steps import Steps
-from notification.incoming.subscriptions import Intake
+from notification.incoming.saga_records import takeover
 from notification.queue.claim import claim
 from notification.queue.delivery_status import apply
 from notification.queue.history import Filter, Notifications, Page
@@ -110,8 +110,8 @@ def sending(db, sidecar, wires):
             wording=Wording(db=db, catalog=Catalog(db, cache), unsubscribing=unsubscribing, links={}),
             announcements=Announcements(outbox=outbox, changes=changes),
         )
-        steps = Steps(db=db, sidecar=sidecar, sender=sender)
-        intake = Intake(db=db, routes=RouteTable(db=db, cache=cache), sender=sender, steps=steps, tasks=Tasks())
+        hand_over = takeover(db, sidecar, past_timer=timedelta(minutes=1)).hand_over
+        intake = Intake(db=db, routes=RouteTable(db=db, cache=cache), sender=sender, hand_over=hand_over, tasks=Tasks())
         await sender.start()
         try:
             yield lambda body, topic="orders": consume(topic, body, intake.take)

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -22,9 +23,9 @@ from notification.announcements import Announcements
 from notification.channels.push.channel import Push
 from notification.domain import ChannelName, NotYours, OtherTenant, UnknownNotification
 from notification.incoming.dead_letters import DeadLetter, keep_dead
+from notification.incoming.intake import Intake
 from notification.incoming.routing_table import RouteTable
-from notification.incoming.saga_steps import Steps
-from notification.incoming.subscriptions import Intake
+from notification.incoming.saga_records import takeover
 from notification.queue.history import Filter, Page
 from notification.recipients.unsubscribe_link import Unsubscribing
 from notification.sending.compose import Wording
@@ -82,9 +83,11 @@ class World:
         wording = Wording(db=db, catalog=Catalog(db, cache), unsubscribing=Unsubscribing("http://test"), links={})
         silent = dict.fromkeys(ChannelName, Push(sidecar=sidecar, endpoint="push"))
         sender = Sender(db=db, channels=silent, wording=wording, announcements=announcements)
-        steps = Steps(db=db, sidecar=sidecar, sender=sender)
         self.units = Units(db, announcements)
-        self.intake = Intake(db=db, routes=RouteTable(db=db, cache=cache), sender=sender, steps=steps, tasks=Tasks())
+        hand_over = takeover(db, sidecar, past_timer=timedelta(minutes=1)).hand_over
+        self.intake = Intake(
+            db=db, routes=RouteTable(db=db, cache=cache), sender=sender, hand_over=hand_over, tasks=Tasks()
+        )
 
     async def do(self, step):
         await getattr(self, step["what"])(step)
@@ -111,7 +114,7 @@ class World:
         for row in await self.rows(dead_letters):
             try:
                 done = await self.units.write(
-                    step["tenant"], lambda unit, row=row: unit.letters.replayed(row.id, row.received_at)
+                    step["tenant"], lambda unit, row=row: unit.dead_letters.replayed(row.id, row.received_at)
                 )
                 assert done.tenant == step["tenant"]
             except OtherTenant:
@@ -201,7 +204,7 @@ def _newest(rows):
 
 
 def _letters(world, tenant, page):
-    return world.units.read(tenant, lambda unit: unit.letters.page(page))
+    return world.units.read(tenant, lambda unit: unit.dead_letters.page(page))
 
 
 def _history(world, tenant, owner, wanted, page):

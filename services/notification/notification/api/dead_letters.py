@@ -57,7 +57,7 @@ async def list_dead_letters(request: Request, page: Annotated[Page, Depends(page
     """Newest first."""
     caller = caller_of(request)
     units = services(request).units
-    rows, following = await units.read(caller.tenant, lambda unit: unit.letters.page(page))
+    rows, following = await units.read(caller.tenant, lambda unit: unit.dead_letters.page(page))
     return DeadLetterPage(items=[_shown(row) for row in rows], next=following)
 
 
@@ -67,10 +67,12 @@ async def replay_dead_letter(request: Request, letter_id: Text) -> DeadLetterVie
     again meanwhile."""
     caller = caller_of(request)
     made = services(request)
-    row = await made.units.read(caller.tenant, lambda unit: unit.letters.get(letter_id))
+    row = await made.units.read(caller.tenant, lambda unit: unit.dead_letters.get(letter_id))
     if await made.sidecar.publish(made.pubsub, row.topic, [_event(row)]):
         raise SidecarDown("broker")
-    return _shown(await made.units.write(caller.tenant, lambda unit: unit.letters.replayed(letter_id, row.received_at)))
+    return _shown(
+        await made.units.write(caller.tenant, lambda unit: unit.dead_letters.replayed(letter_id, row.received_at))
+    )
 
 
 def _event(row: sa.Row[Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from notification.domain import Chain, ChannelName, Notification, Status
 from notification.queue.enqueue import enqueue
 from notification.queue.history import Filter, Page
 from notification.queue.new_notification import effect_of
-from notification.recipients.contacts import Contact, Person, first_reachable
+from notification.recipients.contacts import Contact, Recipient, first_reachable
 from notification.services import services
 from notification.templates.catalog import first_wordless
 from notification.unit_of_work import UnitOfWork
@@ -262,8 +262,8 @@ def _draft(
     """Raises Invalid where nothing could ever be sent."""
     if contact is None:
         raise Invalid("/recipientId", "There is no such recipient.")
-    person = Person(id=contact.id, email=contact.email, phone=contact.phone)
-    channel, address, chain = first_reachable(person, (command.channel, *command.chain))
+    recipient = Recipient(id=contact.id, email=contact.email, phone=contact.phone)
+    channel, address, chain = first_reachable(recipient, (command.channel, *command.chain))
     if not address:
         raise Invalid("/recipientId", f"The recipient has no address for {command.channel}.")
     category, name = command.template_category, command.template_name

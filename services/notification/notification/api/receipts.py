@@ -135,7 +135,7 @@ async def take_receipt(
 
 
 async def _africas_talking_report(made: Services, body: bytes, _headers: Mapping[str, str], secret: str) -> None:
-    made.trust.require_secret(AFRICAS_TALKING, secret)
+    made.signatures.require_secret(AFRICAS_TALKING, secret)
     report = Report.model_validate(_form(body))
     await _take(
         made.receipts,
@@ -148,14 +148,14 @@ async def _africas_talking_report(made: Services, body: bytes, _headers: Mapping
 
 
 async def _africas_talking_inbound(made: Services, body: bytes, _headers: Mapping[str, str], secret: str) -> None:
-    made.trust.require_secret(AFRICAS_TALKING, secret)
+    made.signatures.require_secret(AFRICAS_TALKING, secret)
     text = Inbound.model_validate(_form(body))
     if (phone := _phone(text.sender)) is not None:
         await made.receipts.hear(provider=AFRICAS_TALKING, message_id=text.id, phone=phone, text=text.text)
 
 
 async def _legacy_report(made: Services, body: bytes, headers: Mapping[str, str], _secret: str) -> None:
-    made.trust.require_signature(LEGACY, body, headers)
+    made.signatures.require_signature(LEGACY, body, headers)
     report = LegacyReport.model_validate(orjson.loads(body)).data
     await _take(
         made.receipts, LEGACY, report.transaction_id, means=_LEGACY, word=report.status, reason=report.error or ""
@@ -163,7 +163,7 @@ async def _legacy_report(made: Services, body: bytes, headers: Mapping[str, str]
 
 
 async def _smtp_report(made: Services, body: bytes, headers: Mapping[str, str], _secret: str) -> None:
-    made.trust.require_signature(SMTP, body, headers)
+    made.signatures.require_signature(SMTP, body, headers)
     report = MailReport.model_validate(orjson.loads(body))
     if (receipt := _of_mail(report)) is not None:
         await made.receipts.take(receipt)

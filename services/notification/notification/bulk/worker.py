@@ -24,7 +24,7 @@ from notification.domain import ChannelName, Notification, Status
 from notification.queue.bulk_rate import AHEAD, Rates, at_once, booked, slots, wait_for
 from notification.queue.enqueue import enqueue
 from notification.queue.new_notification import effect_of
-from notification.recipients.contacts import Person, first_reachable
+from notification.recipients.contacts import Recipient, first_reachable
 from notification.tables import bulk_recipients, bulks, contacts, notifications
 from notification.templates.locales import DEFAULT
 
@@ -157,8 +157,8 @@ def _drafts(
 
 def _draft(bulk: _Bulk, contact: sa.Row[Any], own: Mapping[str, Any]) -> Notification | None:
     """By the first channel that has an address; None where none has."""
-    person = Person(id=contact.id, email=contact.email, phone=contact.phone)
-    channel, address, chain = first_reachable(person, bulk.channels)
+    recipient = Recipient(id=contact.id, email=contact.email, phone=contact.phone)
+    channel, address, chain = first_reachable(recipient, bulk.channels)
     if not address:
         return None
     return Notification(

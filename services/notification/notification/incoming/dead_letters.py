@@ -54,7 +54,7 @@ def keep_dead(conn: sa.Connection, letter: DeadLetter) -> None:
     conn.execute(kept)
 
 
-class Letters:
+class DeadLetters:
     """A tenant's dead letters."""
 
     def __init__(self, conn: sa.Connection, tenant: str) -> None:

@@ -8,91 +8,98 @@ import sqlalchemy as sa
 
 from chassis.ids import new_id, now
 from notification.domain import ChannelName, Notification
-from notification.incoming.read_event import News, context_of, group_of
+from notification.incoming.read_event import RoutedEvent, context_of, group_of
 from notification.incoming.routing_table import Route
 from notification.queue.new_notification import effect_of
-from notification.recipients.contacts import Contact, Contacts, Person, email_key, first_reachable
+from notification.recipients.contacts import Contact, Contacts, Recipient, email_key, first_reachable
 
 _LOCALE = "en"
 
 
 def messages(
-    conn: sa.Connection, news: News, routes: Sequence[Route], *, lease_until: datetime | None = None, group_id: str = ""
+    conn: sa.Connection,
+    event: RoutedEvent,
+    routes: Sequence[Route],
+    *,
+    lease_until: datetime | None = None,
+    group_id: str = "",
 ) -> list[Notification]:
     """The same event drafts the same effects, whenever it is asked again."""
-    people = Contacts(conn, news.tenant)
-    known = people.find(news.person.id) if news.person and routes else None
+    contacts = Contacts(conn, event.tenant)
+    known = contacts.find(event.recipient.id) if event.recipient and routes else None
     drafts: list[Notification] = []
     for route in routes:
         if route.group is not None:
-            told = people.members(group_of(route, news.data))
+            recipients: Sequence[Recipient] = contacts.members(group_of(route, event.data))
         else:
-            told = [_recipient(news, news.person, known, route)] if news.person else []
-        made = [_draft(news, route, person, lease_until, group_id) for person in told]
+            recipients = [_recipient(event, event.recipient, known, route)] if event.recipient else []
+        made = [_draft(event, route, recipient, lease_until, group_id) for recipient in recipients]
         # The next channel of a chain takes its address from the contact (recipients.permission.handed_on).
-        goes_on = route.group is not None or _theirs(news, known)
-        drafts += made if goes_on else [replace(one, chain=()) for one in made]
+        goes_on = route.group is not None or _is_their_own(event, known)
+        drafts += made if goes_on else [replace(draft, chain=()) for draft in made]
     return drafts
 
 
-def _theirs(news: News, known: Contact | None) -> bool:
+def _is_their_own(event: RoutedEvent, known: Contact | None) -> bool:
     """Whether what is known of the person is for whoever tells the event, and not for an order under another's id."""
-    return news.trusted or (known is not None and (news.owner or known.id) == known.owner)
+    return event.trusted or (known is not None and (event.owner or known.id) == known.owner)
 
 
-def _recipient(news: News, person: Person, known: Contact | None, route: Route) -> Person:
+def _recipient(event: RoutedEvent, recipient: Recipient, known: Contact | None, route: Route) -> Recipient:
     if known is None:
-        return person
-    whole = person.locale and any(person.address(channel) for channel in (route.channel, *route.chain))
-    theirs = _theirs(news, known)
-    if not theirs and not _reached_by(person, known, route):
+        return recipient
+    whole = recipient.locale and any(recipient.address(channel) for channel in (route.channel, *route.chain))
+    own = _is_their_own(event, known)
+    if not own and not _reached_by(recipient, known, route):
         # Whoever orders under another's id, to an address of their own: neither that person's wishes and caps nor the
         # link that changes them are theirs.
-        return replace(person, id=f"claimed-{effect_of(news.owner, person.id)[:40]}")
+        return replace(recipient, id=f"claimed-{effect_of(event.owner, recipient.id)[:40]}")
     if whole:
-        return person
-    person = replace(person, locale=person.locale or known.locale)
-    if not theirs:
-        return person
+        return recipient
+    recipient = replace(recipient, locale=recipient.locale or known.locale)
+    if not own:
+        return recipient
     return replace(
-        person,
-        name=person.name or known.name,
-        email=person.email or known.email,
-        phone=person.phone or known.phone,
+        recipient,
+        name=recipient.name or known.name,
+        email=recipient.email or known.email,
+        phone=recipient.phone or known.phone,
     )
 
 
-def _reached_by(person: Person, known: Person, route: Route) -> bool:
+def _reached_by(recipient: Recipient, known: Recipient, route: Route) -> bool:
     """Whether the message goes to that person's own address. Without a chain: see `messages`."""
-    channel, address, _ = first_reachable(person, (route.channel, *route.chain))
+    channel, address, _ = first_reachable(recipient, (route.channel, *route.chain))
     its = known.address(channel)
     if channel in {ChannelName.EMAIL, ChannelName.PUSH}:
         address, its = email_key(address), email_key(its)
     return address in {"", its}
 
 
-def _draft(news: News, route: Route, person: Person, lease_until: datetime | None, group_id: str) -> Notification:
-    channel, address, chain = first_reachable(person, (route.channel, *route.chain))
+def _draft(
+    event: RoutedEvent, route: Route, recipient: Recipient, lease_until: datetime | None, group_id: str
+) -> Notification:
+    channel, address, chain = first_reachable(recipient, (route.channel, *route.chain))
     return Notification(
         id=new_id(),
-        tenant=news.tenant,
-        effect=effect_of(news.topic, news.event_id, _sameness(route), person.id),
-        owner=news.owner or person.id,
-        event_id=news.event_id,
-        topic=news.topic,
-        subject_id=news.subject_id,
-        version=news.version,
+        tenant=event.tenant,
+        effect=effect_of(event.topic, event.event_id, _sameness(route), recipient.id),
+        owner=event.owner or recipient.id,
+        event_id=event.event_id,
+        topic=event.topic,
+        subject_id=event.subject_id,
+        version=event.version,
         latest_only=route.latest_only,
-        recipient_id=person.id,
+        recipient_id=recipient.id,
         channel=channel,
         chain=chain,
         address=address,
         category=route.category,
         template=route.template,
-        locale=person.locale or _LOCALE,
-        context=context_of(route, news.data),
+        locale=recipient.locale or _LOCALE,
+        context=context_of(route, event.data),
         critical=route.critical,
-        traceparent=news.traceparent,
+        traceparent=event.traceparent,
         created_at=now(),
         group_id=group_id,
         lease_until=lease_until,

@@ -12,7 +12,7 @@ from chassis.events import CloudEvent, InvalidEvent
 from chassis.ids import now
 from notification.incoming.routing_table import ContactPaths, EventRoute, Route
 from notification.recipients.addresses import known_or_none
-from notification.recipients.contacts import Person
+from notification.recipients.contacts import Recipient
 
 _ID = re.compile(r"[\x21-\x7e]{1,64}")  # as wide as its column; ids also stand in headers
 _OWNER = re.compile(r"[^\x00]{1,255}")
@@ -21,7 +21,7 @@ _LONGEST_ADDRESS = 320
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class News:
+class RoutedEvent:
     """An event, read along its route. `owner` is "" where it names none; `version` 0 where nothing is ordered."""
 
     tenant: str
@@ -33,7 +33,7 @@ class News:
     version: int
     owner: str
     correlation_id: str
-    person: Person | None
+    recipient: Recipient | None
     trusted: bool
     data: Mapping[str, Any]
     route: EventRoute
@@ -42,14 +42,14 @@ class News:
     at: datetime
 
 
-def read(event: CloudEvent, route: EventRoute) -> News:
+def read(event: CloudEvent, route: EventRoute) -> RoutedEvent:
     """Raises InvalidEvent, which says where but never what."""
     if not isinstance(event.data, dict):
         raise InvalidEvent("data: not an object")
     data = cast("Mapping[str, Any]", event.data)
     subject = _text(data, route.subject_id, _ID) if route.subject_id else _usable(event.subject)
     owner = _text(data, route.owner_id, _OWNER, needed=False) if route.owner_id else ""
-    return News(
+    return RoutedEvent(
         tenant=event.tenantid,
         tenant_name=event.tenantname,
         topic=route.topic,
@@ -59,11 +59,11 @@ def read(event: CloudEvent, route: EventRoute) -> News:
         version=_version(data) if subject else 0,  # of what? Without a subject nothing is overtaken
         owner=owner,
         correlation_id=_text(data, route.correlation_id, _ID) if route.correlation_id else _short(event.id),
-        person=_person(data, route.contact) if route.contact else None,
+        recipient=_recipient(data, route.contact) if route.contact else None,
         trusted=route.contact is not None and route.contact.trusted,
         data=data,
         route=route,
-        routes=[one for one in route.messages if all(_at(data, path) == value for path, value in one.when.items())],
+        routes=[each for each in route.messages if all(_at(data, path) == value for path, value in each.when.items())],
         traceparent=event.traceparent[:64],
         at=_moment(event.time),
     )
@@ -83,11 +83,11 @@ def context_of(route: Route, data: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**data, **route.set} if route.set else data
 
 
-def _person(data: Mapping[str, Any], paths: ContactPaths) -> Person:
+def _recipient(data: Mapping[str, Any], paths: ContactPaths) -> Recipient:
     email = _text(data, paths.email, None, needed=False)
     if len(email) > _LONGEST_ADDRESS:
         raise InvalidEvent(f"{paths.email}: too long")
-    return Person(
+    return Recipient(
         id=_text(data, paths.id, _ID),
         name=_text(data, paths.name, None, needed=False),
         email=email,

@@ -5,6 +5,8 @@ from typing import Literal
 
 from chassis.saga import Phase, Reference, Step, Story, Value
 
+WORKFLOW = "tell_in_turn"
+
 
 class TellRef(Reference):
     """The event a saga is about; `id` is its correlation id."""
@@ -16,8 +18,8 @@ class TellStep(Value):
     name: str
 
 
-class Told(Value):
-    """The step has ended: `sent` once a provider took one of its messages; else it failed or its time ran out."""
+class StepEnded(Value):
+    """`sent` once a provider took one of its messages; else it failed or its time ran out."""
 
     kind: Literal["told"] = "told"
     step: str

@@ -12,23 +12,22 @@ from notification.recipients.stop_words import hear, wish_of
 
 log = structlog.get_logger()
 
-# What else a move means (the change feed, the event), in the transaction that moved the rows.
-Told = Callable[[sa.Connection, Sequence[Row]], None]
+Announce = Callable[[sa.Connection, Sequence[Row]], None]
 
 
 class Receipts:
-    """The two over the database. `told` hears of the rows that moved, within the transaction; `wake` is called after
+    """The two over the database. `announce` is told the rows that moved, within the transaction; `wake` is called after
     the commit."""
 
-    def __init__(self, *, db: Database, told: Told, wake: Callable[[], None]) -> None:
+    def __init__(self, *, db: Database, announce: Announce, wake: Callable[[], None]) -> None:
         self._db = db
-        self._told = told
+        self._announce = announce
         self._wake = wake
 
     async def take(self, receipt: Receipt) -> None:
         def work(conn: sa.Connection) -> int:
             if rows := apply(conn, receipt):
-                self._told(conn, rows)
+                self._announce(conn, rows)
             return len(rows)
 
         if moved := await self._db.write(work):

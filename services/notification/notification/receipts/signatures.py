@@ -8,8 +8,7 @@ import orjson
 from chassis.webhooks import NotSigned, Signatures
 
 
-# --- who may tell ---
-class Trust:
+class ReceiptSignatures:
     """By provider, each with secrets of its own: one that leaks speaks for nobody else."""
 
     def __init__(self) -> None:
@@ -19,18 +18,19 @@ class Trust:
     def unlock(self, receipt_secrets: str) -> None:
         """JSON by provider, each comma-separated, newest first: while they rotate, either is good. A `whsec_…` is of
         one that signs (Standard Webhooks). Raises ValueError for one that is no key."""
-        told: dict[str, str] = orjson.loads(receipt_secrets)
+        by_provider: dict[str, str] = orjson.loads(receipt_secrets)
         self._secrets = {
-            provider: [one.strip() for one in secrets.split(",") if one.strip()] for provider, secrets in told.items()
+            provider: [secret for part in secrets.split(",") if (secret := part.strip())]
+            for provider, secrets in by_provider.items()
         }
         self._signatures = {
-            provider: _signatures(provider, secrets) for provider, secrets in told.items() if "whsec_" in secrets
+            provider: _signatures(provider, secrets) for provider, secrets in by_provider.items() if "whsec_" in secrets
         }
 
     def require_secret(self, provider: str, given: str) -> None:
         """Raises NotSigned."""
         known = self._secrets.get(provider, [])
-        if not any(hmac.compare_digest(one.encode(), given.encode()) for one in known):
+        if not any(hmac.compare_digest(secret.encode(), given.encode()) for secret in known):
             raise NotSigned
 
     def require_signature(self, provider: str, body: bytes, headers: Mapping[str, str]) -> None:

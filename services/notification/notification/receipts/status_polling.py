@@ -4,7 +4,6 @@ Of the system scope, as queue.delivery_status: all tenants'. What is learnt goes
 may still move, and whoever waits for one hears of it.
 """
 
-import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -14,6 +13,7 @@ import structlog
 
 from chassis.db import Database
 from chassis.jobs import Job
+from chassis.tasks import for_each
 from notification.channels.sms.channel import SmsProvider
 from notification.channels.sms.wire import SmsStatus
 from notification.domain import Receipt, Status
@@ -27,7 +27,7 @@ _LAST_WORDS = {SmsStatus.DELIVERED: Status.DELIVERED, SmsStatus.FAILED: Status.F
 Row = sa.Row[Any]
 
 
-class LookUps:
+class StatusPolling:
     """`providers` by their names, of those that rows with an `ask_at` can have. A receipt may be late by `patience`."""
 
     def __init__(
@@ -39,35 +39,25 @@ class LookUps:
         self._patience = patience
 
     def job(self) -> Job:
-        return Job(name="NotificationLookUps", every=timedelta(minutes=1), work=self.ask)
+        return Job(name="NotificationLookUps", every=timedelta(minutes=1), work=self.poll)
 
-    async def ask(self) -> None:
-        """For all that are due, the oldest first. What is not told now, for whatever reason, is asked again."""
-        while await self._ask_some() == IN_ONE_RUN:
+    async def poll(self) -> None:
+        """For all that are due, the oldest first. What is not learnt now, for whatever reason, is asked again."""
+        while await self._poll_some() == IN_ONE_RUN:
             pass
 
-    async def _ask_some(self) -> int:
+    async def _poll_some(self) -> int:
         due = await self._db.write(lambda conn: claim_status_questions(conn, self._patience))
-        places = asyncio.Semaphore(_AT_ONCE)
-
-        async def one(row: Row) -> bool:
-            async with places:
-                return await self._told(row)
-
-        told = await asyncio.gather(*map(one, due))
+        ended = await for_each(due, self._ask, at_once=_AT_ONCE, name=lambda row: row.id)
         if due:
-            log.info("lookups.asked", asked=len(due), told=sum(told))
+            log.info("status_polling.asked", asked=len(due), ended=ended.count(True))
         return len(due)
 
-    async def _told(self, row: Row) -> bool:
+    async def _ask(self, row: Row) -> bool:
         """Whether the provider had a last word."""
-        try:
-            said = await self._providers[row.provider].status(row.provider_message_id)
-            if (status := _LAST_WORDS.get(said)) is None:
-                return False
-            receipt = Receipt(provider=row.provider, message_id=row.provider_message_id, status=status)
-            await self._receipts.take(receipt)
-        except Exception as error:  # noqa: BLE001  one message must not keep the others from being asked for
-            log.warning("lookup.failed", provider=row.provider, notification_id=row.id, error=type(error).__name__)
+        answer = await self._providers[row.provider].status(row.provider_message_id)
+        if (status := _LAST_WORDS.get(answer)) is None:
             return False
+        receipt = Receipt(provider=row.provider, message_id=row.provider_message_id, status=status)
+        await self._receipts.take(receipt)
         return True

@@ -25,7 +25,7 @@ from notification.templates.locales import canonical
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Person:
+class Recipient:
     """A recipient as an event or the contacts know them; empty where nothing is known."""
 
     id: str
@@ -46,12 +46,12 @@ class Person:
 
 
 def first_reachable(
-    person: Person, channels: Sequence[ChannelName]
+    recipient: Recipient, channels: Sequence[ChannelName]
 ) -> tuple[ChannelName, str, tuple[ChannelName, ...]]:
     """The first channel that reaches them, the address, and what is left of the chain. The address is empty where
     none does."""
     for number, channel in enumerate(channels):
-        if address := person.address(channel):
+        if address := recipient.address(channel):
             return channel, address, tuple(channels[number + 1 :])
     return channels[0], "", ()
 
@@ -62,7 +62,7 @@ _TOLD = ("name", "email", "email_key", "phone", "locale")  # what an event may t
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contact(Person):
+class Contact(Recipient):
     """`owner` is the subject who may see it and whose orders may change it, besides staff; "" is nobody.
 
     `phone` is E.164 once it is stored. `as_of` is when what is said was true. `trusted`: see the module. `version` is

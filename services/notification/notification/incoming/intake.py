@@ -1,0 +1,107 @@
+"""An event's whole effect, in one transaction: it is taken once, its recipient becomes known, and its messages are
+written down or its saga begins."""
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from chassis.db import Database, upsert_in
+from chassis.events import CloudEvent, first_time
+from chassis.ids import now
+from chassis.tasks import Tasks
+from notification.domain import Notification
+from notification.incoming.messages import messages
+from notification.incoming.read_event import RoutedEvent, read
+from notification.incoming.routing_table import RouteTable
+from notification.incoming.saga import TellRef
+from notification.incoming.saga_records import begin
+from notification.queue.enqueue import enqueue
+from notification.recipients.contacts import Contact, Contacts, Recipient
+from notification.sending.sender import Sender
+from notification.tables import event_processing, subjects
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What is to be done after the commit: send what holds a lease, drive the saga that has begun."""
+
+    leased: Sequence[Notification] = ()
+    saga: TellRef | None = None
+
+
+def take(conn: sa.Connection, event: RoutedEvent, *, lease_until: datetime | None) -> Taken:
+    """Messages of an event that comes after a newer one of its subject are kept, `suppressed` as superseded."""
+    consumer = f"notification.{event.topic}"[:64]
+    if not first_time(conn, event_processing, tenant=event.tenant, consumer=consumer, event_id=event.event_id):
+        return Taken()
+    if event.recipient is not None:
+        Contacts(conn, event.tenant).feed(_contact(event, event.recipient))
+    saga = begin(conn, event) if event.route.in_turn else None
+    superseded = event.version > 0 and not _is_newest(conn, event)
+    at_once = [route for route in event.routes if not route.step]
+    drafts = messages(conn, event, at_once, lease_until=lease_until)
+    return Taken(leased=enqueue(conn, drafts, at=now(), superseded=superseded), saga=saga)
+
+
+def _contact(event: RoutedEvent, recipient: Recipient) -> Contact:
+    return Contact(
+        id=recipient.id,
+        owner=event.owner or recipient.id,
+        name=recipient.name,
+        email=recipient.email,
+        phone=recipient.phone,
+        locale=recipient.locale,
+        as_of=event.at,
+        trusted=event.trusted,
+    )
+
+
+def _is_newest(conn: sa.Connection, event: RoutedEvent) -> bool:
+    row = {"tenant": event.tenant, "topic": event.topic, "subject_id": event.subject_id, "version": event.version}
+    return conn.execute(_advance(conn.dialect.name), row).rowcount == 1
+
+
+@cache
+def _advance(dialect: str) -> Any:
+    """Built once: building a statement costs several times what running it does."""
+    insert = upsert_in(dialect, subjects)
+    return insert.on_conflict_do_update(
+        index_elements=[subjects.c.tenant, subjects.c.topic, subjects.c.subject_id],
+        set_={"version": insert.excluded.version},
+        where=subjects.c.version < insert.excluded.version,
+    )
+
+
+class Intake:
+    """`hand_over` gives a saga that has begun to its durable driver."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        routes: RouteTable,
+        sender: Sender,
+        hand_over: Callable[[TellRef, str], Coroutine[Any, Any, None]],
+        tasks: Tasks,
+    ) -> None:
+        self._db = db
+        self._routes = routes
+        self._sender = sender
+        self._hand_over = hand_over
+        self._tasks = tasks
+
+    async def take(self, topic: str, cloud_event: CloudEvent) -> None:
+        """The event's whole effect, once. An event that no route knows is for somebody else."""
+        route = await self._routes.find(cloud_event.tenantid, topic, cloud_event.type)
+        if route is None:
+            return
+        event = read(cloud_event, route)
+        lease = self._sender.lease()
+        taken = await self._db.write(lambda conn: take(conn, event, lease_until=lease))
+        self._sender.hand_over(taken.leased)
+        if taken.saga is not None:  # not awaited: the sidecar waits for this answer
+            self._tasks.spawn(self._hand_over(taken.saga, "begun"), name="saga.begin")
