@@ -25,9 +25,9 @@ up: ## the same in the background; starts again what has died
 down: ## stop what runs in the background
 	@tools/setup.sh environment && exec $(PYTHON) tools/dev.py down
 
-env: ## the tokens of sidecars and apps, for `eval "$(make -s env)"` before a plain `dapr run -f dapr.yaml`
+env: ## the tokens, for `eval "$(make -s env)"` before a plain `dapr run -f dapr.yaml`; APP=order-service: what that one has
 	@tools/setup.sh environment >&2
-	@exec $(PYTHON) tools/dev.py env
+	@exec $(PYTHON) tools/dev.py env $(APP)
 
 # The values reach the shell through the environment, so that no quote or space in them means anything.
 token: ## a bearer token: ROLE=user|staff|admin [SUB=…] [TENANT=…] [TENANT_NAME=…]; alone on stdout

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,13 @@ class Elsewhere:
         return f"http://localhost:{self.env[f'{app}_PORT']}"
 
     def make(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        command = ["make", "--silent", "--directory", str(ROOT), *words]
+        return self._run("make", "--silent", "--directory", str(ROOT), *words, **env)
+
+    def up_again(self, **env: str) -> subprocess.CompletedProcess[str]:
+        """What `make up` does once everything is set up."""
+        return self._run(sys.executable, str(ROOT / "tools" / "dev.py"), "up", **env)
+
+    def _run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, env=self.env | env, capture_output=True, text=True, check=False)
 
     def place_an_order(self) -> sample.Told:
@@ -71,14 +78,39 @@ def test_make_up_serves_orders_and_make_down_leaves_nothing(elsewhere: Elsewhere
     assert told.mail is not None
 
     with socket.create_server((local.HOST, 0)) as taken:
-        refused = elsewhere.make("up", ORDER_PORT=str(taken.getsockname()[1]))
+        refused = elsewhere.up_again(ORDER_PORT=str(taken.getsockname()[1]))
     assert refused.returncode != 0
     assert "is in use by another program: set ORDER_PORT to a free one" in refused.stderr
-    twice = elsewhere.make("up", ORDER_PORT=elsewhere.env["PAYMENT_PORT"])
+    twice = elsewhere.up_again(ORDER_PORT=elsewhere.env["PAYMENT_PORT"])
     assert "is wanted twice: by PAYMENT_PORT and by ORDER_PORT" in twice.stderr
-    assert elsewhere.make("up").stdout == "Brewline runs already.\n"
+    assert elsewhere.up_again().stdout == "Brewline runs already.\n"
+
+    other = take_the_place_of_order(elsewhere)
+    assert elsewhere.place_an_order().order["status"] == "confirmed"
 
     assert elsewhere.make("down").returncode == 0
+    other.wait(timeout=10)
+
+
+def take_the_place_of_order(elsewhere: Elsewhere) -> subprocess.Popen[bytes]:
+    """As CONTRIBUTING.md tells whoever wants to see a service under a debugger."""
+    line = f"""
+        eval "$(make --silent --directory {ROOT} env APP=order-service)"
+        kill -9 "$APP_PID"
+        exec {ROOT}/.venv/bin/python -m order.main"""
+    (first,) = order_processes(elsewhere)
+    with (elsewhere.home / "order.log").open("w") as log:
+        other = subprocess.Popen(["bash", "-c", line], env=elsewhere.env, cwd=elsewhere.home, stdout=log, stderr=log)
+    ready = f"{elsewhere.url('ORDER')}/health/ready"
+    local.wait_until(
+        lambda: order_processes(elsewhere) not in ([], [first]) and local.http_ok(ready), within=READY, what="the other"
+    )
+    return other
+
+
+def order_processes(elsewhere: Elsewhere) -> list[int]:
+    running = survivors(elsewhere.home / "var")
+    return [process.pid for process in running if "order.main" in process.cmdline()]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import fcntl
 import os
+import shlex
 import signal
 import sys
 import time
@@ -16,7 +17,7 @@ from types import FrameType
 
 import sample
 import vault
-from machine import LOGS, PROCESSES, App, all_ready, apps, check_ports, dead, end_everything, parts, start
+from machine import LOGS, PROCESSES, App, all_ready, apps, check_ports, dead, end_everything, given_to, parts, start
 from stack.local import LocalError, last_words
 from stack.processes import Reaper
 from vault import VAR
@@ -111,10 +112,12 @@ def status() -> int:
     return 0 if all_ready() else 1
 
 
-def env() -> int:
-    """For `eval`: what a plain `dapr run -f dapr.yaml` needs in its shell."""
+def env(app_id: str) -> int:
+    """For `eval`: what a plain `dapr run -f dapr.yaml` needs in its shell, or what an app of this run was given, for
+    another process in its place."""
     vault.secrets_file()
-    print("export", *(f"{name}={value}" for name, value in vault.tokens().items()))
+    given = given_to(app_id) if app_id else vault.tokens()
+    print("export", *(f"{name}={shlex.quote(value)}" for name, value in given.items()))
     return 0
 
 
@@ -149,8 +152,10 @@ def main() -> int:
     commands.add_parser("up", help="start everything in the background; again from the start when something died")
     commands.add_parser("down", help="stop everything")
     commands.add_parser("status", help="what runs, and whether it is ready")
-    commands.add_parser("env", help="the tokens of sidecars and apps, for a shell to eval")
-    match parser.parse_args().command:
+    shell = commands.add_parser("env", help="the tokens of sidecars and apps, for a shell to eval")
+    shell.add_argument("app", nargs="?", default="", help="or all that this app was given, and its APP_PID")
+    options = parser.parse_args()
+    match options.command:
         case "run":
             return guarded(run)
         case "up":
@@ -158,7 +163,7 @@ def main() -> int:
         case "down":
             return down()
         case "env":
-            return env()
+            return guarded(lambda: env(options.app))
         case _:
             return status()
 

@@ -135,6 +135,15 @@ def living(pid: int) -> psutil.Process | None:
     return None
 
 
+def given_to(app_id: str) -> dict[str, str]:
+    """What an app that runs has in its environment and this process has not; its process id as APP_PID."""
+    process = parts().get(app_id)
+    if process is None:
+        raise local.LocalError(f"{app_id} does not run here: `make up` starts it")
+    own = {name: value for name, value in process.environ().items() if os.environ.get(name) != value}
+    return own | {"APP_PID": str(process.pid)}
+
+
 def our_ports() -> Iterator[int]:
     for process in survivors(VAR):
         with contextlib.suppress(psutil.Error):
