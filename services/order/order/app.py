@@ -1,6 +1,6 @@
 """Assembles the order service."""
 
-from dataclasses import dataclass
+from datetime import timedelta
 
 from dapr.ext.workflow import WorkflowRuntime
 from fastapi import FastAPI
@@ -23,7 +23,7 @@ from chassis.takeover import Takeover
 from chassis.tasks import Tasks
 from order import tables
 from order.access import RULES
-from order.api import OrderApi, routes
+from order.api import catalog, orders
 from order.catalog import load_catalog
 from order.clients import Payments
 from order.domain import (
@@ -34,15 +34,15 @@ from order.domain import (
     OutOfStock,
 )
 from order.idempotency import IdempotencyInFlight, IdempotencyMismatch, IdempotencyRecords
-from order.orders import DRIVER_LEASE
 from order.saga import WORKFLOW, OrderRef, fulfil_order
+from order.saga_store import Stores
+from order.services import Services
 from order.settings import Settings
 from order.steps import Steps
-from order.store import HANDED_OVER, Stores
+from order.store import StoreParts
 from order.system import SystemStore
 
 SERVICE = "order-service"
-_DRAIN_SECONDS = 9.0  # an inline saga lives 8 s; what is still open then is taken over by its lease
 
 REFUSALS: dict[type[Exception], Problem] = {
     OrderNotFound: Problem(status=404, error_type="order-not-found", title="No such order"),
@@ -60,64 +60,57 @@ REFUSALS: dict[type[Exception], Problem] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """Everything that runs, made once and handed to whoever needs it."""
-
-    db: Database
-    sealer: Sealer
-    sidecar: Sidecar
-    tasks: Tasks
-    outbox: Outbox
-    jobs: Jobs
-    saga: Saga[OrderRef]
-    api: OrderApi
-    runtime: WorkflowRuntime | None
-
-
 def create_app(
     settings: Settings, *, sidecar: Sidecar | None = None, runtime: WorkflowRuntime | None = None
 ) -> FastAPI:
     """The service. `runtime` is the workflow worker that `main` makes; without one nothing durable runs here."""
     sidecar = sidecar or Sidecar(port=settings.dapr_http_port, source=SERVICE, api_token=settings.dapr_api_token)
-    parts = _assemble(settings, sidecar, runtime)
+    services = _assemble(settings, sidecar, runtime)
 
     async def sidecar_alive() -> None:
-        parts.sidecar.require()
+        sidecar.require()
 
     app = create_service(
         title="Brewline orders",
         settings=settings,
         sidecar=sidecar,
         rules=RULES,
-        start=lambda lifespan: _start(lifespan, settings, parts),
+        start=lambda lifespan: _start(lifespan, services),
         checks={
-            "database": Check(probe=parts.db.ping, required=True),
+            "database": Check(probe=services.db.ping, required=True),
             "sidecar": Check(probe=sidecar_alive, required=True),
         },
         refusals=REFUSALS,
     )
-    app.include_router(routes(parts.api))
-    parts.jobs.mount(app)
+    app.state.services = services
+    for resource in (catalog, orders):
+        app.include_router(resource.router)
+    services.jobs.mount(app)
     return app
 
 
-def _assemble(settings: Settings, sidecar: Sidecar, runtime: WorkflowRuntime | None) -> Parts:
+def _assemble(settings: Settings, sidecar: Sidecar, runtime: WorkflowRuntime | None) -> Services:
     db = Database(settings.database_url)
     tasks = Tasks()
     leases = Leases(db, tables.leases)
     outbox = Outbox(db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub=settings.pubsub)
-    catalog = load_catalog(settings.catalog_file)
-    sealer = Sealer()
-    stores = Stores(db=db, outbox=outbox, sealer=sealer, catalog=catalog)
+    parts = StoreParts(
+        db=db,
+        outbox=outbox,
+        sealer=Sealer(),
+        catalog=load_catalog(settings.catalog_file),
+        driver_lease=timedelta(seconds=settings.driver_lease_seconds),
+        past_timer=timedelta(seconds=settings.past_timer_seconds),
+    )
+    stores = Stores(parts)
     steps = Steps(stores=stores, payments=Payments(sidecar))
     takeover = Takeover(
         workflow=WORKFLOW,
         sidecar=sidecar,
         due=SystemStore(db).due,
         postpone=stores.postpone,
-        lease=DRIVER_LEASE,
-        past_timer=HANDED_OVER,
+        lease=parts.driver_lease,
+        past_timer=parts.past_timer,
     )
     saga = Saga(
         name=WORKFLOW,
@@ -128,40 +121,37 @@ def _assemble(settings: Settings, sidecar: Sidecar, runtime: WorkflowRuntime | N
         takeover=takeover,
         tasks=tasks,
         skipped_by_compensation=("confirm",),
-    )
-    api = OrderApi(
-        stores=stores,
-        catalog=catalog,
-        saga=saga,
-        records=IdempotencyRecords(sidecar=sidecar, store=settings.state_store),
-        sidecar=sidecar,
-        tasks=tasks,
-        wait_seconds=settings.wait_seconds,
+        step_seconds=settings.step_seconds,
     )
     jobs = Jobs(
         sidecar=sidecar,
         leases=leases,
         jobs=(takeover.job("PendingOrderProcessor"), retention.job(db, (outbox.expiry,))),
     )
-    return Parts(
+    return Services(
+        settings=settings,
         db=db,
-        sealer=sealer,
+        sealer=parts.sealer,
         sidecar=sidecar,
         tasks=tasks,
         outbox=outbox,
         jobs=jobs,
+        catalog=parts.catalog,
+        stores=stores,
+        records=IdempotencyRecords(sidecar=sidecar, store=settings.state_store),
         saga=saga,
-        api=api,
         runtime=runtime,
     )
 
 
-async def _start(lifespan: Lifespan, settings: Settings, parts: Parts) -> None:
-    await lifespan.database(parts.db, order, tables.metadata)
-    await lifespan.start(parts.sidecar)
-    secrets = await read_secrets(parts.sidecar, store=settings.secret_store, name=SERVICE, needs=("seal-keys",))
-    parts.sealer.unlock(secrets["seal-keys"])
-    lifespan.loop(parts.outbox.run(), name="outbox-relay")
-    await lifespan.workflow(parts.runtime, parts.saga)
-    lifespan.push_async_callback(parts.tasks.drain, within=_DRAIN_SECONDS)
-    await lifespan.start(parts.jobs)
+async def _start(lifespan: Lifespan, services: Services) -> None:
+    await lifespan.database(services.db, order, tables.metadata)
+    await lifespan.start(services.sidecar)
+    store = services.settings.secret_store
+    secrets = await read_secrets(services.sidecar, store=store, name=SERVICE, needs=("seal-keys",))
+    services.sealer.unlock(secrets["seal-keys"])
+    lifespan.loop(services.outbox.run(), name="outbox-relay")
+    await lifespan.workflow(services.runtime, services.saga)
+    # What is still open after an inline saga's life is taken over by its lease.
+    lifespan.push_async_callback(services.tasks.drain, within=services.settings.step_seconds + 1)
+    await lifespan.start(services.jobs)

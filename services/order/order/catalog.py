@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,9 @@ class Catalog:
     def __init__(self, products: Iterable[StockedProduct]) -> None:
         self._products = {product.sku: product for product in products}
 
+    @cached_property
     def products(self) -> list[Product]:
+        """As they are shown: without our stock."""
         return [Product.model_validate(product.model_dump(exclude={"stock"})) for product in self._products.values()]
 
     def first_stock(self, sku: str) -> int:

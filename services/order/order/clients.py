@@ -2,10 +2,15 @@
 
 from typing import Any
 
+import structlog
+
 from chassis.saga import Unknown
-from chassis.sidecar import Sidecar, SidecarDown
+from chassis.sidecar import Answer, Sidecar, SidecarDown, Verdict
+from order.declines import decline_code
 from order.domain import Money
 from order.saga import Approved, Declined, Refunded
+
+log = structlog.get_logger()
 
 _PAYMENT = "payment-service"
 
@@ -20,37 +25,26 @@ class Payments:
         self, *, tenant: str, order_id: str, total: Money, method: str, card_token: str | None, settle_only: bool
     ) -> Approved | Declined | Unknown:
         """With `settle_only` nothing new is charged: it only finds out what became of an earlier attempt."""
-        data = await self._invoke(
-            "process-payment",
-            tenant,
-            {
-                "key": f"{order_id}:charge",
-                "orderId": order_id,
-                "amount": str(total.amount),
-                "currency": total.currency,
-                "paymentMethod": method,
-                "cardToken": card_token,
-                "description": f"Order {order_id}",
-                "settleOnly": settle_only,
-            },
-        )
-        match data:
-            case {"status": "succeeded", "paymentId": str(payment_id), "transactionId": str(transaction_id)}:
-                return Approved(payment_id=payment_id, transaction_id=transaction_id)
-            case {
-                "status": "declined" | "failed" as status,
-                "paymentId": str(payment_id),
-                "errorMessage": str() | None as reason,
-            }:
-                return Declined(status=status, payment_id=payment_id, reason=reason or status)
-            case {"status": str(status)}:
-                return Unknown(reason=status)
-            case _:
-                return Unknown(reason="no answer from payment")
+        wanted: dict[str, Any] = {
+            "key": f"{order_id}:charge",
+            "orderId": order_id,
+            "amount": str(total.amount),
+            "currency": total.currency,
+            "paymentMethod": method,
+            "cardToken": card_token,
+            "description": f"Order {order_id}",
+            "settleOnly": settle_only,
+        }
+        answer = await self._invoke("process-payment", tenant, wanted)
+        if _refuses(answer) and not settle_only:
+            # It took nothing now; that an earlier attempt was charged is still possible. Settling tells, and ends it.
+            log.error("payment.refused_the_charge", order_id=order_id)
+            answer = await self._invoke("process-payment", tenant, wanted | {"cardToken": None, "settleOnly": True})
+        return _charged(_data(answer))
 
     async def refund(self, *, tenant: str, order_id: str, payment_id: str, total: Money) -> Refunded | Unknown:
         body = {"key": f"{order_id}:refund", "paymentId": payment_id, "amount": str(total.amount)}
-        match await self._invoke("refund-payment", tenant, body):
+        match _data(await self._invoke("refund-payment", tenant, body)):
             case {"status": "succeeded"}:
                 return Refunded()
             case {"status": str(status)}:
@@ -58,10 +52,34 @@ class Payments:
             case _:
                 return Unknown(reason="no answer from payment")
 
-    async def _invoke(self, method: str, tenant: str, body: dict[str, Any]) -> Any:
+    async def _invoke(self, method: str, tenant: str, body: dict[str, Any]) -> Answer | None:
         try:
-            answer = await self._sidecar.invoke(_PAYMENT, method, body, headers={"X-Tenant-Id": tenant})
+            return await self._sidecar.invoke(_PAYMENT, method, body, headers={"X-Tenant-Id": tenant})
         except SidecarDown:
             return None
-        # A 200 with no body, or a cut one, is the sidecar's when payment's own dies in the middle of an answer.
-        return answer.data if answer.status == 200 else None
+
+
+def _refuses(answer: Answer | None) -> bool:
+    """Payment's own definite no to what it was asked."""
+    return answer is not None and answer.status == 422 and answer.verdict is Verdict.REFUSED
+
+
+def _data(answer: Answer | None) -> Any:
+    """A 200 with no body, or a cut one, is the sidecar's when payment's own dies in the middle of an answer."""
+    return answer.data if answer is not None and answer.status == 200 else None
+
+
+def _charged(data: Any) -> Approved | Declined | Unknown:
+    match data:
+        case {"status": "succeeded", "paymentId": str(payment_id), "transactionId": str(transaction_id)}:
+            return Approved(payment_id=payment_id, transaction_id=transaction_id)
+        case {
+            "status": "declined" | "failed" as status,
+            "paymentId": str(payment_id),
+            "errorMessage": str() | None as reason,
+        }:
+            return Declined(status=status, payment_id=payment_id, code=decline_code(status, reason or ""))
+        case {"status": str(status)}:
+            return Unknown(reason=status)
+        case _:
+            return Unknown(reason="no answer from payment")

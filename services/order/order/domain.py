@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
+from order.declines import DeclineCode
+
 GIVE_UP_AFTER = timedelta(hours=24)  # a charge still unknown after this is given up: the order fails, stock returns
 
 
@@ -143,6 +145,7 @@ class Order(Shape):
     items: list[Item]
     total: Money
     payment: Payment
+    decline_code: Annotated[DeclineCode | None, Field(exclude=True)] = None
     location: Location
     tracking_number: str | None = None
     created_at: datetime

@@ -31,6 +31,8 @@ _EXAMPLE_ORDER: dict[str, Any] = {
     "location": "take-away",
 }
 
+_EXAMPLE_DECLINE = {"reason": "there is not enough money on the card", "declineCode": "insufficient_funds"}
+
 
 class EventMoney(Wire):
     """`amount` is a decimal string, never a float."""
@@ -82,14 +84,15 @@ class OrderConfirmed(OrderEvent):
 
 
 class OrderPaymentFailed(OrderEvent):
-    """`reason` is fit for the customer's eyes."""
+    """`reason` is fit for the customer's eyes; `declineCode` says the same to programs."""
 
     type: ClassVar[str] = "order.payment-failed.v1"
     model_config = ConfigDict(
-        json_schema_extra={"examples": [_EXAMPLE_ORDER | {"status": "payment_failed", "reason": "declined"}]}
+        json_schema_extra={"examples": [_EXAMPLE_ORDER | {"status": "payment_failed"} | _EXAMPLE_DECLINE]}
     )
 
     reason: str
+    decline_code: str | None = None
 
 
 class OrderStatusChanged(OrderEvent):

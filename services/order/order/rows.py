@@ -10,6 +10,7 @@ import orjson
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
+from order.declines import DeclineCode
 from order.domain import Customer, Item, Location, Money, Order, Payment, PaymentStatus, Status
 from order.tables import orders
 
@@ -48,6 +49,7 @@ def to_order(row: Row) -> Order:
         items=items_json.validate_json(row.items),
         total=Money(amount=Decimal(row.total), currency=row.currency),
         payment=Payment(id=row.payment_id, status=PaymentStatus(row.payment_status), transaction_id=row.transaction_id),
+        decline_code=DeclineCode(row.decline_code) if row.decline_code else None,
         location=Location(row.location),
         tracking_number=row.tracking_number,
         created_at=row.created_at,

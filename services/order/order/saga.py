@@ -3,6 +3,7 @@
 from typing import Literal
 
 from chassis.saga import Phase, Reference, Step, Story, Value
+from order.declines import DeclineCode
 
 WORKFLOW = "fulfil_order"  # its name as a Dapr Workflow
 
@@ -23,7 +24,7 @@ class Declined(Value):
     kind: Literal["declined"] = "declined"
     status: Literal["declined", "failed"]
     payment_id: str
-    reason: str
+    code: DeclineCode = DeclineCode.CARD_DECLINED  # of one in a history from before there were codes
 
 
 class Confirmed(Value):
@@ -42,7 +43,7 @@ class TooLate(Value):
 
 class GivenBack(Value):
     kind: Literal["given_back"] = "given_back"
-    reason: str
+    code: DeclineCode
 
 
 class Refunded(Value):

@@ -1,8 +1,9 @@
 """Everything that can be set, and the only reader of the environment."""
 
+from itertools import pairwise
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from chassis.settings import ServiceSettings
 
@@ -15,3 +16,22 @@ class Settings(ServiceSettings):
     wait_seconds: float = Field(default=5.0, validation_alias="ORDER_WAIT_SECONDS")
     pubsub: str = Field(default="pubsub", validation_alias="ORDER_PUBSUB")
     state_store: str = Field(default="statestore", validation_alias="ORDER_STATE_STORE")
+
+    # How long payment may take to answer, with `processing` where it doesn't know: PAYMENT_ANSWER_SECONDS and the way.
+    payment_seconds: float = Field(default=6.0, gt=0, validation_alias="ORDER_PAYMENT_SECONDS")
+    # How long an order's steps may take in all while its caller waits, and a durable step alone.
+    step_seconds: float = Field(default=8.0, validation_alias="ORDER_STEP_SECONDS")
+    # How long an order is its inline driver's: then somebody takes it over.
+    driver_lease_seconds: float = Field(default=10.0, validation_alias="ORDER_DRIVER_LEASE_SECONDS")
+    # How far beyond its next timer the durable driver is left alone before somebody takes it over.
+    past_timer_seconds: float = Field(default=60.0, validation_alias="ORDER_PAST_TIMER_SECONDS")
+
+    @model_validator(mode="after")
+    def _nobody_takes_over_what_is_under_way(self) -> "Settings":
+        rising = (self.payment_seconds, self.step_seconds, self.driver_lease_seconds, self.past_timer_seconds)
+        if not all(shorter < longer for shorter, longer in pairwise(rising)):
+            raise ValueError(
+                "ORDER_PAYMENT_SECONDS < ORDER_STEP_SECONDS < ORDER_DRIVER_LEASE_SECONDS < ORDER_PAST_TIMER_SECONDS: "
+                "else an order would be taken over while it is driven"
+            )
+        return self

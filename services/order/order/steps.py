@@ -7,7 +7,7 @@ from chassis.saga import Performer, Run, StepRecord, Unknown
 from order.clients import Payments
 from order.domain import GIVE_UP_AFTER
 from order.saga import Approved, Confirmed, Declined, GivenBack, OrderRef, Refunded, TooLate
-from order.store import Charge, Stores
+from order.saga_store import Charge, Stores
 from order.telemetry import orders_confirmed, orders_failed
 
 log = structlog.get_logger()
@@ -53,7 +53,8 @@ class Steps:
     async def give_back(self, ref: OrderRef, refusal: Declined, run: Run) -> GivenBack:
         await self._stores.of(ref.tenant).give_back(ref, refusal, run.drain)
         orders_failed.add(1, {"tenant": ref.tenant, "reason": refusal.status})
-        return GivenBack(reason=refusal.reason)
+        log.warning("order.payment_failed", order_id=ref.id, failed_step="charge", decline_code=refusal.code.value)
+        return GivenBack(code=refusal.code)
 
     async def refund(self, ref: OrderRef, paid: Approved, run: Run) -> Refunded | Unknown:
         """Give the money back under `{order_id}:refund`; owed is on record before anything is asked."""

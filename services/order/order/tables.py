@@ -28,7 +28,12 @@ orders = sa.Table(
     sa.Column("payment_status", sa.String(16), nullable=False),
     sa.Column("payment_id", sa.String(36)),
     sa.Column("transaction_id", sa.String(128)),
+    sa.Column("decline_code", sa.String(32)),  # of one whose payment failed
     sa.Column("card_token", sa.Text),  # sealed; gone once nothing will be charged any more
+    sa.Column("notified", sa.String(16)),  # what became of the newest message about it
+    sa.Column("notified_at", Timestamp),
+    sa.Column("notified_by", sa.String(36)),  # that message: a later one has a greater id
+    sa.Column("notified_version", sa.Integer),
     sa.Column("traceparent", sa.String(64), nullable=False),
     sa.Column("created_at", Timestamp, nullable=False),
     sa.Column("lease_until", Timestamp),  # the inline driver's, never renewed

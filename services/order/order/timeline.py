@@ -2,23 +2,39 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from chassis.db import Database, upsert, upsert_in
-from chassis.saga import StepRecord
+from chassis.saga import Phase, StepRecord
 from order.domain import Shape
 from order.tables import timeline
 
 
-class TimelineEntry(Shape):
-    """`status` is completed, unknown or skipped; `duration_ms` is the last attempt's."""
+class StepName(StrEnum):
+    PLACE = "place"
+    CHARGE = "charge"
+    CONFIRM = "confirm"
+    GIVE_BACK = "give_back"
+    REFUND = "refund"
+    CANCEL = "cancel"
 
-    step: str
-    phase: str
-    status: str
+
+class StepStatus(StrEnum):
+    COMPLETED = "completed"
+    UNKNOWN = "unknown"
+    SKIPPED = "skipped"
+
+
+class TimelineEntry(Shape):
+    """`duration_ms` is the last attempt's."""
+
+    step: StepName
+    phase: Phase
+    status: StepStatus
     attempts: int
     started_at: datetime
     duration_ms: float
@@ -26,9 +42,10 @@ class TimelineEntry(Shape):
 
 
 def record(conn: sa.Connection, tenant: str, order_id: str, records: Sequence[StepRecord]) -> None:
-    """A step that ran before keeps its start and counts up; skipping never hides a real attempt."""
-    done = [_row(tenant, order_id, one, attempts=1) for one in records if one.status != "skipped"]
-    skipped = [_row(tenant, order_id, one, attempts=0) for one in records if one.status == "skipped"]
+    """A step that ran before keeps its start and counts up until it is completed: performed once more by another drive
+    of the story, it only finds what it did. Skipping never hides a real attempt."""
+    done = [_row(tenant, order_id, one, attempts=1) for one in records if one.status != StepStatus.SKIPPED]
+    skipped = [_row(tenant, order_id, one, attempts=0) for one in records if one.status == StepStatus.SKIPPED]
     if done:
         conn.execute(_once_more(conn.dialect.name), done)
     if skipped:
@@ -44,7 +61,8 @@ def _once_more(dialect: str) -> Any:
         "error": insert.excluded.error,
         "attempts": timeline.c.attempts + 1,
     }
-    return insert.on_conflict_do_update(index_elements=list(timeline.primary_key), set_=again)
+    key, open_still = list(timeline.primary_key), timeline.c.status != StepStatus.COMPLETED
+    return insert.on_conflict_do_update(index_elements=key, set_=again, where=open_still)
 
 
 async def timeline_of(db: Database, tenant: str, order_id: str) -> list[TimelineEntry]:
@@ -56,9 +74,9 @@ async def timeline_of(db: Database, tenant: str, order_id: str) -> list[Timeline
     rows = await db.read(lambda conn: list(conn.execute(query)))
     return [
         TimelineEntry(
-            step=row.step,
-            phase=row.phase,
-            status=row.status,
+            step=StepName(row.step),
+            phase=Phase(row.phase),
+            status=StepStatus(row.status),
             attempts=row.attempts,
             started_at=row.started_at,
             duration_ms=row.duration_ms,

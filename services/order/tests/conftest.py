@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from order.app import create_app
 from order.catalog import Catalog, load_catalog
 from order.requests import OrderRequest
 from order.saga import OrderRef
+from order.saga_store import Stores
 from order.settings import Settings
-from order.store import Stores
+from order.store import StoreParts
 from stack.fake_sidecar import FakeSidecar
 from stack.issuer import Issuer
 
@@ -101,7 +103,8 @@ def stores(db: Database, catalog: Catalog, sidecar: FakeSidecar) -> Stores:
     outbox = Outbox(db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub="pubsub")
     sealer = Sealer()
     sealer.unlock(Fernet.generate_key().decode())
-    return Stores(db=db, outbox=outbox, sealer=sealer, catalog=catalog)
+    leased = {"driver_lease": timedelta(seconds=10), "past_timer": timedelta(seconds=60)}
+    return Stores(StoreParts(db=db, outbox=outbox, sealer=sealer, catalog=catalog, **leased))
 
 
 @pytest.fixture

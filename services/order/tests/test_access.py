@@ -13,10 +13,10 @@ from chassis.edge.auth import Access, Caller, Role
 from chassis.ids import new_id
 from order.access import RULES
 from order.domain import NotYourOrder, OrderOfOtherTenant, Status
-from order.orders import OrderStore
 from order.requests import OrderRequest
 from order.saga import Approved, Declined, OrderRef
-from order.store import SagaStore, Stores
+from order.saga_store import SagaStore, Stores
+from order.store import OrderStore
 from stack.issuer import Issuer
 
 Body = Callable[..., dict[str, Any]]
@@ -163,7 +163,7 @@ def test_every_rule_about_an_order_minds_whose_it_is():
 # --- by construction: every path of the store, for any two tenants and any history ---
 
 PAID = Approved(payment_id="p-1", transaction_id="tx-1")
-REFUSED = Declined(status="declined", payment_id="p-1", reason="declined")
+REFUSED = Declined(status="declined", payment_id="p-1")
 
 
 def caller(tenant: str, subject: str, *roles: Role) -> Caller:

@@ -1,12 +1,15 @@
 """The order API over HTTP, beside a sidecar that plays payment."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx
+import orjson
 import pytest
+import structlog
 
 from chassis.sidecar import Answer
 from stack.eventually import eventually
@@ -84,6 +87,47 @@ async def test_a_declined_card_is_402_and_releases_the_stock(
     assert stored["status"] == "payment_failed"
 
 
+DECLINES = {
+    "insufficient_funds": ("insufficient_funds", "There is not enough money on the card."),
+    "expired_card": ("expired_card", "The card has expired."),
+    "stolen_card": ("card_declined", "The card was declined."),  # nobody's business but the bank's
+    "No dice, pal <b>": ("card_declined", "The card was declined."),
+}
+
+
+async def test_a_decline_is_told_in_a_code_and_in_words_and_remembered(
+    client: httpx.AsyncClient, wanted: Body, sidecar: FakeSidecar, rows: Rows
+):
+    for said, (code, words) in DECLINES.items():
+        no = {"status": "declined", "paymentId": "p-1", "transactionId": None, "errorMessage": said}
+        sidecar.answers["payment-service/process-payment"] = Answer(status=200, data=no)
+        first = await client.post(ORDERS, json=wanted(), headers={"Idempotency-Key": said})
+        again = await client.post(ORDERS, json=wanted(), headers={"Idempotency-Key": said})
+
+        for answer in (first, again):
+            assert (answer.status_code, answer.json()["declineCode"]) == (402, code)
+            assert answer.json()["detail"].startswith(words)
+        data = orjson.loads(rows("SELECT data FROM outbox ORDER BY seq DESC LIMIT 1")[0].data)
+        assert (data["declineCode"], data["reason"]) == (code, f"{words[0].lower()}{words[1:-1]}")
+
+
+async def test_a_refusal_to_process_is_told_apart_from_a_decline(client: httpx.AsyncClient, wanted: Body):
+    answer = await client.post(ORDERS, json=wanted(token="tok_failed"))
+
+    assert (answer.status_code, answer.json()["declineCode"]) == (402, "not_processed")
+
+
+async def test_a_failed_step_is_logged_with_its_order(client: httpx.AsyncClient, wanted: Body):
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    with structlog.testing.capture_logs() as logs:
+        answer = await client.post(ORDERS, json=wanted(token="tok_declined"))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+    [line] = [line for line in logs if line["event"] == "order.payment_failed"]
+    assert (line["order_id"], line["failed_step"]) == (answer.json()["orderId"], "charge")
+    assert (line["decline_code"], line["log_level"]) == ("card_declined", "warning")
+
+
 async def test_an_outcome_nobody_knows_is_202_and_goes_on_durably(
     client: httpx.AsyncClient, wanted: Body, sidecar: FakeSidecar, left: Left
 ):
@@ -92,6 +136,7 @@ async def test_an_outcome_nobody_knows_is_202_and_goes_on_durably(
     assert answer.status_code == 202
     assert (answer.json()["status"], answer.json()["payment"]["status"]) == ("pending_payment", "processing")
     assert answer.headers["location"].endswith(answer.json()["id"])
+    assert answer.headers["retry-after"] == "2"
     assert len(sidecar.workflows) == 1
     assert left("tea") == 0
 
@@ -202,6 +247,17 @@ async def test_the_timeline_tells_each_step_in_the_order_it_happened(client: htt
     assert set(lines[0]) == {"step", "phase", "status", "attempts", "startedAt", "durationMs", "error"}
 
 
+async def test_after_a_cancel_the_timeline_counts_the_charge_once(client: httpx.AsyncClient, wanted: Body):
+    order_id = await confirmed(client, wanted())
+    await client.post(f"{ORDERS}/{order_id}/cancel")
+
+    lines = (await client.get(f"{ORDERS}/{order_id}/timeline")).json()
+
+    assert {line["step"]: line["attempts"] for line in lines} == {
+        "place": 1, "charge": 1, "confirm": 1, "cancel": 1, "refund": 1
+    }  # fmt: skip
+
+
 async def test_an_order_that_is_not_there_is_404(client: httpx.AsyncClient):
     gone = f"{ORDERS}/0199f7b5-7a3e-7cc0-9d5f-3d9f1f6f0a01"
     answers = [
@@ -271,6 +327,7 @@ async def test_a_cancel_is_202_while_money_is_owed_and_200_once_it_is_back(
     settled = await client.post(f"{ORDERS}/{order_id}/cancel")
 
     assert (owed.status_code, owed.json()["payment"]["status"]) == (202, "refund_pending")
+    assert owed.headers["retry-after"] == "2"
     assert (settled.status_code, settled.json()["payment"]["status"]) == (200, "refunded")
 
 

@@ -10,13 +10,14 @@ import pytest
 from chassis.saga import Unknown
 from chassis.sidecar import Sidecar
 from order.clients import Payments
+from order.declines import DeclineCode
 from order.domain import Money
 from order.saga import Approved, Declined, Refunded
 
 TOTAL = Money.model_validate({"amount": "4.00", "currency": "USD"})
 NOTHING = Unknown(reason="no answer from payment")
 PAID = b'{"success":true,"paymentId":"p-1","status":"succeeded","transactionId":"tx-1","errorMessage":null}'
-NO_FUNDS = b'{"success":false,"paymentId":"p-1","status":"declined","transactionId":null,"errorMessage":"no funds"}'
+NO_FUNDS = b'{"success":false,"paymentId":"p-1","status":"declined","transactionId":null,"errorMessage":"expired_card"}'
 CALLS: dict[str, Callable[[Payments], Awaitable[object]]] = {
     "charge": lambda payments: payments.charge(
         tenant="default", order_id="o-1", total=TOTAL, method="card", card_token="tok_ok", settle_only=False
@@ -121,5 +122,7 @@ async def test_whole_answers_are_read():
         assert await CALLS["charge"](payments) == Approved(payment_id="p-1", transaction_id="tx-1")
         assert await CALLS["refund"](payments) == Refunded()
     async with payments_answering(told(NO_FUNDS)) as payments:
-        assert await CALLS["charge"](payments) == Declined(status="declined", payment_id="p-1", reason="no funds")
+        assert await CALLS["charge"](payments) == Declined(
+            status="declined", payment_id="p-1", code=DeclineCode.EXPIRED_CARD
+        )
         assert await CALLS["refund"](payments) == Unknown(reason="refund declined")

@@ -55,11 +55,22 @@ async def test_the_same_request_again_is_answered_with_the_same_order(
 
 async def test_the_replay_is_the_orders_present_answer(client: httpx.AsyncClient, wanted: Body):
     first = await client.post(ORDERS, json=wanted(), headers=KEY)
+    await client.post(f"{first.headers['location']}/status", json={"status": "preparation"})
+
+    again = await client.post(ORDERS, json=wanted(), headers=KEY)
+
+    assert (again.status_code, again.json()["status"]) == (201, "preparation")
+
+
+async def test_the_replay_of_a_cancelled_order_is_no_success(client: httpx.AsyncClient, wanted: Body):
+    first = await client.post(ORDERS, json=wanted(), headers=KEY)
     await client.post(f"{first.headers['location']}/cancel")
 
     again = await client.post(ORDERS, json=wanted(), headers=KEY)
 
-    assert (again.status_code, again.json()["status"]) == (201, "cancelled")
+    assert (again.status_code, again.json()["errorType"]) == (409, "order-cancelled")
+    assert again.json()["orderId"] == first.json()["id"]
+    assert (again.headers["location"], again.headers["idempotency-replayed"]) == (first.headers["location"], "true")
 
 
 @pytest.mark.parametrize(("token", "status"), [("tok_declined", 402), ("tok_unknown", 202)])

@@ -5,6 +5,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from order.catalog import Catalog
 from order.domain import IllegalMove, OutOfStock, Status
 from order.requests import OrderRequest
 from order.saga import Approved, Declined, OrderRef
-from order.store import HANDED_OVER, Stores
+from order.saga_store import Stores
+from order.store import StoreParts
 from order.tables import orders, outbox, stock
 from stack.fake_sidecar import FakeSidecar
 
@@ -58,7 +60,9 @@ class Life(RuleBasedStateMachine):
         box = Outbox(db=self.db, table=outbox, leases=Leases(self.db, tables.leases), sidecar=sidecar, pubsub="pubsub")
         sealer = Sealer()
         sealer.unlock(Fernet.generate_key().decode())
-        self.store = Stores(db=self.db, outbox=box, sealer=sealer, catalog=self.catalog).of("default")
+        leased = {"driver_lease": timedelta(seconds=10), "past_timer": timedelta(seconds=60)}
+        parts = StoreParts(db=self.db, outbox=box, sealer=sealer, catalog=self.catalog, **leased)
+        self.store = Stores(parts).of("default")
         self.charged: dict[str, str] = {}
         self.refunded: set[str] = set()
 
@@ -115,7 +119,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(ref=placed)
     def hand_over(self, ref: OrderRef | None) -> None:
-        self._refusable(ref, lambda known: self.store.postpone(known.id, HANDED_OVER))
+        self._refusable(ref, lambda known: self.store.postpone(known.id, timedelta(seconds=60)))
 
     def confirm(self, ref: OrderRef) -> None:
         paid = Approved(payment_id="p-1", transaction_id="tx-1")

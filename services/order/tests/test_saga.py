@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from chassis.saga import Phase, Step, Story
+from order.declines import DeclineCode
 from order.saga import (
     Approved,
     Confirmed,
@@ -20,7 +21,7 @@ from order.saga import (
 ORDER = OrderRef(tenant="default", id="o-1")
 PAID = Approved(payment_id="p-1", transaction_id="tx-1")
 CONFIRMED = Confirmed(version=2, paid=PAID)
-REFUSED = Declined(status="declined", payment_id="p-1", reason="insufficient funds")
+REFUSED = Declined(status="declined", payment_id="p-1", code=DeclineCode.INSUFFICIENT_FUNDS)
 
 
 def tell(*answers: Any) -> tuple[list[Step], Outcome]:
@@ -44,17 +45,17 @@ def test_an_approved_charge_confirms_the_order():
 
 
 def test_a_decline_gives_back_what_was_taken_and_charges_nothing_more():
-    steps, outcome = tell(REFUSED, GivenBack(reason=REFUSED.reason))
+    steps, outcome = tell(REFUSED, GivenBack(code=REFUSED.code))
 
     assert [step.name for step in steps] == ["charge", "give_back"]
     assert steps[1].argument == REFUSED
-    assert outcome == GivenBack(reason="insufficient funds")
+    assert outcome == GivenBack(code=DeclineCode.INSUFFICIENT_FUNDS)
 
 
 def test_a_definite_refusal_to_process_is_taken_as_a_decline():
-    failed = Declined(status="failed", payment_id="p-1", reason="failed")
+    failed = Declined(status="failed", payment_id="p-1", code=DeclineCode.NOT_PROCESSED)
 
-    steps, _ = tell(failed, GivenBack(reason="failed"))
+    steps, _ = tell(failed, GivenBack(code=DeclineCode.NOT_PROCESSED))
 
     assert [step.name for step in steps] == ["charge", "give_back"]
 
@@ -68,7 +69,7 @@ def test_money_that_came_too_late_goes_back():
 
 
 def test_compensation_is_named_as_such():
-    given_back, _ = tell(REFUSED, GivenBack(reason=""))
+    given_back, _ = tell(REFUSED, GivenBack(code=REFUSED.code))
     refunded, _ = tell(PAID, TooLate(), Refunded())
     confirmed, _ = tell(PAID, CONFIRMED)
 

@@ -79,6 +79,38 @@ def test_a_setting_that_would_open_a_door_is_refused(monkeypatch: pytest.MonkeyP
         Settings()
 
 
+def test_as_it_ships_an_order_is_its_drivers_for_longer_than_it_is_driven():
+    settings = Settings()
+
+    assert (settings.step_seconds, settings.driver_lease_seconds, settings.past_timer_seconds) == (8.0, 10.0, 60.0)
+    assert settings.payment_seconds == 6.0  # payment answers by then, and says so in the contract
+
+
+UNSAFE = [
+    {"ORDER_STEP_SECONDS": "10"},  # the lease would end with the last step still under way
+    {"ORDER_STEP_SECONDS": "5"},  # payment would always be given up too early
+    {"ORDER_DRIVER_LEASE_SECONDS": "8"},
+    {"ORDER_PAST_TIMER_SECONDS": "8"},
+    {"ORDER_PAYMENT_SECONDS": "0"},
+]
+
+
+def test_times_by_which_an_order_would_be_taken_over_while_it_is_driven_are_refused(monkeypatch: pytest.MonkeyPatch):
+    for environment in UNSAFE:
+        with monkeypatch.context() as changed:
+            for name, value in environment.items():
+                changed.setenv(name, value)
+            with pytest.raises(ValidationError, match="ORDER_"):
+                Settings()
+
+
+def test_times_can_be_small_together(monkeypatch: pytest.MonkeyPatch):
+    for name, value in {"PAYMENT": "0.5", "STEP": "1", "DRIVER_LEASE": "1.5", "PAST_TIMER": "3"}.items():
+        monkeypatch.setenv(f"ORDER_{name}_SECONDS", value)
+
+    assert Settings().driver_lease_seconds == 1.5
+
+
 def test_settings_never_change():
     with pytest.raises(ValidationError):
         Settings().app_port = 1  # pyright: ignore[reportAttributeAccessIssue]
@@ -87,5 +119,5 @@ def test_settings_never_change():
 def test_the_shipped_catalog_has_the_contracts_sample():
     catalog = load_catalog(None)
 
-    latte = next(product for product in catalog.products() if product.sku == "latte")
+    latte = next(product for product in catalog.products if product.sku == "latte")
     assert "vanilla" in [variation.name for variation in latte.variations]

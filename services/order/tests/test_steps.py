@@ -14,11 +14,11 @@ from chassis.sidecar import Answer
 from chassis.takeover import Takeover, instance_id
 from chassis.tasks import Tasks
 from order.clients import Payments
+from order.declines import DeclineCode
 from order.domain import GIVE_UP_AFTER, Money
-from order.orders import DRIVER_LEASE
 from order.saga import WORKFLOW, Approved, Confirmed, Declined, GivenBack, OrderRef, Refunded, TooLate, fulfil_order
+from order.saga_store import Stores
 from order.steps import Steps
-from order.store import HANDED_OVER, Stores
 from order.system import SystemStore
 from order.tables import orders
 from order.timeline import timeline_of
@@ -30,6 +30,7 @@ Rows = Callable[[str], list[Any]]
 PAID = Approved(payment_id="p-1", transaction_id="tx-1")
 CONFIRMED = Confirmed(version=2, paid=PAID)
 PROCESS, REFUND = "payment-service/process-payment", "payment-service/refund-payment"
+MINUTE = timedelta(seconds=60)
 
 
 def run() -> Run:
@@ -49,8 +50,8 @@ def takeover(stores: Stores, db: Database, sidecar: FakeSidecar) -> Takeover[Ord
         sidecar=sidecar,
         due=SystemStore(db).due,
         postpone=stores.postpone,
-        lease=DRIVER_LEASE,
-        past_timer=HANDED_OVER,
+        lease=timedelta(seconds=10),
+        past_timer=MINUTE,
     )
 
 
@@ -65,6 +66,17 @@ def saga(steps: Steps, takeover: Takeover[OrderRef]) -> Saga[OrderRef]:
         takeover=takeover,
         tasks=Tasks(),
         skipped_by_compensation=("confirm",),
+    )
+
+
+async def charge(sidecar: FakeSidecar) -> Any:
+    return await Payments(sidecar).charge(
+        tenant="default",
+        order_id="o-1",
+        total=Money.model_validate({"amount": "4.00", "currency": "USD"}),
+        method="credit_card",
+        card_token="tok_ok",
+        settle_only=False,
     )
 
 
@@ -111,12 +123,12 @@ async def test_a_cancelled_order_is_only_settled_and_its_token_is_gone(
             PAID,
         ),
         (
-            Answer(status=200, data={"status": "declined", "paymentId": "p-1", "errorMessage": "no funds"}),
-            Declined(status="declined", payment_id="p-1", reason="no funds"),
+            Answer(status=200, data={"status": "declined", "paymentId": "p-1", "errorMessage": "insufficient_funds"}),
+            Declined(status="declined", payment_id="p-1", code=DeclineCode.INSUFFICIENT_FUNDS),
         ),
         (
             Answer(status=200, data={"status": "failed", "paymentId": "p-1", "errorMessage": None}),
-            Declined(status="failed", payment_id="p-1", reason="failed"),
+            Declined(status="failed", payment_id="p-1", code=DeclineCode.NOT_PROCESSED),
         ),
         (Answer(status=200, data={"status": "processing", "paymentId": "p-1"}), Unknown(reason="processing")),
         (Answer(status=200, data=None), Unknown(reason="no answer from payment")),
@@ -129,16 +141,45 @@ async def test_a_cancelled_order_is_only_settled_and_its_token_is_gone(
 async def test_only_a_final_answer_in_a_200_is_final(sidecar: FakeSidecar, answer: Answer, expected: Any):
     sidecar.answers[PROCESS] = answer
 
-    outcome = await Payments(sidecar).charge(
-        tenant="default",
-        order_id="o-1",
-        total=Money.model_validate({"amount": "4.00", "currency": "USD"}),
-        method="credit_card",
-        card_token="tok_ok",
-        settle_only=False,
-    )
+    assert await charge(sidecar) == expected
 
-    assert outcome == expected
+
+async def test_what_payment_refuses_to_charge_is_settled_and_its_order_fails(sidecar: FakeSidecar):
+    """A definite no of ours is no unknown: for a day such an order would hold its stock and be asked for again."""
+    nothing = {"status": "failed", "paymentId": "p-1", "transactionId": None, "errorMessage": "never charged"}
+    no = Answer(status=422, data={"errorType": "invalid-request"})
+    sidecar.answers[PROCESS] = lambda body: Answer(status=200, data=nothing) if body["settleOnly"] else no
+
+    outcome = await charge(sidecar)
+
+    assert outcome == Declined(status="failed", payment_id="p-1", code=DeclineCode.NOT_PROCESSED)
+    assert [body["cardToken"] for _, body in sidecar.invoked] == ["tok_ok", None]
+
+
+async def test_what_was_charged_before_payment_refused_it_is_charged(sidecar: FakeSidecar):
+    paid = {"status": "succeeded", "paymentId": "p-1", "transactionId": "tx-1", "errorMessage": None}
+    no = Answer(status=422, data={"errorType": "invalid-request"})
+    sidecar.answers[PROCESS] = lambda body: Answer(status=200, data=paid) if body["settleOnly"] else no
+
+    assert await charge(sidecar) == PAID
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(status=422, data={"errorCode": "ERR_DIRECT_INVOKE"}),  # the sidecar's own
+        Answer(status=403, data={"errorCode": "ERR_DIRECT_INVOKE"}),
+        Answer(status=401, data={"errorType": "unauthenticated"}),
+        Answer(status=404, data={"errorType": "not-found"}),
+        Answer(status=429, data={"errorType": "rate-limited"}),
+        Answer(status=500, data={"errorType": "internal-error"}),
+    ],
+)
+async def test_any_other_refusal_says_nothing_of_the_charge(sidecar: FakeSidecar, answer: Answer):
+    sidecar.answers[PROCESS] = answer
+
+    assert await charge(sidecar) == Unknown(reason="no answer from payment")
+    assert len(sidecar.invoked) == 1
 
 
 async def test_a_sidecar_that_is_down_makes_the_outcome_unknown(steps: Steps, placed: Placed, sidecar: FakeSidecar):
@@ -205,7 +246,7 @@ async def test_a_refund_that_is_not_through_stays_owed(
     assert await steps.refund(ref, PAID, run()) == Unknown(reason=f"refund {status}")
 
     assert (await stores.of("default").get(ref.id)).payment.status == "refund_pending"
-    assert await stores.postpone(ref, HANDED_OVER), "somebody is still to look at it"
+    assert await stores.postpone(ref, MINUTE), "somebody is still to look at it"
 
 
 async def test_the_inline_driver_confirms_and_leaves_its_timeline(saga: Saga[OrderRef], placed: Placed, db: Database):
@@ -229,7 +270,7 @@ async def test_a_declined_card_releases_the_stock_and_skips_the_confirmation(
     assert isinstance(await saga.run_inline(ref), GivenBack)
 
     assert left("latte") == 5
-    lines = {line.step: line for line in await timeline_of(db, ref.tenant, ref.id)}
+    lines = {str(line.step): line for line in await timeline_of(db, ref.tenant, ref.id)}
     assert (lines["confirm"].status, lines["confirm"].attempts) == ("skipped", 0)
     assert (lines["give_back"].phase, lines["give_back"].status) == ("compensation", "completed")
 

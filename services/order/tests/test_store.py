@@ -16,7 +16,7 @@ from chassis.saga import Phase, Run, Step
 from order.domain import IllegalMove, OrderNotFound, OrderOfOtherTenant, OutOfStock, PaymentStatus, Status
 from order.requests import OrderRequest
 from order.saga import Approved, Declined, OrderRef
-from order.store import HANDED_OVER, Stores
+from order.saga_store import Stores
 from order.system import SystemStore
 from order.tables import orders
 
@@ -25,7 +25,8 @@ Rows = Callable[[str], list[Any]]
 Left = Callable[[str], int | None]
 Announced = Callable[[str], list[tuple[str, int]]]
 PAID = Approved(payment_id="p-1", transaction_id="tx-1")
-REFUSED = Declined(status="declined", payment_id="p-1", reason="no funds")
+MINUTE = timedelta(seconds=60)
+REFUSED = Declined(status="declined", payment_id="p-1")
 
 
 def none() -> list[Any]:
@@ -341,11 +342,11 @@ async def test_the_card_token_is_erased_with_every_end_of_the_charge(
 async def test_handing_over_swaps_the_lease_for_a_due_time(stores: Stores, placed: Placed, db: Database):
     ref = await placed()
 
-    assert await stores.postpone(ref, HANDED_OVER)
+    assert await stores.postpone(ref, MINUTE)
 
     row = await db.read(lambda conn: conn.execute(sa.select(orders)).one())
     assert row.lease_until is None
-    assert timedelta(0) < row.due_at - now() <= HANDED_OVER
+    assert timedelta(0) < row.due_at - now() <= MINUTE
 
 
 async def test_a_settled_order_is_not_handed_over(stores: Stores, placed: Placed, rows: Rows):
@@ -358,9 +359,7 @@ async def test_a_settled_order_is_not_handed_over(stores: Stores, placed: Placed
     assert the_order(rows).due_at is None
 
 
-async def test_the_processor_finds_dead_leases_and_due_orders_whatever_their_status(
-    stores: Stores, db: Database, placed: Placed
-):
+async def test_the_processor_finds_dead_leases_and_due_orders_whatever_their_status(db: Database, placed: Placed):
     past, future = now() - timedelta(seconds=1), now() + timedelta(seconds=60)
     dead, alive, owed, waiting = [await placed() for _ in range(4)]
     await change(db, dead, lease_until=past)
@@ -372,7 +371,6 @@ async def test_the_processor_finds_dead_leases_and_due_orders_whatever_their_sta
 
     assert {ref.id for ref in found} == {dead.id, owed.id}
     assert len(await SystemStore(db).due(1)) == 1
-    assert stores.parts.db is db
 
 
 async def test_another_tenant_sees_and_moves_nothing(stores: Stores, placed: Placed, rows: Rows):
@@ -396,7 +394,7 @@ async def test_another_tenant_sees_and_moves_nothing(stores: Stores, placed: Pla
 
 
 async def test_an_order_that_is_placed_while_it_is_looked_for_was_not_there_yet(
-    stores: Stores, wanted: Callable[..., dict[str, Any]]
+    stores: Stores, db: Database, wanted: Callable[..., dict[str, Any]]
 ):
     order_id = "0199f7b5-7a3e-7cc0-9d5f-3d9f1f6f0a01"
     request = OrderRequest.model_validate(wanted())
@@ -414,7 +412,7 @@ async def test_an_order_that_is_placed_while_it_is_looked_for_was_not_there_yet(
         stores.of("default")._select(conn, order_id)
 
     with pytest.raises(OrderNotFound):
-        await stores.parts.db.read(look)
+        await db.read(look)
     assert placing
     assert (await stores.of("default").get(order_id)).id == order_id
 

@@ -1,0 +1,116 @@
+"""Orders: placed, looked at, moved and cancelled."""
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import AfterValidator
+
+from chassis.app import refused
+from chassis.edge.auth import caller_of
+from chassis.ids import new_id
+from chassis.paging import decode_cursor, encode_cursor
+from order import placing
+from order.api.answers import JSON, OWED, PLACED, cancelled, placed, shown
+from order.domain import CUSTOMER_ID, STAFF_MOVES, IllegalMove, Order, OrderNotFound, Shape, Status
+from order.idempotency import MAX_KEY
+from order.requests import OrderRequest, Shipment, StatusChange
+from order.services import services
+from order.store import OrderStore
+from order.timeline import TimelineEntry
+
+router = APIRouter(prefix="/api/v1", tags=["orders"])
+
+
+def _order_id(text: str) -> str:
+    """What is no id of ours names no order, and is not asked of a database."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise OrderNotFound from None
+
+
+OrderId = Annotated[str, AfterValidator(_order_id)]
+
+# For OpenAPI.
+_NOT_THEIRS = {403: "different-tenant, not-owner"}
+_NO_ORDER = {404: "order-not-found"} | _NOT_THEIRS
+_NOT_PLACED = {
+    402: "payment-declined",
+    409: "out-of-stock, idempotency-in-flight, order-cancelled",
+    422: "invalid-request, idempotency-mismatch",
+    503: "database-unavailable, sidecar-unavailable, statestore-unavailable; nothing was written",
+}
+_CANNOT_CANCEL = {404: "order-not-found", 409: "illegal-move"} | _NOT_THEIRS
+_MOVED = {403: "different-tenant", 404: "order-not-found", 409: "illegal-move", 422: "invalid-request"}
+
+
+class OrderPage(Shape):
+    items: list[Order]
+    next: str | None
+
+
+def _store(request: Request) -> OrderStore:
+    return services(request).stores.visible_to(caller_of(request))
+
+
+@router.post("/orders", status_code=201, response_model=Order, responses=PLACED | refused(_NOT_PLACED))
+async def place_order(
+    request: Request,
+    body: OrderRequest,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=MAX_KEY)] = None,
+    prefer: Annotated[str | None, Header()] = None,
+) -> Response:
+    """201 confirmed; 202 while the outcome isn't known; 402 declined. With a key: the same order again."""
+    wait = "respond-async" not in (prefer or "").lower()
+    caller = caller_of(request)
+    if idempotency_key is None:
+        return placed(await placing.place(services(request), caller, body, new_id(), wait=wait))
+    content = await request.body()
+    order, known = await placing.place_once(services(request), caller, body, idempotency_key, content, wait=wait)
+    return placed(order, replayed=known)
+
+
+@router.get("/orders", response_model=OrderPage, responses=refused({422: "invalid-request"}))
+async def list_orders(
+    request: Request,
+    status: Status | None = None,
+    customer_id: Annotated[str | None, Query(alias="customerId", max_length=64, pattern=CUSTOMER_ID)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=64)] = None,
+) -> Response:
+    """Newest first; `next` is the cursor of the page after this one, null at the end."""
+    before = decode_cursor(cursor) if cursor is not None else None
+    found = await _store(request).page(status=status, customer_id=customer_id, before=before, limit=limit + 1)
+    following = encode_cursor(found[limit - 1].id) if len(found) > limit else None
+    page = OrderPage(items=found[:limit], next=following)
+    return Response(page.model_dump_json(by_alias=True), media_type=JSON)
+
+
+@router.get("/orders/{order_id}", response_model=Order, responses=refused(_NO_ORDER))
+async def get_order(request: Request, order_id: OrderId) -> Response:
+    return shown(await _store(request).get(order_id))
+
+
+@router.get("/orders/{order_id}/timeline", response_model=list[TimelineEntry], responses=refused(_NO_ORDER))
+async def get_timeline(request: Request, order_id: OrderId) -> list[TimelineEntry]:
+    return await _store(request).timeline(order_id)
+
+
+@router.post("/orders/{order_id}/status", response_model=Order, responses=refused(_MOVED))
+async def change_status(request: Request, order_id: OrderId, body: StatusChange) -> Response:
+    if body.status not in STAFF_MOVES:
+        current = await _store(request).get(order_id)
+        raise IllegalMove(current.status, "what was asked for; staff moves it to preparation, ready or delivered")
+    return shown(await _store(request).advance(order_id, Status(body.status)))
+
+
+@router.post("/orders/{order_id}/ship", response_model=Order, responses=refused(_MOVED))
+async def ship_order(request: Request, order_id: OrderId, body: Shipment) -> Response:
+    return shown(await _store(request).advance(order_id, Status.SHIPPED, tracking_number=body.tracking_number))
+
+
+@router.post("/orders/{order_id}/cancel", response_model=Order, responses=OWED | refused(_CANNOT_CANCEL))
+async def cancel_order(request: Request, order_id: OrderId) -> Response:
+    """200 once nothing is owed, 202 while money is still to be settled."""
+    return cancelled(await placing.cancel(services(request), caller_of(request), order_id))
