@@ -161,12 +161,12 @@ def of(error: Exception, refusals: Mapping[type[Exception], Problem] = MappingPr
             return Problem(status=500, error_type="internal-error", title="Internal error")
 
 
-_MALFORMED = Problem(status=400, error_type="malformed-json", title="The body is not valid JSON")
+MALFORMED = Problem(status=400, error_type="malformed-json", title="The body is not valid JSON")
 
 
 def _http(error: HTTPException) -> Problem:
     if error.status_code == 400 and isinstance(error.__cause__, (RecursionError, ValueError)):
-        return _MALFORMED  # too deep, a number too long, no UTF-8: FastAPI knows no name for it
+        return MALFORMED  # too deep, a number too long, no UTF-8: FastAPI knows no name for it
     title = str(error.detail)
     kind = title.lower().replace(" ", "-")
     return Problem(status=error.status_code, error_type=kind, title=title, headers=dict(error.headers or {}))
@@ -175,7 +175,7 @@ def _http(error: HTTPException) -> Problem:
 def _invalid_request(error: RequestValidationError) -> Problem:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return _MALFORMED
+        return MALFORMED
     return invalid([FieldProblem(pointer=_pointer(one, error.body), detail=str(one["msg"])) for one in error.errors()])
 
 

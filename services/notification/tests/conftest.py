@@ -44,6 +44,7 @@ class Inbox:
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
         self.raw: list[bytes] = []
+        self.recipients: list[str] = []
         self.rcpt: list[str] = []
         self.data: list[str] = []
         self.sessions = 0
@@ -59,6 +60,7 @@ class Inbox:
         if self.rcpt:
             return self.rcpt.pop(0)
         envelope.rcpt_tos.append(address)
+        self.recipients.append(address)
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope):  # noqa: N802

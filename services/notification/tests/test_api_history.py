@@ -96,13 +96,13 @@ async def test_a_cursor_holds_its_place_while_news_arrive(five, event):
     assert [item["subjectId"] for item in second["items"]] == ["o-2", "o-1"]
 
 
-async def test_filters_narrow_the_list(five):
+async def test_filters_narrow_the_list_and_times_are_inclusive(five):
     assert len((await listed(five, recipientId="c-1"))["items"]) == 2
     assert [item["subjectId"] for item in (await listed(five, subjectId="o-3"))["items"]] == ["o-3"]
     assert (await listed(five, channel=ChannelName.PUSH))["items"] == []
     middle = (await listed(five, subjectId="o-2"))["items"][0]["createdAt"]
     assert len((await listed(five, **{"from": middle}))["items"]) == 3
-    assert len((await listed(five, to=middle))["items"]) == 2
+    assert len((await listed(five, to=middle))["items"]) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The send command: staff's way to a recipient, written down before it is answered, once for whatever asks again."""
 
 import asyncio
+import json
 import sqlite3
 from contextlib import closing
 from datetime import datetime
@@ -52,7 +53,7 @@ async def test_a_command_is_accepted_and_sent(ada, inbox):
 
     assert answer.status_code == 202
     notification_id = answer.json()["notificationId"]
-    assert answer.json() == {"notificationId": notification_id}
+    assert answer.json() == {"notificationId": notification_id, "success": True}
     assert answer.headers["location"] == f"{SEND}/{notification_id}"
     assert "idempotency-replayed" not in answer.headers
     one = await sent(ada, notification_id)
@@ -245,3 +246,13 @@ async def test_a_misspelt_field_is_pointed_at(ada):
     refused = await ada.post(SEND, json=COMMAND | {"context": {}})
     assert refused.status_code == 422
     assert [one["pointer"] for one in refused.json()["errors"]] == ["/context"]
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "pointers"), [("NaN", 400, None), ("1e400", 422, ["/personalizationContext"])]
+)
+async def test_a_number_that_is_none_is_told_to_nobody(ada, number, status, pointers):
+    body = json.dumps(COMMAND | {"personalizationContext": {"x": [{"y": "?"}]}}).replace('"?"', number)
+    refused = await ada.post(SEND, content=body, headers={"Content-Type": "application/json"})
+    assert refused.status_code == status
+    assert (pointers and [one["pointer"] for one in refused.json()["errors"]]) == pointers

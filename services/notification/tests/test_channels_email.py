@@ -162,18 +162,37 @@ async def test_an_address_that_can_not_be_used_is_refused_before_a_word_is_said(
     assert inbox.sessions == 0
 
 
+async def test_an_email_of_a_template_without_a_subject_is_a_notification(email, inbox):
+    await email.send(message(words={"subject": "\n"}))
+    assert inbox.mails[0]["Subject"] == "Notification"
+
+
 async def test_an_address_beyond_ascii_arrives(email, inbox):
     assert isinstance(await email.send(message(address="zoë@exämple.com")), Delivered)
     assert inbox.mails[0]["To"] == "zoë@exämple.com"
 
 
-async def test_an_address_that_the_server_can_not_carry_is_refused_and_costs_no_connection(serve, opened, inbox):
+@pytest.fixture
+def ascii_only(inbox):
+    """The server takes no address beyond ASCII."""
+
     async def handle_EHLO(_server, session, _envelope, hostname, answers):  # noqa: N802
         inbox.sessions += 1
         session.host_name = hostname
         return [line for line in answers if "SMTPUTF8" not in line]
 
     inbox.handle_EHLO = handle_EHLO
+
+
+@pytest.mark.usefixtures("ascii_only")
+async def test_a_domain_beyond_ascii_goes_by_its_other_name(serve, opened, inbox):
+    assert isinstance(await opened(await serve()).send(message(address="ada@bücher.example")), Delivered)
+    assert inbox.recipients == ["ada@xn--bcher-kva.example"]
+    assert inbox.mails[0]["To"] == "ada@xn--bcher-kva.example"
+
+
+@pytest.mark.usefixtures("ascii_only")
+async def test_an_address_that_the_server_can_not_carry_is_refused_and_costs_no_connection(serve, opened, inbox):
     email = opened(await serve())
     assert isinstance(await email.send(message(address="zoë@example.com")), Refused)
     assert isinstance(await email.send(message()), Delivered)

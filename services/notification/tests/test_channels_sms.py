@@ -171,6 +171,7 @@ async def test_no_recipient_is_an_error_that_the_message_names(africas_talking, 
     [
         (Answer(status=401, data=None), AccountError("http 401")),
         (Answer(status=400, data=None), AccountError("http 400")),
+        (Answer(status=400, data={"errorCode": "bad_request"}), AccountError("http 400")),
         (Answer(status=408, data=None), Unknown("http 408")),
         (Answer(status=409, data=None), Unknown("http 409")),
         (Answer(status=429, data=None), NotTaken("http 429")),

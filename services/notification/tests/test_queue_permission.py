@@ -447,7 +447,7 @@ async def test_a_digest_of_text_messages_counts_and_names_them(db, sidecar, wish
     assert await write(ready, confirmed) == []
     (carrier,) = await due()
     message = await _worded(db, sidecar, carrier)
-    assert message.rendered.sms == "2 messages: Ada, your order is ready; Thank you, Ada: your order is confirmed"
+    assert message.rendered.sms == "2 messages: Ada, your order is ready; Order Confirmation"
 
 
 async def test_a_digest_of_one_text_message_is_that_message(db, sidecar, wish, write, due):

@@ -102,6 +102,17 @@ def test_a_subject_is_one_line():
     assert len(render(Source(subject="{{ n }}"), {"n": LONG}, locale="en").subject) == 255
 
 
+@pytest.mark.parametrize("name", ["\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "👨\u200d👩\u200d👧"])
+def test_what_is_written_with_joiners_keeps_them_in_a_subject(name):
+    assert render(Source(subject="{{ n }}"), {"n": name}, locale="en").subject == name
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_nobody_is_told_a_number_that_is_none(number):
+    with pytest.raises(NotRenderable):
+        render(Source(text="{{ n }}"), {"n": number}, locale="en")
+
+
 def test_a_push_message_has_no_line_around_it():
     assert render(Source(push="\n {{ n }}\n\n"), {"n": "Ada\n"}, locale="en").push == "Ada"
 

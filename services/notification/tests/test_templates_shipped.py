@@ -138,9 +138,23 @@ def test_a_brazilian_is_told_in_portuguese_and_a_dane_in_english():
         found = next(tag for tag in fallbacks(locale) if tag in locales)
         return render(locales[found], samples()["OrderUpdates", "order-confirmed"], locale=found).subject
 
-    assert subject("pt_BR") == "Obrigado, Ada: o seu pedido está confirmado"
-    assert subject("de-AT") == "Danke, Ada: Ihre Bestellung ist bestätigt"
-    assert subject("da") == "Thank you, Ada: your order is confirmed"
+    assert subject("pt_BR") == "Confirmação do pedido"
+    assert subject("de-AT") == "Bestellbestätigung"
+    assert subject("da") == "Order Confirmation"
+
+
+@pytest.mark.parametrize(
+    ("key", "subject"),
+    [
+        (("Account", "welcome"), "Welcome to Our Platform"),
+        (("Identity", "welcome"), "Welcome to Our Platform"),
+        (("OrderUpdates", "order-confirmed"), "Order Confirmation"),
+        (("Account", "password-reset"), "Password Reset Request"),
+    ],
+    ids=str,
+)
+def test_whoever_knows_a_subject_finds_it(key, subject):
+    assert render(shipped()[key]["en"], samples()[key], locale="en").subject == subject
 
 
 def test_every_file_belongs_to_a_template():

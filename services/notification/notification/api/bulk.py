@@ -6,15 +6,15 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from chassis.app import refused
 from chassis.edge.auth import Caller, caller_of
-from chassis.events import Wire
 from chassis.ids import now
 from chassis.paging import decode_cursor, encode_cursor
 from chassis.problems import Invalid
 from chassis.telemetry import traceparent
+from chassis.wire import RequestBody, Wire
 from notification.api.shapes import Context, Name
 from notification.bulk.bulks import BulkStore, Key, Progress, Standing, Wanted
 from notification.bulk.worker import Bulks
@@ -40,20 +40,16 @@ _HEADERS: dict[str, Any] = {
 }
 
 
-class BulkRecipient(Wire):
+class BulkRecipient(RequestBody):
     """`context` is laid over the common one."""
-
-    model_config = ConfigDict(extra="forbid")
 
     recipient_id: Text
     context: Context = Field(default_factory=dict[str, Any])
 
 
-class BulkRequest(Wire):
+class BulkRequest(RequestBody):
     """10,000 recipients at most, in a body of 4 MB at most. `chain` are the channels that take over where `channel`
     can't reach somebody. Who is listed twice gets one message."""
-
-    model_config = ConfigDict(extra="forbid")
 
     channel: ChannelName
     chain: Chain = ()

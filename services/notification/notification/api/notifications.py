@@ -2,19 +2,19 @@
 
 import hashlib
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from chassis.app import refused
 from chassis.edge.auth import caller_of
-from chassis.events import Wire
 from chassis.ids import new_id, now
 from chassis.problems import Invalid
 from chassis.telemetry import traceparent
+from chassis.wire import RequestBody, Wire
 from notification.api.shapes import Context, Name
 from notification.domain import Chain, ChannelName, Notification, Status
 from notification.queue.enqueue import enqueue
@@ -32,11 +32,9 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^
 EventId = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 
 
-class SendCommand(Wire):
+class SendCommand(RequestBody):
     """`eventId` is what it tells of: asked for again, with the same recipient, channel and template, it is the same
     notification. `chain` are the channels that take over where `channel` can't reach the recipient."""
-
-    model_config = ConfigDict(extra="forbid")
 
     event_id: EventId
     recipient_id: Text
@@ -54,7 +52,10 @@ class SendCommand(Wire):
 
 
 class SendAccepted(Wire):
+    """`success`: it is written down, and nothing of it is lost. What became of it, the notification says."""
+
     notification_id: str
+    success: Literal[True] = True
 
 
 class AttemptView(Wire):
@@ -124,7 +125,7 @@ async def _filter(
     channel: Annotated[ChannelName | None, Query()] = None,
     subject_id: Annotated[Text | None, Query(alias="subjectId", description="what it tells of: an order's id")] = None,
     since: Annotated[AwareDatetime | None, Query(alias="from", description="inclusive")] = None,
-    until: Annotated[AwareDatetime | None, Query(alias="to", description="exclusive")] = None,
+    until: Annotated[AwareDatetime | None, Query(alias="to", description="inclusive")] = None,
 ) -> Filter:
     return Filter(
         recipient_id=recipient_id,

@@ -7,24 +7,28 @@ from pydantic import Field
 
 from chassis.app import refused
 from chassis.edge.auth import TENANT
-from chassis.events import Wire
 from chassis.ids import now
 from chassis.telemetry import traceparent
+from chassis.wire import RequestBody, Wire
 from notification.domain import DEFAULT_TENANT
 from notification.password_reset import draft
 from notification.queue.enqueue import enqueue
 from notification.services import services
 
 
-class ResetRequest(Wire):
+class ResetRequest(RequestBody):
     """`tenantId` where accounts are of another tenant than `default`."""
 
     email: Annotated[str, Field(min_length=3, max_length=320, pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$")]
     tenant_id: Annotated[str, Field(pattern=TENANT)] = DEFAULT_TENANT
 
 
-class Redemption(Wire):
+class Redemption(RequestBody):
     token: Annotated[str, Field(min_length=1, max_length=128, repr=False)]
+
+
+class ResetAccepted(Wire):
+    message: str = "If an account with that email exists, a reset link has been sent."
 
 
 router = APIRouter(
@@ -34,14 +38,14 @@ router = APIRouter(
 )
 
 
-@router.post("", status_code=202, response_class=Response)
-async def ask_for_password_reset(request: Request, body: ResetRequest) -> Response:
+@router.post("", status_code=202)
+async def ask_for_password_reset(request: Request, body: ResetRequest) -> ResetAccepted:
     """The same answer, by the same work, whether or not anybody has that address."""
     made = services(request)
     message = draft(tenant=body.tenant_id, email=body.email, traceparent=traceparent())
     await made.units.write(body.tenant_id, lambda unit: enqueue(unit.conn, [message], at=now()))
     made.sender.wake()
-    return Response(status_code=202)
+    return ResetAccepted()
 
 
 @router.post("/redeem", status_code=204, response_class=Response, responses=refused({410: "reset-gone"}))

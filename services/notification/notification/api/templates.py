@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from chassis.app import refused
 from chassis.edge.auth import caller_of
-from chassis.events import Wire
 from chassis.problems import FieldProblem, Invalid, invalid
+from chassis.wire import RequestBody, Wire
 from notification.api.shapes import Context, Locale, Name
 from notification.services import services
 from notification.templates.locales import DEFAULT
@@ -29,10 +29,8 @@ _Part = Annotated[str, Field(max_length=65_536)]
 _Asked = Query(description="The locale itself; nothing else stands in for it.")
 
 
-class SourceBody(Wire):
+class SourceBody(RequestBody):
     """Jinja sources; empty where the template has none for that use. Lengths are in characters."""
-
-    model_config = ConfigDict(extra="forbid")
 
     subject: _Part = ""
     text: _Part = ""
@@ -44,7 +42,7 @@ class SourceBody(Wire):
         return Source(**dict(self))
 
 
-class NewVersion(Wire):
+class NewVersion(RequestBody):
     """`sample` is a context with everything that the template uses; `version` the one that was read, 0 for none."""
 
     locale: Locale
@@ -53,7 +51,7 @@ class NewVersion(Wire):
     version: Version
 
 
-class NewTemplate(Wire):
+class NewTemplate(RequestBody):
     category: Name
     name: Name
     locale: Locale
@@ -61,18 +59,18 @@ class NewTemplate(Wire):
     sample: Context
 
 
-class Publication(Wire):
+class Publication(RequestBody):
     locale: Locale
     version: Annotated[Version, Field(ge=1)]
 
 
-class Draft(Wire):
+class Draft(RequestBody):
     source: SourceBody
     sample: Context
     locale: Locale = DEFAULT
 
 
-class StoredDraft(Wire):
+class StoredDraft(RequestBody):
     """The newest version and its own sample, unless others are named."""
 
     locale: Locale = DEFAULT

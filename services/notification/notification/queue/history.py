@@ -21,7 +21,7 @@ def elsewhere(conn: sa.Connection, table: sa.Table, key: str, tenant: str) -> bo
 # --- what requests see ---
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """What to list; None is everything. `since` is inclusive, `until` exclusive."""
+    """What to list; None is everything. `since` and `until` are inclusive."""
 
     recipient_id: str | None = None
     channel: ChannelName | None = None
@@ -65,7 +65,7 @@ class Notifications:
         if wanted.since is not None:
             query = query.where(c.id >= first_id(wanted.since.timestamp() - _SKEW), c.created_at >= wanted.since)
         if wanted.until is not None:
-            query = query.where(c.created_at < wanted.until)
+            query = query.where(c.created_at <= wanted.until)
             end = first_id(wanted.until.timestamp() + _SKEW)
             if page.cursor is None:
                 query = query.where(c.id < end)

@@ -5,6 +5,7 @@ Each filter is a step, works no longer than what it is given is long, and makes 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
+from math import isfinite
 from typing import Any, TypeAlias, cast
 
 from jinja2 import Undefined
@@ -21,9 +22,11 @@ _Function: TypeAlias = Callable[..., Any]
 
 
 def text(value: Any) -> str:
-    """Null is nothing, and a list or mapping as Python writes it is a mistake."""
+    """Null is nothing. A list or mapping as Python writes it is a mistake, and so is a number that is none."""
     if value is None:
         return ""
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError("no number")
     if not isinstance(value, str | int | float | Decimal | Undefined):
         raise TypeError(f"{type(value).__name__} where text was expected")
     return measured(str(value))  # of what is undefined it raises, and names it

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from copy import copy
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -10,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_datetime
-from babel.numbers import format_currency, format_decimal
+from babel.numbers import format_decimal, get_currency_precision
 
 DEFAULT = "en"
 
@@ -19,6 +20,8 @@ _LONGEST_TAG = 35  # RFC 5646, 4.4.1
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 _LARGEST = Decimal(10) ** 15
 _FINEST = -20  # decimal places: a Decimal of few bytes may stand for millions of digits
+_LONGEST = 28  # digits: more of them Babel's arithmetic rounds
+_COUNTED = 6  # decimal places of a float; more of them are what a division left
 _STYLES = frozenset({"short", "medium", "long", "full"})
 
 # Babel keeps the data of every locale it ever wrote, 0.4 MB each, of more than a thousand; recipients choose theirs.
@@ -76,33 +79,45 @@ def number(value: Any, *, locale: str) -> str:
 
 
 def money(value: Any, currency: str | None = None, *, locale: str) -> str:
-    """`value` is `{amount, currency}`, or an amount beside its currency: "9.00", "USD" → "$9.00" in English."""
+    """`value` is `{amount, currency}`, or an amount beside its currency: "9.00", "USD" → "$9.00" in English.
+
+    With the currency's decimals, and never fewer than the amount has: CLDR has none for a dinar's hundredths, and who
+    owes 1,234.56 is not told of 1,235.
+    """
     if isinstance(value, Mapping):
         both = cast("Mapping[str, Any]", value)
         value, currency = both["amount"], both["currency"]
     if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
         raise ValueError("no currency")
-    return _money(_decimal(value), currency, locale)
+    amount = _decimal(value)
+    places = -cast("int", amount.as_tuple().exponent)
+    if isinstance(value, float) and places > _COUNTED:
+        places = 0
+    return _money(amount, max(places, get_currency_precision(currency)), currency, locale)
 
 
-def day(value: Any, style: str = "medium", tz: str = "UTC", *, locale: str) -> str:
-    """`value` is ISO 8601 or a date; of a moment it is the day in `tz`. Styles: short, medium, long, full."""
+def day(value: Any, style: str = "medium", tz: str | None = None, *, locale: str) -> str:
+    """`value` is ISO 8601 or a date; of a moment it is the day in `tz`, else where the moment was written. Styles:
+    short, medium, long, full."""
     if isinstance(value, str) and len(value) == len("2026-01-31"):
         value = date.fromisoformat(value)
     if not isinstance(value, date) or isinstance(value, datetime):
-        value = _moment(value).astimezone(ZoneInfo(tz)).date()
+        value = _moment(value, tz).date()
     return format_date(value, format=_style(style), locale=_written(locale))
 
 
-def moment(value: Any, tz: str = "UTC", style: str = "medium", *, locale: str) -> str:
-    """`value` is ISO 8601 or a datetime, UTC where it names no zone; written in the time of `tz`."""
-    return format_datetime(_moment(value), format=_style(style), tzinfo=ZoneInfo(tz), locale=_written(locale))
+def moment(value: Any, tz: str | None = None, style: str = "medium", *, locale: str) -> str:
+    """`value` is ISO 8601 or a datetime, UTC where it names no offset; written in the time of `tz`, else in its own."""
+    return format_datetime(_moment(value, tz), format=_style(style), locale=_written(locale))
 
 
 # The same few prices are written over and over, and Babel takes 30 µs for each.
 @lru_cache(maxsize=4096)
-def _money(amount: Decimal, currency: str, locale: str) -> str:
-    return format_currency(amount, currency, locale=_written(locale))
+def _money(amount: Decimal, places: int, currency: str, locale: str) -> str:
+    written = _written(locale)
+    pattern = copy(written.currency_formats["standard"])
+    pattern.frac_prec = (places, places)
+    return pattern.apply(amount, written, currency=currency, currency_digits=False)
 
 
 @lru_cache(maxsize=1024)
@@ -113,15 +128,17 @@ def _number(value: Decimal, locale: str) -> str:
 def _decimal(value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise TypeError("no number")
-    parsed = Decimal(str(value) if isinstance(value, float) else value)
-    if not parsed.is_finite() or abs(parsed) > _LARGEST or parsed.adjusted() < _FINEST:
+    parsed = Decimal(f"{value:.15g}" if isinstance(value, float) else value)  # 0.1 + 0.2 is 0.3
+    small = len(parsed.as_tuple().digits) <= _LONGEST and parsed.adjusted() >= _FINEST
+    if not parsed.is_finite() or abs(parsed) > _LARGEST or not small:
         raise ValueError("no number that anybody would write")
     return parsed
 
 
-def _moment(value: Any) -> datetime:
+def _moment(value: Any, tz: str | None) -> datetime:
     parsed = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+    known = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+    return known if tz is None else known.astimezone(ZoneInfo(tz))
 
 
 def _style(style: str) -> Any:

@@ -18,11 +18,11 @@ import aiosmtplib
 import structlog
 from aiosmtplib import SMTP
 
+from chassis.addresses import by_smtp
 from chassis.ids import now
 from chassis.telemetry import traceparent
 from notification.channels.email.mime import compose
 from notification.domain import Delivered, Message, Outcome, Postponed, Refused
-from notification.recipients.addresses import sendable
 from notification.templates.render import one_line
 
 log = structlog.get_logger()
@@ -30,6 +30,7 @@ log = structlog.get_logger()
 Tls = Literal["off", "starttls", "implicit"]
 
 _NAME = "smtp"
+_WITHOUT_SUBJECT = "Notification"  # of a template that has none
 _COMMAND_SECONDS = 10.0
 # Servers close what is idle, some of them after a minute, and want no connection for ever.
 _IDLE_SECONDS = 30.0
@@ -86,21 +87,21 @@ class Email:
         self._password = password
 
     async def send(self, message: Message) -> Outcome:
-        if not sendable(message.address):
+        if (to := by_smtp(message.address)) is None:
             return Refused("the address can't be used", provider=_NAME)
         if not (message.rendered.text or message.rendered.html):
             return Refused(f"template {message.template} has no body for email", provider=_NAME)
-        subject = one_line(message.rendered.subject)
+        subject = one_line(message.rendered.subject) or _WITHOUT_SUBJECT
         try:
-            await self._transmit(message.address, self._composed(message, subject))
+            await self._transmit(to, self._composed(message, to, subject))
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             return _failed(error)
         return Delivered(subject=subject, provider=_NAME, message_id=f"<{message.id}@brewline>")
 
-    def _composed(self, message: Message, subject: str) -> bytes:
+    def _composed(self, message: Message, to: str, subject: str) -> bytes:
         return compose(
             sender=self._from,
-            to=message.address,
+            to=to,
             subject=subject,
             text=message.rendered.text,
             html=message.rendered.html,

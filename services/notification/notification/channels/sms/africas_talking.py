@@ -116,7 +116,7 @@ def _read(answer: Answer, texts: Sequence[Text]) -> list[SmsResult]:
         case {"SMSMessageData": {"Message": str(said)}}:
             return [_nobody(said, alone=len(texts) == 1)] * len(texts)
         case _:
-            return [wire.without_words(answer.status)] * len(texts)
+            return [wire.without_words(answer)] * len(texts)
 
 
 def _of(text: Text, recipients: Sequence[Any]) -> SmsResult:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from chassis.problems import Unavailable as NobodyAnswers
-from chassis.sidecar import Answer, Sidecar
+from chassis.sidecar import Answer, Sidecar, Verdict
 from notification.channels.sms import wire
 from notification.channels.sms.wire import (
     Accepted,
@@ -56,7 +56,7 @@ class Legacy:
 
     async def send(self, text: Text) -> SmsResult:
         answer = await self._post("send", _wire(text), key=text.id)
-        return self._read(answer.data, answer.status) if isinstance(answer, Answer) else answer
+        return self._read(answer.data, answer) if isinstance(answer, Answer) else answer
 
     async def send_bulk(self, texts: Sequence[Text]) -> list[SmsResult]:
         """A result for each, in their order. The key is made of theirs: the same texts again are the same request."""
@@ -68,9 +68,9 @@ class Legacy:
             return [answer] * len(texts)
         match answer.data:
             case [*rows] if len(rows) == len(texts):
-                return [self._read(row, answer.status) for row in rows]
+                return [self._read(row, answer) for row in rows]
             case _:
-                return [wire.without_words(answer.status)] * len(texts)
+                return [wire.without_words(answer)] * len(texts)
 
     async def status(self, message_id: str) -> SmsStatus:
         path = f"{_PATH}/status?transactionId={quote(message_id, safe='')}"
@@ -93,15 +93,15 @@ class Legacy:
             raise RuntimeError("no key yet: `unlock` comes first")
         return {"X-Api-Key": self._key}
 
-    def _read(self, data: Any, status: int) -> SmsResult:
+    def _read(self, data: Any, answer: Answer) -> SmsResult:
         match data:
             case {"IsSuccess": True}:
                 message_id = str(data.get("TransactionId") or "")
                 return Accepted(message_id=message_id, cost=self._cost(data.get("ChargedAmount")))
             case {"IsSuccess": False}:
-                return _refusal(str(data.get("ErrorDescription")), status)
+                return _refusal(str(data.get("ErrorDescription")), answer)
             case _:
-                return wire.without_words(status)
+                return wire.without_words(answer)
 
     def _cost(self, charged: Any) -> Cost | None:
         """`charged` is a number, or a text of one."""
@@ -113,8 +113,8 @@ def _wire(text: Text) -> Mapping[str, str]:
     return {"PhoneNumber": text.to, "MessageText": text.body, "Sender": text.sender}
 
 
-def _refusal(described: str, status: int) -> NotAccepted:
+def _refusal(described: str, answer: Answer) -> NotAccepted:
     for words, refused in _REFUSED:
         if words.search(described):
             return refused()
-    return NotTaken("not sent") if status < 300 else wire.without_words(status)
+    return NotTaken("not sent") if answer.verdict is Verdict.ANSWERED else wire.without_words(answer)

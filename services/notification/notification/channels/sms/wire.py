@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from chassis.problems import Unavailable as NobodyAnswers
-from chassis.sidecar import Answer, Sidecar
+from chassis.sidecar import Answer, Sidecar, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,6 @@ class SmsStatus(StrEnum):
 
 
 # --- through the sidecar ---
-_MAY_HAVE_BEEN_TAKEN = frozenset({408, 409, 425})
 _NOT_BEGUN = frozenset({429, 503})  # RFC 9110 15.6.4, RFC 6585 4: refused before any work
 
 
@@ -118,20 +117,20 @@ async def ask(
         answer = await sidecar.invoke(endpoint, path, body, form=form, headers=headers, private=True)
     except NobodyAnswers:
         return Unknown("no answer")
-    if answer.never_sent:
+    if answer.verdict is Verdict.NOT_SENT:
         return Unavailable()
-    if answer.from_sidecar:
-        return Unknown("the sidecar got no answer")
-    return answer
+    return Unknown("the sidecar got no answer") if answer.from_sidecar else answer
 
 
-def without_words(status: int) -> NotAccepted:
-    """What an answer says by its status alone, when its body can't be read."""
-    told = f"http {status}"
-    if status < 300:
-        return Unknown("unreadable answer")
-    if status in _NOT_BEGUN:
-        return NotTaken(told)
-    if 400 <= status < 500 and status not in _MAY_HAVE_BEEN_TAKEN:
-        return AccountError(told)  # a wrong key, or a request that this provider doesn't understand: ours to mend
-    return Unknown(told)
+def without_words(answer: Answer) -> NotAccepted:
+    """What an answer of the provider's says by its status alone, when its body can't be read."""
+    reason = f"http {answer.status}"
+    if answer.status in _NOT_BEGUN:
+        return NotTaken(reason)
+    match answer.verdict:
+        case Verdict.ANSWERED:
+            return Unknown("unreadable answer")
+        case Verdict.REFUSED:  # a wrong key, or a request that this provider doesn't understand: ours to mend
+            return AccountError(reason)
+        case _:
+            return Unknown(reason)
