@@ -7,6 +7,7 @@ from datetime import date
 from functools import lru_cache
 from types import NoneType
 from typing import Any, cast
+from urllib.parse import unquote
 from uuid import UUID
 
 import structlog
@@ -22,6 +23,8 @@ _SECRET_KEYS = frozenset(
 _SECRET_ENDINGS = ("token", "password", "secret", "signature", "email", "phone", "phonenumber", "msisdn", "messagetext")
 _SECRET_IN_QUERIES = frozenset({"key", "code", "sig"})  # elsewhere they name rows and errors
 
+_A_WORD = 32  # characters; longer ones differ
+
 _TELLING_NOTHING = (int, float, date, UUID, NoneType)  # what else there is becomes a text, and is looked at
 
 # What gives itself away wherever it stands: JWTs and bearer tokens, card tokens, e-mail addresses, phone numbers that
@@ -35,8 +38,11 @@ _TELLING_TEXT = re.compile(
     r"|(?<![\w-])(?<!\d\.)(?P<card>[2-6]\d(?:[ -]?\d){11,17})(?![\w-]|\.\d)"
 )
 
-# A parameter of a URL's query or of a form, also of a URL that stands encoded in another one's query.
-_PARAMETER = re.compile(r"(?:^|[?&;#]|%3[Ff]|%23|%26)(?P<name>[\w.-]{1,64}+)(?:=|%3[Dd])")
+# A parameter of a URL's query or of a form, also of a URL that stands encoded in another one's query. Any character of
+# its name may be encoded, and it may be of a list or a mapping: `user[token]`.
+_PARAMETER = re.compile(
+    r"(?:^|[?&;#]|%3[Ff]|%23|%26)(?P<name>(?:[\w.\[\]-]|%(?!3[DdFf]|2[36])[0-9A-Fa-f]{2}){1,64}+)(?:=|%3[Dd])"
+)
 _ITS_VALUE = re.compile(r"[^&;\s\"'<>]*")
 
 
@@ -44,7 +50,7 @@ def redact(value: Any) -> Any:
     """A copy without personal data and secrets, at any depth: whatever stands under a telling key is blanked, and so is
     what looks like an address, a token or a card number in any text."""
     if isinstance(value, str):
-        return _redact_parameters(_TELLING_TEXT.sub(_blanked, value))
+        return _redact_word(value) if len(value) <= _A_WORD else _redact_text(value)
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value)
         return {key: _REDACTED if _telling(str(key)) else redact(inner) for key, inner in items.items()}
@@ -102,6 +108,14 @@ def _telling(key: str) -> bool:
     return plain in _SECRET_KEYS or plain.endswith(_SECRET_ENDINGS)
 
 
+def _redact_text(text: str) -> str:
+    return _redact_parameters(_TELLING_TEXT.sub(_blanked, text))
+
+
+# Most of what a record says are the same few words, again and again.
+_redact_word = lru_cache(maxsize=4096)(_redact_text)
+
+
 def _blanked(found: re.Match[str]) -> str:
     card = found["card"]
     return found[0] if card and not adds_up(card) else _REDACTED
@@ -114,9 +128,11 @@ def adds_up(card: str) -> bool:
 
 
 def _redact_parameters(text: str) -> str:
+    if "=" not in text and "%3" not in text:
+        return text
     kept, end = "", 0
     for found in _PARAMETER.finditer(text):
-        name = found["name"]
+        name = unquote(found["name"]).replace("[", "").replace("]", "")
         if found.start() >= end and (_telling(name) or name.lower() in _SECRET_IN_QUERIES):
             kept += text[end : found.end()] + _REDACTED
             end = _ITS_VALUE.match(text, found.end()).end()  # pyright: ignore[reportOptionalMemberAccess]  always one

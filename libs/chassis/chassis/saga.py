@@ -11,7 +11,6 @@ the durable driver asks again on `chassis.schedule`.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,17 +21,15 @@ from dapr.ext.workflow import DaprWorkflowContext, WorkflowActivityContext, Work
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from chassis.ids import now
+from chassis.observation import observed
 from chassis.schedule import recheck_delay
 from chassis.tasks import Tasks
-from chassis.telemetry import continued, meter, told_of, tracer
+from chassis.telemetry import continued
 
 log = structlog.get_logger()
 
 Outcome = TypeVar("Outcome")
 Story = Generator["Step", Any, Outcome]
-
-_steps_total = meter.create_counter("workflow_steps_total", description="Steps performed, by outcome")
-_step_ms = meter.create_histogram("workflow_step_duration_ms", unit="ms", description="How long a step took")
 
 _RENEW_HISTORY_AFTER = 50  # unknown outcomes in one run of the workflow before its history is begun anew
 
@@ -44,10 +41,12 @@ class Value(BaseModel):
 
 
 class Unknown(Value):
-    """The step's outcome could not be learned yet. It may have happened; it is never a refusal."""
+    """The step's outcome could not be learned yet. It may have happened; it is never a refusal. `pending` says that
+    nothing went wrong: it only takes its time."""
 
     kind: Literal["unknown"] = "unknown"
     reason: str = ""
+    pending: bool = False
 
 
 class Reference(Value):
@@ -66,13 +65,25 @@ class Phase(StrEnum):
     COMPENSATION = "compensation"
 
 
+class Kind(StrEnum):
+    """The word by which the story tells a step; a compensation is its "but"."""
+
+    GIVEN = "Given"
+    WHEN = "When"
+    THEN = "Then"
+    AND = "And"
+    BUT = "But"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One side effect to perform: its name, and the value it needs beside the saga's reference."""
+    """One side effect to perform. Its title names it, for whoever performs it too; `argument` is what it needs beside
+    the saga's reference."""
 
-    name: str
-    argument: Value | None = None
+    title: str
+    kind: Kind = Kind.WHEN
     phase: Phase = Phase.WHEN
+    argument: Value | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,47 +102,45 @@ class StepRecord:
 class Run:
     """One drive of a saga: what its steps have to say, until a step commits it together with its effect."""
 
-    saga: str
     reference: Any
     known: Any = None  # what the inline driver's caller has just written, and the first step need not read
     waiting: list[StepRecord] = field(default_factory=list[StepRecord])
-    _step: Step | None = None
-    _started: tuple[datetime, float] | None = None
+    _under_way: tuple[Step, datetime, float] | None = None
+    _drained: bool = False
 
     def begin(self, step: Step) -> None:
-        self._step, self._started = step, (now(), time.perf_counter())
+        self._under_way, self._drained = (step, now(), time.perf_counter()), False
 
     def drain(self) -> list[StepRecord]:
-        """Everything recorded so far, the step under way as completed: for the transaction that completes it."""
-        self.end("completed")
-        records, self.waiting = self.waiting, []
-        return records
+        """Everything recorded so far, the step under way as completed: for the transaction that completes it, which may
+        be run again. Nothing where the step came too late."""
+        if self._under_way is None:
+            return []
+        self._drained = True
+        return [*self.waiting, _record(*self._under_way, "completed")]
 
-    def end(self, status: str, error: str = "") -> None:
-        """Close the step under way, unless `drain` has closed it already."""
-        if self._step is None or self._started is None:
-            return
-        at, began = self._started
-        record = StepRecord(
-            step=self._step.name,
-            phase=self._step.phase,
-            status=status,
-            started_at=at,
-            duration_ms=round((time.perf_counter() - began) * 1000, 3),
-            error=error,
-        )
-        self.waiting.append(record)
-        labels = {"workflow": self.saga, "step": record.step, "phase": record.phase, "status": status}
-        _steps_total.add(1, labels)
-        _step_ms.record(record.duration_ms, labels)
-        self._step = self._started = None
+    def end(self, outcome: Any, *, broken: bool) -> float:
+        """Close the step under way; how many milliseconds it took."""
+        if self._under_way is None:
+            raise RuntimeError("no step has begun")
+        known = ("unknown", outcome.reason) if isinstance(outcome, Unknown) else ("completed", "")
+        record = _record(*self._under_way, *known)
+        if self._drained and not broken:
+            self.waiting = []  # all of it is on record
+        else:
+            self.waiting.append(record)
+        self._under_way = None
+        return record.duration_ms
 
-    def skip(self, steps: tuple[str, ...]) -> None:
-        for name in steps:
-            self.waiting.append(
-                StepRecord(step=name, phase=Phase.THEN, status="skipped", started_at=now(), duration_ms=0)
-            )
-            _steps_total.add(1, {"workflow": self.saga, "step": name, "phase": Phase.THEN, "status": "skipped"})
+    def skip(self, titles: tuple[str, ...]) -> None:
+        for title in titles:
+            skipped = StepRecord(step=title, phase=Phase.THEN, status="skipped", started_at=now(), duration_ms=0)
+            self.waiting.append(skipped)
+
+
+def _record(step: Step, at: datetime, began: float, status: str, error: str = "") -> StepRecord:
+    took = round((time.perf_counter() - began) * 1000, 3)
+    return StepRecord(step=step.title, phase=step.phase, status=status, started_at=at, duration_ms=took, error=error)
 
 
 Perform = Callable[[Any, Any, Run], Awaitable[Any]]
@@ -182,7 +191,7 @@ class Saga(Generic[R]):
 
     async def run_inline(self, reference: R, *, known: Any = None) -> Any:
         """Drive the story here, for `step_seconds` in all. Answers its outcome, or `HandedOver`."""
-        run = Run(saga=self.name, reference=reference, known=known)
+        run = Run(reference=reference, known=known)
         ends = time.monotonic() + self.step_seconds
         story = self.story(reference)
         outcome: Any = None
@@ -203,19 +212,18 @@ class Saga(Generic[R]):
         if step.phase is Phase.COMPENSATION:
             run.skip(self.skipped_by_compensation)
         run.begin(step)
-        performer = self.performers[step.name]
-        with (
-            tracer.start_as_current_span(f"{self.name}.{step.name}", attributes={"step.phase": step.phase}) as span,
-            self._told_of(run.reference, step),
-        ):
+        performer = self.performers[step.title]
+        with observed(self.name, run.reference, step) as observation:
             doing = self.tasks.spawn(
-                _quietly(performer.perform(run.reference, step.argument, run)), name=f"{self.name}.{step.name}"
+                _quietly(performer.perform(run.reference, step.argument, run)), name=f"{self.name}.{step.title}"
             )
             await asyncio.wait({doing}, timeout=within)
-            outcome = doing.result() if doing.done() else Unknown(reason="timeout")
-            unknown = isinstance(outcome, Unknown)
-            span.set_attribute("step.status", "unknown" if unknown else "completed")
-        run.end("unknown", outcome.reason) if unknown else run.end("completed")
+            if not doing.done():
+                doing.add_done_callback(_ended_late)
+            outcome, error = doing.result() if doing.done() else (Unknown(reason="timeout"), None)
+            took = run.end(outcome, broken=error is not None)
+            failed = outcome.reason if isinstance(outcome, Unknown) and not outcome.pending else ""
+            observation.ended(took, failed=failed, error=error)
         return outcome
 
     async def perform_durably(self, call: dict[str, Any]) -> Any:
@@ -223,8 +231,9 @@ class Saga(Generic[R]):
         reference = self.reference.model_validate(call["reference"])
         performer = self.performers[call["step"]]
         argument = performer.argument.model_validate(call["argument"]) if performer.argument else None
-        step = Step(name=call["step"], argument=argument, phase=Phase(call["phase"]))
-        run = Run(saga=self.name, reference=reference)
+        kind = Kind(call.get("kind", Kind.WHEN))  # of a run that began before there were kinds
+        step = Step(title=call["step"], kind=kind, phase=Phase(call["phase"]), argument=argument)
+        run = Run(reference=reference)
         with continued(reference.traceparent):
             outcome = await self.perform(step, run, within=self.step_seconds)
             await self._flush(run)
@@ -265,23 +274,14 @@ class Saga(Generic[R]):
         self, ctx: DaprWorkflowContext, perform_step: Any, step: Step, given: dict[str, Any], attempt: int
     ) -> Any:
         argument = step.argument.model_dump(mode="json") if step.argument else None
-        call = {"reference": given["reference"], "step": step.name, "argument": argument, "phase": step.phase.value}
-        return ctx.call_activity(perform_step, input={**call, "attempt": attempt})
+        call = {"reference": given["reference"], "step": step.title, "kind": step.kind.value, "argument": argument}
+        return ctx.call_activity(perform_step, input={**call, "phase": step.phase.value, "attempt": attempt})
 
     def _decode(self, step: Step, answer: Any) -> Any:
         """The step's outcome as a value, None while it is unknown."""
         if answer.get("kind") == "unknown":
             return None
-        return TypeAdapter(self.performers[step.name].outcome).validate_python(answer)
-
-    def _told_of(self, reference: R, step: Step) -> AbstractContextManager[None]:
-        return told_of(
-            tenant=reference.tenant,
-            tenant_name=reference.tenant_name,
-            workflow=self.name,
-            execution=reference.id,
-            step=step.name,
-        )
+        return TypeAdapter(self.performers[step.title].outcome).validate_python(answer)
 
     async def _flush(self, run: Run) -> None:
         if run.waiting:
@@ -289,10 +289,14 @@ class Saga(Generic[R]):
             await self.flush(run.reference, records)
 
 
-async def _quietly(doing: Awaitable[Any]) -> Any:
+async def _quietly(doing: Awaitable[Any]) -> tuple[Any, Exception | None]:
     """A step that breaks has an outcome nobody knows: it may have happened before it broke."""
     try:
-        return await doing
-    except Exception as error:
-        log.exception("step.failed")
-        return Unknown(reason=type(error).__name__)
+        return await doing, None
+    except Exception as error:  # noqa: BLE001  whatever it is, it is told by who waits for the step
+        return Unknown(reason=type(error).__name__), error
+
+
+def _ended_late(doing: asyncio.Task[tuple[Any, Exception | None]]) -> None:
+    if not doing.cancelled() and (error := doing.result()[1]) is not None:
+        log.error("step.broke_late", exc_info=error)

@@ -1,7 +1,7 @@
 """What every answer carries, what every request leaves behind in logs and metrics, and what a bad peer can't do."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -10,9 +10,6 @@ import pytest
 import structlog
 from fastapi import Depends, FastAPI
 from fastapi.responses import StreamingResponse
-from opentelemetry import metrics
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from chassis.app import create_app
 from chassis.edge.auth import Access, Caller, current_caller
@@ -24,13 +21,7 @@ from stack.issuer import Issuer
 BOARD, EVIL = "https://board.example", "https://evil.example"
 LIMIT = 1000
 SUNSET = "2027-01-01T01:00:00+01:00"
-READER = InMemoryMetricReader()
 log = structlog.get_logger()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _metered() -> None:
-    metrics.set_meter_provider(MeterProvider([READER]))  # a process can have but one, and keeps it
 
 
 @pytest.fixture(scope="module")
@@ -461,19 +452,9 @@ async def test_requests_at_once_are_not_taken_for_each_other(
 # -------------------------------------------------------------------------------------------------------- the metrics
 
 
-def points(name: str) -> list[Any]:
-    data = READER.get_metrics_data()
-    return [
-        point
-        for resource in (data.resource_metrics if data else ())
-        for scope in resource.scope_metrics
-        for metric in scope.metrics
-        if metric.name == name
-        for point in metric.data.data_points
-    ]
-
-
-async def test_requests_are_counted_and_timed_by_route(client: httpx.AsyncClient, issuer: Issuer):
+async def test_requests_are_counted_and_timed_by_route(
+    client: httpx.AsyncClient, issuer: Issuer, points: Callable[[str], list[Any]]
+):
     for thing in range(3):
         await client.get(f"/api/v2/things/counted-{thing}", headers=issuer.bearer(tenant="counted"))
     for path in range(3):

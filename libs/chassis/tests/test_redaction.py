@@ -178,13 +178,30 @@ def test_in_a_query_what_stands_under_a_telling_name_is_blanked(name: str):
             assert redact(f"{before}{name}={value}{after}") == expected.replace("[redacted]#top", "[redacted]")
 
 
+@pytest.mark.parametrize("name", ["to%6ben", "%74%6F%6B%65%6E", "user[token]", "user%5Btoken%5D", "secret[]"])
+def test_a_name_that_is_spelled_otherwise_is_the_same_name(name: str):
+    assert redact(f"?page=2&{name}=hush&limit=5") == f"?page=2&{name}=[redacted]&limit=5"
+
+
 def test_in_a_url_that_stands_in_another_ones_query_it_is_blanked_too():
     assert "hush" not in redact("?next=https%3A%2F%2Fx.example%2Fa%3Fb%3D1%26token%3Dhush&page=2")
     assert redact("?next=a%3Ftoken%3Dhush&page=2") == "?next=a%3Ftoken%3D[redacted]&page=2"
 
 
 @pytest.mark.parametrize(
-    "text", ["?page=2&limit=5", "a key=value", "secrets", "?tokenised=1", "x = 1; y == 2", "?monkey=1", "?=", "a&b;c?"]
+    "text",
+    [
+        "?page=2&limit=5",
+        "?a%6bey=1",
+        "?tokens[0]=1",
+        "a key=value",
+        "secrets",
+        "?tokenised=1",
+        "x = 1; y == 2",
+        "?monkey=1",
+        "?=",
+        "a&b;c?",
+    ],
 )
 def test_what_is_no_telling_parameter_is_left_alone(text: str):
     assert redact(text) == text

@@ -10,6 +10,7 @@ from dapr.ext.workflow import DaprWorkflowContext
 
 from chassis.saga import (
     HandedOver,
+    Kind,
     Performer,
     Phase,
     Reference,
@@ -43,11 +44,11 @@ class Done(Value):
 
 
 def story(_ref: Reference) -> Story[Done]:
-    match (yield Step(name="ask")):
+    match (yield Step(title="ask")):
         case Yes() as yes:
-            return (yield Step(name="keep", argument=yes, phase=Phase.THEN))
+            return (yield Step(title="keep", kind=Kind.THEN, phase=Phase.THEN, argument=yes))
         case _:
-            return (yield Step(name="undo", phase=Phase.COMPENSATION))
+            return (yield Step(title="undo", kind=Kind.BUT, phase=Phase.COMPENSATION))
 
 
 class World:
@@ -161,6 +162,19 @@ async def test_past_its_time_a_step_is_left_running_and_its_answer_ignored(world
     assert world.late == [Yes(), []], "it went on to its end, and had nothing more to record"
     assert [(line.step, line.status, line.error) for line in world.records] == [("ask", "unknown", "timeout")]
     assert world.taken == []
+
+
+async def test_a_transaction_that_is_run_again_records_the_same_and_one_that_fails_records_nothing(world: World):
+    async def commit(_ref: Reference, _argument: None, run: Run) -> Any:
+        first, second = run.drain(), run.drain()
+        assert [line.step for line in first] == [line.step for line in second] == ["ask"]
+        raise RuntimeError("the commit failed")
+
+    saga = saga_in(world)
+    saga.performers = {"ask": Performer(perform=commit, outcome=Yes | No)}
+    await saga.run_inline(REF)
+
+    assert [(line.step, line.status, line.error) for line in world.records] == [("ask", "unknown", "RuntimeError")]
 
 
 async def test_a_durable_step_answers_as_json_and_flushes_what_no_transaction_took(world: World):

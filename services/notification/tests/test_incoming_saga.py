@@ -110,7 +110,7 @@ def end(db, status):
 
 
 def run(ref):
-    return Run(saga=WORKFLOW, reference=ref)
+    return Run(reference=ref)
 
 
 # --- the story ---
@@ -127,7 +127,7 @@ def played(steps, sent):
                     done.append(name)
                     outcome = StepEnded(step=name, sent=sent)
                 case _:
-                    done.append(step.name)
+                    done.append(step.title)
                     outcome = Completed()
     except StopIteration as told:
         return done, told.value

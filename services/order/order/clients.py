@@ -48,7 +48,7 @@ class Payments:
             case {"status": "succeeded"}:
                 return Refunded()
             case {"status": str(status)}:
-                return Unknown(reason=f"refund {status}")
+                return Unknown(reason=f"refund {status}", pending=status == "processing")
             case _:
                 return Unknown(reason="no answer from payment")
 
@@ -80,6 +80,6 @@ def _charged(data: Any) -> Approved | Declined | Unknown:
         }:
             return Declined(status=status, payment_id=payment_id, code=decline_code(status, reason or ""))
         case {"status": str(status)}:
-            return Unknown(reason=status)
+            return Unknown(reason=status, pending=status == "processing")
         case _:
             return Unknown(reason="no answer from payment")

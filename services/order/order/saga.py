@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from chassis.saga import Phase, Reference, Step, Story, Value
+from chassis.saga import Kind, Phase, Reference, Step, Story, Value
 from order.declines import DeclineCode
 
 WORKFLOW = "fulfil_order"  # its name as a Dapr Workflow
@@ -70,16 +70,16 @@ def fulfil_order(order: OrderRef) -> Story[Outcome]:
 
 
 def charge() -> Step:
-    return Step(name="charge", phase=Phase.WHEN)
+    return Step(title="charge")
 
 
 def confirm(paid: Approved) -> Step:
-    return Step(name="confirm", argument=paid, phase=Phase.THEN)
+    return Step(title="confirm", kind=Kind.THEN, phase=Phase.THEN, argument=paid)
 
 
 def give_back(refusal: Declined) -> Step:
-    return Step(name="give_back", argument=refusal, phase=Phase.COMPENSATION)
+    return Step(title="give_back", kind=Kind.BUT, phase=Phase.COMPENSATION, argument=refusal)
 
 
 def refund(paid: Approved) -> Step:
-    return Step(name="refund", argument=paid, phase=Phase.COMPENSATION)
+    return Step(title="refund", kind=Kind.BUT, phase=Phase.COMPENSATION, argument=paid)

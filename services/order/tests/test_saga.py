@@ -39,7 +39,7 @@ def tell(*answers: Any) -> tuple[list[Step], Outcome]:
 def test_an_approved_charge_confirms_the_order():
     steps, outcome = tell(PAID, CONFIRMED)
 
-    assert [step.name for step in steps] == ["charge", "confirm"]
+    assert [step.title for step in steps] == ["charge", "confirm"]
     assert steps[1].argument == PAID
     assert outcome == CONFIRMED
 
@@ -47,7 +47,7 @@ def test_an_approved_charge_confirms_the_order():
 def test_a_decline_gives_back_what_was_taken_and_charges_nothing_more():
     steps, outcome = tell(REFUSED, GivenBack(code=REFUSED.code))
 
-    assert [step.name for step in steps] == ["charge", "give_back"]
+    assert [step.title for step in steps] == ["charge", "give_back"]
     assert steps[1].argument == REFUSED
     assert outcome == GivenBack(code=DeclineCode.INSUFFICIENT_FUNDS)
 
@@ -57,13 +57,13 @@ def test_a_definite_refusal_to_process_is_taken_as_a_decline():
 
     steps, _ = tell(failed, GivenBack(code=DeclineCode.NOT_PROCESSED))
 
-    assert [step.name for step in steps] == ["charge", "give_back"]
+    assert [step.title for step in steps] == ["charge", "give_back"]
 
 
 def test_money_that_came_too_late_goes_back():
     steps, outcome = tell(PAID, TooLate(), Refunded())
 
-    assert [step.name for step in steps] == ["charge", "confirm", "refund"]
+    assert [step.title for step in steps] == ["charge", "confirm", "refund"]
     assert steps[2].argument == PAID
     assert outcome == Refunded()
 

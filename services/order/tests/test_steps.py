@@ -29,13 +29,14 @@ Left = Callable[[str], int | None]
 Rows = Callable[[str], list[Any]]
 PAID = Approved(payment_id="p-1", transaction_id="tx-1")
 CONFIRMED = Confirmed(version=2, paid=PAID)
+PENDING = Unknown(reason="processing", pending=True)
 PROCESS, REFUND = "payment-service/process-payment", "payment-service/refund-payment"
 MINUTE = timedelta(seconds=60)
 
 
 def run() -> Run:
     """A drive under way, as the steps get it."""
-    return Run(saga=WORKFLOW, reference=None)
+    return Run(reference=None)
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ async def test_a_cancelled_order_is_only_settled_and_its_token_is_gone(
             Answer(status=200, data={"status": "failed", "paymentId": "p-1", "errorMessage": None}),
             Declined(status="failed", payment_id="p-1", code=DeclineCode.NOT_PROCESSED),
         ),
-        (Answer(status=200, data={"status": "processing", "paymentId": "p-1"}), Unknown(reason="processing")),
+        (Answer(status=200, data={"status": "processing", "paymentId": "p-1"}), PENDING),
         (Answer(status=200, data=None), Unknown(reason="no answer from payment")),
         (Answer(status=200, data={"success": True}), Unknown(reason="no answer from payment")),
         (Answer(status=200, data={"status": "succeeded"}), Unknown(reason="succeeded")),
@@ -243,7 +244,7 @@ async def test_a_refund_that_is_not_through_stays_owed(
     await stores.of("default").cancel(ref.id)
     sidecar.answers[REFUND] = Answer(status=200, data={"status": status})
 
-    assert await steps.refund(ref, PAID, run()) == Unknown(reason=f"refund {status}")
+    assert await steps.refund(ref, PAID, run()) == Unknown(reason=f"refund {status}", pending=status == "processing")
 
     assert (await stores.of("default").get(ref.id)).payment.status == "refund_pending"
     assert await stores.postpone(ref, MINUTE), "somebody is still to look at it"

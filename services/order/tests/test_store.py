@@ -421,8 +421,8 @@ async def test_a_step_is_on_the_timeline_with_the_transaction_that_completes_it(
     stores: Stores, placed: Placed, rows: Rows
 ):
     ref = await placed()
-    drive = Run(saga="test", reference=ref)
-    drive.begin(Step(name="confirm", phase=Phase.THEN))
+    drive = Run(reference=ref)
+    drive.begin(Step(title="confirm", phase=Phase.THEN))
 
     await stores.of("default").confirm(ref, PAID, drive.drain)
 

@@ -3,7 +3,7 @@ its own. It performs nothing and knows no engine."""
 
 from typing import Literal
 
-from chassis.saga import Phase, Reference, Step, Story, Value
+from chassis.saga import Kind, Phase, Reference, Step, Story, Value
 
 WORKFLOW = "tell_in_turn"
 
@@ -39,8 +39,8 @@ def tell_in_turn(event: TellRef) -> Story[Completed]:
 
 
 def tell(name: str) -> Step:
-    return Step(name="tell", argument=TellStep(name=name), phase=Phase.WHEN)
+    return Step(title="tell", argument=TellStep(name=name))
 
 
 def complete() -> Step:
-    return Step(name="complete", phase=Phase.THEN)
+    return Step(title="complete", kind=Kind.THEN, phase=Phase.THEN)

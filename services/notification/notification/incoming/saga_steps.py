@@ -51,7 +51,7 @@ class Steps:
             if (sent := await self._db.read(lambda conn: _outcome(conn, saga, group))) is not None:
                 first = await self._db.write(lambda conn, sent=sent: _end(conn, saga, step.name, sent=sent))
                 return StepEnded(step=step.name, sent=first)
-        return Unknown(reason="not sent yet")
+        return Unknown(reason="not sent yet", pending=True)
 
     async def complete(self, saga: TellRef, _argument: None, _run: Run) -> Completed:
         ended = {"current_step": COMPLETED, "completed_at": now(), "due_at": None, "version": sagas.c.version + 1}
