@@ -14,7 +14,6 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +23,7 @@ from chassis.db import Database
 from chassis.edge.auth import Access, Rules
 from chassis.edge.limiter import Limiter
 from chassis.edge.middleware import Edge, SecurityHeaders
+from chassis.edge.routes import PROBLEM_RESPONSE, operation_id, refused
 from chassis.edge.rules import OF_DAPR, Book
 from chassis.edge.tokens import Tokens, keys_of
 from chassis.health import Check, health_routes
@@ -51,7 +51,7 @@ def create_app(
     checks: Mapping[str, Check],
     refusals: Mapping[type[Exception], Problem],
 ) -> FastAPI:
-    """A FastAPI application with the edge, problems, probes and tracing; the service adds its routers.
+    """A FastAPI application with the edge, problems, probes and tracing; the service adds its routes.
 
     What `rules` doesn't name can't be reached. `start` starts what the service is made of.
     """
@@ -75,12 +75,12 @@ def create_app(
         redirect_slashes=False,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
-        generate_unique_id_function=_operation_id,
+        generate_unique_id_function=operation_id,
         telemetry=_TELEMETRY,
     )
     # Called when the process is told to stop, before it waits for requests under way.
     app.state.leaving = []
-    app.include_router(health_routes(checks))
+    health_routes(checks).add_to(app)
     problems.install(app, refusals)
     _add_edge(app, book, sidecar, settings)
     return app
@@ -107,10 +107,6 @@ def _add_edge(app: FastAPI, book: Book, sidecar: Sidecar, settings: ServiceSetti
     app.add_middleware(SecurityHeaders)
 
 
-def _operation_id(route: APIRoute) -> str:
-    return route.name
-
-
 # FastAPI's own spans, one a request; the edge keeps the metrics, of refused requests too. Its log records would carry
 # exception messages, and with them data.
 _TELEMETRY: TelemetryConfig = {
@@ -125,25 +121,6 @@ _LONGEST_LENGTH = 18  # digits of a Content-Length that are looked at
 _DISCARDED_BODIES = 8  # so many times the limit is read and thrown away, for the sake of an answer; more is hung up on
 
 _EXPOSED = ["Location", "Idempotency-Replayed", "Retry-After", "RateLimit", "RateLimit-Policy", "Deprecation", "Sunset"]
-
-_PROBLEM_CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
-
-PROBLEM_RESPONSE: dict[str, Any] = {"description": "A problem document (RFC 9457)", "content": _PROBLEM_CONTENT}
-
-
-_RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
-
-
-def refused(error_types: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
-    """A route's refusals for OpenAPI: each status with the error types that it can carry."""
-    return {
-        status: {
-            "description": f"Refused: {names}",
-            "content": _PROBLEM_CONTENT,
-            **({"headers": _RETRY_AFTER} if status in {429, 503} else {}),
-        }
-        for status, names in error_types.items()
-    }
 
 
 class _Service(FastAPI):

@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter
-
+from chassis.edge.routes import Routes
 from chassis.problems import Problem
 
 _PROBE_SECONDS = 2.0
@@ -21,8 +20,8 @@ class Check:
     required: bool
 
 
-def health_routes(checks: Mapping[str, Check]) -> APIRouter:
-    router = APIRouter(tags=["health"])
+def health_routes(checks: Mapping[str, Check]) -> Routes:
+    router = Routes(tags=["health"])
 
     @router.get("/health/live")
     async def live() -> dict[str, str]:

@@ -142,7 +142,7 @@ def create_app(
     keep_dead_letters(app, "/events/dead", made.db)
     subscribe(app, "/events/{topic}", made.intake.take)
     for resource in RESOURCES:
-        app.include_router(resource.router)
+        resource.router.add_to(app)
     made.jobs.mount(app)
     app.state.leaving.append(made.changes.end_readers)
     return app

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -22,6 +22,7 @@ import notification
 from chassis import migrations, problems
 from chassis.db import Database
 from chassis.edge.auth import Caller
+from chassis.edge.routes import Routes
 from chassis.ids import new_id
 from chassis.problems import Problem
 from chassis.sidecar import Answer
@@ -271,7 +272,7 @@ def routed() -> Callable[..., ASGIApp]:
     """One resource's routes over the parts that they need; `who` says who a request is from."""
 
     def make(
-        router: APIRouter,
+        router: Routes,
         *,
         refusals: Mapping[type[Exception], Problem] = REFUSALS,
         who: Callable[[Request], Caller] | None = None,
@@ -281,7 +282,7 @@ def routed() -> Callable[..., ASGIApp]:
         app = FastAPI(telemetry=telemetry)
         problems.install(app, refusals)
         app.state.services = SimpleNamespace(**made)
-        app.include_router(router)
+        router.add_to(app)
 
         async def named(scope: Scope, receive: Receive, send: Send) -> None:
             if who is not None:

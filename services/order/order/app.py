@@ -84,7 +84,7 @@ def create_app(
     )
     app.state.services = services
     for resource in (catalog, orders):
-        app.include_router(resource.router)
+        resource.router.add_to(app)
     services.jobs.mount(app)
     return app
 

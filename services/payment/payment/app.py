@@ -90,7 +90,7 @@ def create_app(
     )
     app.state.services = made
     for resource in RESOURCES:
-        app.include_router(resource.router)
+        resource.router.add_to(app)
     made.jobs.mount(app)
     return app
 

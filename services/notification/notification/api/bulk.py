@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from pydantic import Field, StringConstraints, model_validator
 
-from chassis.app import refused
 from chassis.edge.auth import Caller, caller_of
+from chassis.edge.routes import Routes, refused
 from chassis.ids import now
 from chassis.paging import decode_cursor, encode_cursor
 from chassis.problems import Invalid
@@ -145,7 +145,7 @@ class BulkResultPage(Wire):
     next: str | None
 
 
-router = APIRouter(
+router = Routes(
     prefix="/api/v1/notifications/bulk",
     tags=["bulk"],
     responses=refused({422: "invalid-request", 503: "database-unavailable"}),

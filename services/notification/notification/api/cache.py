@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
-from chassis.app import refused
 from chassis.edge.auth import caller_of
+from chassis.edge.routes import Routes, refused
 from notification.services import services
 
 Pattern = Annotated[
@@ -18,7 +18,7 @@ Pattern = Annotated[
 ]
 
 
-router = APIRouter(
+router = Routes(
     prefix="/api/v1/cache",
     tags=["cache"],
     responses=refused({422: "invalid-request", 503: "database-unavailable"}),

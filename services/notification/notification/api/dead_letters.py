@@ -5,10 +5,10 @@ from typing import Annotated, Any, cast
 
 import orjson
 import sqlalchemy as sa
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 
-from chassis.app import refused
 from chassis.edge.auth import caller_of
+from chassis.edge.routes import Routes, refused
 from chassis.events import Wire
 from chassis.sidecar import SidecarDown
 from notification.api.notifications import Text, page_of
@@ -45,7 +45,7 @@ _REPLAY = {
 }
 
 
-router = APIRouter(
+router = Routes(
     prefix="/api/v1/dead-letters",
     tags=["dead letters"],
     responses=refused({422: "invalid-request", 503: "database-unavailable"}),

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import Depends, Header, Query, Request, Response
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
-from chassis.app import refused
 from chassis.edge.auth import caller_of
+from chassis.edge.routes import Routes, refused
 from chassis.ids import new_id, now
 from chassis.problems import Invalid
 from chassis.telemetry import traceparent
@@ -143,7 +143,7 @@ def _utc(pointer: str, moment: datetime | None) -> datetime | None:
         raise Invalid(pointer, "out of the calendar") from None
 
 
-router = APIRouter(
+router = Routes(
     prefix="/api/v1/notifications",
     tags=["notifications"],
     responses=refused({422: "invalid-request", 503: "database-unavailable"}),

@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import Field
 
-from chassis.app import refused
 from chassis.edge.auth import TENANT
+from chassis.edge.routes import Routes, refused
 from chassis.ids import now
 from chassis.telemetry import traceparent
 from chassis.wire import RequestBody, Wire
@@ -31,7 +31,7 @@ class ResetAccepted(Wire):
     message: str = "If an account with that email exists, a reset link has been sent."
 
 
-router = APIRouter(
+router = Routes(
     prefix="/api/v1/password-resets",
     tags=["password resets"],
     responses=refused({422: "invalid-request", 503: "database-unavailable"}),

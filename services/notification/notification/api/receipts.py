@@ -8,10 +8,10 @@ from urllib.parse import parse_qsl
 
 import orjson
 import structlog
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import Field, StringConstraints, ValidationError
 
-from chassis.app import refused
+from chassis.edge.routes import Routes, refused
 from chassis.events import Wire
 from chassis.problems import FieldProblem, Problem, invalid
 from chassis.webhooks import NotSigned
@@ -97,7 +97,7 @@ _LEGACY: Mapping[str, Status | None] = {
 }
 
 
-router = APIRouter(prefix="/api/v1", tags=["receipts"])
+router = Routes(prefix="/api/v1", tags=["receipts"])
 
 
 @router.post(

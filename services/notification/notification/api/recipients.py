@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
-from chassis.app import refused
 from chassis.edge.auth import Caller, caller_of
+from chassis.edge.routes import Routes, refused
 from chassis.events import Wire
 from notification.domain import ChannelName, NotYours, UnknownRecipient
 from notification.recipients.addresses import NotAPhone, normalise, sendable
@@ -91,7 +91,7 @@ class VersionedPreference(Preference):
         return Preference(**{name: getattr(self, name) for name in Preference.model_fields})
 
 
-router = APIRouter(prefix="/api/v1/recipients", tags=["recipients"], responses=refused(_REFUSED))
+router = Routes(prefix="/api/v1/recipients", tags=["recipients"], responses=refused(_REFUSED))
 
 _PREFERENCES = "/{recipient_id}/preferences"
 _WHOSE = {403: "not-owner", 404: "recipient-not-found"}

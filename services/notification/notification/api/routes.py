@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import Field, StringConstraints
 
-from chassis.app import refused
 from chassis.edge.auth import caller_of
+from chassis.edge.routes import Routes, refused
 from chassis.events import Wire
 from notification.api.notifications import Text
 from notification.incoming.routing_table import EventRoute, prefix
@@ -54,7 +54,7 @@ class SagaView(Wire):
     version: int
 
 
-router = APIRouter(
+router = Routes(
     prefix="/api/v1",
     tags=["events"],
     responses=refused({409: "concurrency-conflict", 422: "invalid-request", 503: "database-unavailable"}),

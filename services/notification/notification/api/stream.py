@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from chassis.app import refused
 from chassis.changes.feed import Change
 from chassis.edge.auth import caller_of
+from chassis.edge.routes import Routes, refused
 from chassis.problems import Invalid
 from notification.announcements import FEED
 from notification.api.notifications import Text
@@ -30,7 +30,7 @@ async def _after(last_event_id: Annotated[str | None, Header(max_length=20)] = N
     return int(last_event_id)
 
 
-router = APIRouter(prefix="/api/v1", tags=["notifications"], responses=refused({422: "invalid-request"}))
+router = Routes(prefix="/api/v1", tags=["notifications"], responses=refused({422: "invalid-request"}))
 
 
 @router.get("/stream", response_class=EventSourceResponse)

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import Field, TypeAdapter
 
-from chassis.app import refused
 from chassis.edge.auth import caller_of
+from chassis.edge.routes import Routes, refused
 from chassis.problems import FieldProblem, Invalid, invalid
 from chassis.wire import RequestBody, Wire
 from notification.api.shapes import Context, Locale, Name
@@ -125,7 +125,7 @@ class Preview(Wire):
     errors: list[FieldProblem]
 
 
-router = APIRouter(
+router = Routes(
     prefix="/api/v1/templates",
     tags=["templates"],
     responses=refused({422: "invalid-request", 503: "database-unavailable"}),

@@ -4,10 +4,10 @@ from html import escape
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import HTMLResponse
 
-from chassis.app import refused
+from chassis.edge.routes import Routes, refused
 from chassis.problems import Problem
 from chassis.telemetry import told_of
 from notification.domain import ChannelName
@@ -39,7 +39,7 @@ _DONE = "<p>You will get no more “{category}” by {channel}.</p>"
 Token = Annotated[str, Query(max_length=2048, description="as it stands in the message")]
 
 
-router = APIRouter(
+router = Routes(
     prefix="/api/v1/unsubscribe",
     tags=["recipients"],
     default_response_class=HTMLResponse,

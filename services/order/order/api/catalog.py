@@ -1,13 +1,14 @@
 """What can be ordered."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
+from chassis.edge.routes import Routes
 from order.api.answers import JSON
 from order.catalog import Product
 from order.domain import Shape
 from order.services import services
 
-router = APIRouter(prefix="/api/v1", tags=["catalog"])
+router = Routes(prefix="/api/v1", tags=["catalog"])
 
 
 class CatalogPage(Shape):

@@ -3,11 +3,11 @@
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from pydantic import AfterValidator
 
-from chassis.app import refused
 from chassis.edge.auth import caller_of
+from chassis.edge.routes import Routes, refused
 from chassis.ids import new_id
 from chassis.paging import decode_cursor, encode_cursor
 from order import placing
@@ -19,7 +19,7 @@ from order.services import services
 from order.store import OrderStore
 from order.timeline import TimelineEntry
 
-router = APIRouter(prefix="/api/v1", tags=["orders"])
+router = Routes(prefix="/api/v1", tags=["orders"])
 
 
 def _order_id(text: str) -> str:

@@ -4,12 +4,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import Header, Request, Response
 from pydantic import Field
 
-from chassis.app import refused
 from chassis.cards import CardToken
 from chassis.edge.auth import TENANT
+from chassis.edge.routes import Routes, refused
 from chassis.wire import Wire
 from payment import routing
 from payment.api.shapes import PRINTABLE, Amount, Body
@@ -61,7 +61,7 @@ class RefundResult(Wire):
     processed_at: datetime | None
 
 
-router = APIRouter(tags=["invoked"])
+router = Routes(tags=["invoked"])
 
 
 @router.post(

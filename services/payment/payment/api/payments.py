@@ -4,11 +4,11 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import AfterValidator, Field, StringConstraints
 
-from chassis.app import refused
 from chassis.edge.auth import caller_of
+from chassis.edge.routes import Routes, refused
 from chassis.ids import now
 from chassis.paging import decode_cursor, encode_cursor
 from chassis.problems import Invalid
@@ -99,7 +99,7 @@ def _approved(transaction_id: str | None) -> Approved:
 
 _NOT_YET = {409: "not-overdue"}
 
-router = APIRouter(prefix="/api/v1", responses=refused({422: "invalid-request", 503: "database-unavailable"}))
+router = Routes(prefix="/api/v1", responses=refused({422: "invalid-request", 503: "database-unavailable"}))
 
 
 def _payments(request: Request) -> PaymentStore:

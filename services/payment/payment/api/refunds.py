@@ -5,10 +5,10 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import Header, Request, Response
 
-from chassis.app import refused
 from chassis.edge.auth import caller_of
+from chassis.edge.routes import Routes, refused
 from chassis.problems import Problem
 from payment.api.payments import PaymentId
 from payment.api.shapes import Amount, Body, Money, RefundView
@@ -61,7 +61,7 @@ class RefundRequest(Body):
         return minor_units(Decimal(amount), exponent_of(charge.currency))
 
 
-router = APIRouter(prefix="/api/v1", tags=["refunds"])
+router = Routes(prefix="/api/v1", tags=["refunds"])
 
 
 @router.post(

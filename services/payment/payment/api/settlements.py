@@ -3,12 +3,12 @@
 from datetime import date
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from chassis.app import refused
 from chassis.edge.auth import caller_of
+from chassis.edge.routes import Routes, refused
 from payment.services import services
 from payment.settlement import as_csv, as_xlsx
 from payment.store import PaymentStore
@@ -17,7 +17,7 @@ _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _TYPES = {"csv": "text/csv; charset=utf-8", "xlsx": _XLSX}
 
 
-router = APIRouter(prefix="/api/v1", tags=["settlements"])
+router = Routes(prefix="/api/v1", tags=["settlements"])
 
 
 @router.get(

@@ -1,15 +1,15 @@
 """Webhooks in: authenticated by their signature alone."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import ValidationError
 
-from chassis.app import refused
+from chassis.edge.routes import Routes, refused
 from chassis.problems import FieldProblem, Invalid, Problem, invalid, pointer_to
 from chassis.webhooks import NotSigned
 from payment.services import services
 from payment.webhooks import MAX_ID, parse
 
-router = APIRouter(prefix="/api/v1", tags=["webhooks"])
+router = Routes(prefix="/api/v1", tags=["webhooks"])
 
 
 @router.post(
