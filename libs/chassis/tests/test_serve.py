@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -105,32 +106,25 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         served.process.communicate()
 
 
-async def test_open_streams_end_whole_and_keep_nobody_waiting(served: Served):
-    """uvicorn by itself waits ten seconds for them and then cuts them off, for which httpx would raise."""
-    async with served.client.stream("GET", "/stream") as first, served.client.stream("GET", "/stream") as second:
-        streams = [first.aiter_lines(), second.aiter_lines()]
-        for lines in streams:
-            assert [line async for line in first_of(lines)] == ['data: "a"']
+async def test_told_to_stop_it_ends_streams_whole_answers_what_is_under_way_and_takes_no_more(served: Served):
+    """uvicorn by itself waits ten seconds for streams and then cuts them off, for which httpx would raise."""
+    streams = (served.client.stream("GET", path) for path in ("/stream", "/stream", "/slow"))
+    async with AsyncExitStack() as open_streams:
+        *followed, slow = [await open_streams.enter_async_context(stream) for stream in streams]
+        heard = [answer.aiter_lines() for answer in followed]
+        for lines in heard:
+            assert await first_of(lines) == 'data: "a"'
+        pieces = slow.aiter_text()
+        assert await anext(pieces) == "begun, "
         told_at = served.stop()
-        for lines in streams:
+        await eventually(served.is_gone)
+        assert [piece async for piece in pieces] == ["done"]
+        for lines in heard:
             assert not [line async for line in lines if line.startswith("data")]
     await served.has_ended()
 
     assert time.monotonic() - told_at < 5
 
 
-async def first_of(lines: AsyncIterator[str]) -> AsyncIterator[str]:
-    async for line in lines:
-        if line.startswith("data"):
-            yield line
-            return
-
-
-async def test_a_request_under_way_is_answered_and_no_other_is_taken(served: Served):
-    async with served.client.stream("GET", "/slow") as answer:
-        pieces = answer.aiter_text()
-        assert await anext(pieces) == "begun, "
-        served.stop()
-        await eventually(served.is_gone)
-        assert [piece async for piece in pieces] == ["done"]
-    await served.has_ended()
+async def first_of(lines: AsyncIterator[str]) -> str:
+    return await anext(line async for line in lines if line.startswith("data"))
