@@ -18,7 +18,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis import problems, telemetry
+from chassis import health, problems, telemetry
 from chassis.db import Database
 from chassis.edge.auth import Access, Rules
 from chassis.edge.limiter import Limiter
@@ -26,7 +26,7 @@ from chassis.edge.middleware import Edge, SecurityHeaders
 from chassis.edge.routes import PROBLEM_RESPONSE, operation_id, refused
 from chassis.edge.rules import OF_DAPR, Book
 from chassis.edge.tokens import Tokens, keys_of
-from chassis.health import Check, health_routes
+from chassis.health import Check
 from chassis.lifespan import Lifespan, Start
 from chassis.problems import Problem
 from chassis.settings import ServiceSettings
@@ -80,7 +80,8 @@ def create_app(
     )
     # Called when the process is told to stop, before it waits for requests under way.
     app.state.leaving = []
-    health_routes(checks).add_to(app)
+    app.state.checks = checks
+    health.router.add_to(app)
     problems.install(app, refusals)
     _add_edge(app, book, sidecar, settings)
     return app

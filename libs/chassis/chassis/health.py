@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fastapi import Request
+
 from chassis.edge.routes import Routes
 from chassis.problems import Problem
 
@@ -20,23 +22,26 @@ class Check:
     required: bool
 
 
-def health_routes(checks: Mapping[str, Check]) -> Routes:
-    router = Routes(tags=["health"])
+router = Routes(tags=["health"])
 
-    @router.get("/health/live")
-    async def live() -> dict[str, str]:
-        return {"status": "ok"}
 
-    @router.get("/health/ready")
-    async def ready() -> dict[str, Any]:
-        required = {name: check for name, check in checks.items() if check.required}
-        return _answer(await _report(required))
+@router.get("/health/live")
+async def live() -> dict[str, str]:
+    return {"status": "ok"}
 
-    @router.get("/health")
-    async def health() -> dict[str, Any]:
-        return _answer(await _report(checks))
 
-    return router
+@router.get("/health/ready")
+async def ready(request: Request) -> dict[str, Any]:
+    return _answer(await _report({name: check for name, check in _checks(request).items() if check.required}))
+
+
+@router.get("/health")
+async def health(request: Request) -> dict[str, Any]:
+    return _answer(await _report(_checks(request)))
+
+
+def _checks(request: Request) -> Mapping[str, Check]:
+    return request.app.state.checks
 
 
 async def _report(checks: Mapping[str, Check]) -> dict[str, Any]:

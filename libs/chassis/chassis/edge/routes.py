@@ -22,7 +22,7 @@ class Routes(APIRouter):
         super().__init__(responses=responses, generate_unique_id_function=operation_id, **known)
 
     def add_to(self, app: FastAPI) -> None:
-        """Behind what the app has already: routes are tried in their order."""
+        """Behind what the app has already, and tried after it."""
         app.router.routes.extend(self.routes)
 
 
