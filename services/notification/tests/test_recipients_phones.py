@@ -10,35 +10,35 @@ from notification.recipients.addresses import NotAPhone, masked, normalise, regi
 
 REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
 KINDS = [PhoneNumberType.FIXED_LINE, PhoneNumberType.MOBILE]
+# Of every region in the world, each with its E.164 form.
+EXAMPLES = [
+    (region, number, phonenumbers.format_number(number, PhoneNumberFormat.E164))
+    for region in REGIONS
+    for kind in KINDS
+    if (number := phonenumbers.example_number_for_type(region, kind)) is not None
+]
 
 
-def examples(region: str) -> list[phonenumbers.PhoneNumber]:
-    found = [phonenumbers.example_number_for_type(region, kind) for kind in KINDS]
-    return [number for number in found if number is not None]
+def test_the_example_numbers_of_a_region_are_known_however_they_are_written():
+    assert {region for region, _, _ in EXAMPLES} == set(REGIONS)
+    for region, number, e164 in EXAMPLES:
+        national, international = (
+            phonenumbers.format_number(number, form)
+            for form in (PhoneNumberFormat.NATIONAL, PhoneNumberFormat.INTERNATIONAL)
+        )
+        elsewhere = "US" if region != "US" else "KE"  # the + outweighs the region
+        written = [(national, region), (international, None), (e164, None), (e164, elsewhere)]
+        assert [normalise(*text) for text in written] == [e164] * 4, region
+        assert region_of(e164) == phonenumbers.region_code_for_number(number), region
 
 
-@pytest.mark.parametrize("region", REGIONS)
-def test_the_example_numbers_of_a_region_are_known_however_they_are_written(region: str):
-    numbers = examples(region)
-    assert numbers
-    for number in numbers:
-        e164 = phonenumbers.format_number(number, PhoneNumberFormat.E164)
-        assert normalise(phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL), region) == e164
-        assert normalise(phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL), None) == e164
-        assert normalise(e164, None) == e164
-        assert normalise(e164, "US" if region != "US" else "KE") == e164  # the + outweighs the region
-        assert region_of(e164) == phonenumbers.region_code_for_number(number)
-
-
-@pytest.mark.parametrize("region", REGIONS)
-def test_a_masked_number_tells_its_country_and_at_most_half_of_itself(region: str):
-    for number in examples(region):
-        e164 = phonenumbers.format_number(number, PhoneNumberFormat.E164)
+def test_a_masked_number_tells_its_country_and_at_most_half_of_itself():
+    for _, number, e164 in EXAMPLES:
         country, shown = masked(e164).split("…")
-        assert country == f"+{number.country_code}"
-        assert e164.endswith(shown)
-        assert 2 <= len(shown) <= 4
-        assert len(shown) * 2 <= len(e164) - len(country)
+        assert country == f"+{number.country_code}", e164
+        assert e164.endswith(shown), e164
+        assert 2 <= len(shown) <= 4, e164
+        assert len(shown) * 2 <= len(e164) - len(country), e164
 
 
 @pytest.mark.parametrize(

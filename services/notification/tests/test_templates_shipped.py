@@ -14,11 +14,9 @@ from notification.templates.sandbox import compile_template, language_of
 from notification.templates.shipped import PARTS, SHIPPED, Source, samples, shipped
 from notification.templates.sms_length import measure
 
-EVERY = [(key, locale) for key, locales in shipped().items() for locale in locales]
+# Each test is one table of them all: what fails in it is named beside the assertion.
+EVERY = [(key, locale, source) for key, locales in shipped().items() for locale, source in locales.items()]
 HOSTILE = "<script>alert('x')</script>"
-
-every = pytest.mark.parametrize(("key", "locale"), EVERY, ids=["/".join((*key, locale)) for key, locale in EVERY])
-each = pytest.mark.parametrize("key", list(shipped()), ids="/".join)
 
 
 def hostile(value: Any) -> Any:
@@ -50,85 +48,80 @@ def names(source: Source, part: str) -> set[str]:
     return {dotted(use.path) for use in uses(source, part)}
 
 
-@every
-def test_its_sample_has_all_it_needs(key, locale):
-    assert check(shipped()[key][locale], samples()[key], locale=locale) == []
+def test_its_sample_has_all_it_needs():
+    for key, locale, source in EVERY:
+        assert check(source, samples()[key], locale=locale) == [], (key, locale)
 
 
-@every
-def test_it_renders_with_nothing_left_over(key, locale):
-    source = shipped()[key][locale]
-    rendered = render(source, samples()[key], locale=locale)
-    for part in PARTS:
-        assert bool(getattr(source, part)) is bool(getattr(rendered, part))
-        assert not re.search(r"[{}]|None|Undefined", getattr(rendered, part))
-    if rendered.html:
-        assert f'<html lang="{locale}">' in rendered.html
+def test_it_renders_with_nothing_left_over():
+    for key, locale, source in EVERY:
+        rendered = render(source, samples()[key], locale=locale)
+        for part in PARTS:
+            text = getattr(rendered, part)
+            assert bool(getattr(source, part)) is bool(text), (key, locale, part)
+            assert not re.search(r"[{}]|None|Undefined", text), (key, locale, part)
+        if rendered.html:
+            assert f'<html lang="{locale}">' in rendered.html, (key, locale)
 
 
-@every
-def test_markup_in_any_variable_is_escaped_in_html(key, locale):
-    source, sample = shipped()[key][locale], {**samples()[key], "unsubscribeLink": "https://example.com/?a=1"}
-    if not source.html:
-        return
+def test_markup_in_any_variable_is_escaped_in_html():
     # Amounts and dates have to stay what they are; they are written by Babel, which takes nothing else.
-    kept = {
-        name: sample[name] for name in ("total", "amountDue", "dueDate", "changedAt", "updatedAt") if name in sample
-    }
-    html = render(source, hostile(sample) | kept, locale=locale).html
-    assert "<script" not in html
-    assert "&lt;script&gt;" in html
+    kept = ("total", "amountDue", "dueDate", "changedAt", "updatedAt")
+    for key, locale, source in EVERY:
+        if source.html:
+            sample = {**samples()[key], "unsubscribeLink": "https://example.com/?a=1"}
+            context = hostile(sample) | {name: sample[name] for name in kept if name in sample}
+            html = render(source, context, locale=locale).html
+            assert "<script" not in html, (key, locale)
+            assert "&lt;script&gt;" in html, (key, locale)
 
 
-@every
-def test_an_email_says_the_same_with_and_without_html(key, locale):
-    source = shipped()[key][locale]
-    assert bool(source.text) is bool(source.html)
-    assert source.subject or not source.text
+def test_an_email_says_the_same_with_and_without_html():
+    for key, locale, source in EVERY:
+        assert bool(source.text) is bool(source.html), (key, locale)
+        assert source.subject or not source.text, (key, locale)
 
 
-@every
-def test_an_email_that_one_can_be_spared_has_a_link_for_that(key, locale):
-    source = shipped()[key][locale]
-    if source.html:
-        link = {"unsubscribeLink": "https://example.com/u?t=1&c=2"}
-        assert (
-            'href="https://example.com/u?t=1&amp;c=2"' in render(source, {**samples()[key], **link}, locale=locale).html
-        )
-        assert "<a" not in render(source, samples()[key], locale=locale).html or "resetLink" in names(source, "html")
+def test_an_email_that_one_can_be_spared_has_a_link_for_that():
+    link = {"unsubscribeLink": "https://example.com/u?t=1&c=2"}
+    for key, locale, source in EVERY:
+        if source.html:
+            html = render(source, {**samples()[key], **link}, locale=locale).html
+            assert 'href="https://example.com/u?t=1&amp;c=2"' in html, (key, locale)
+            without = render(source, samples()[key], locale=locale).html
+            assert "<a" not in without or "resetLink" in names(source, "html"), (key, locale)
 
 
-@every
-def test_a_text_message_is_one_cheap_segment_or_two(key, locale):
-    sms = render(shipped()[key][locale], samples()[key], locale=locale, parts=["sms"]).sms
-    if sms:
-        assert measure(sms).encoding == "GSM-7"
-        assert measure(sms).segments <= 2
+def test_the_link_that_spares_one_an_email_stands_in_its_text_too():
+    link = "https://example.com/u?t=1&c=2"
+    for key, locale, source in EVERY:
+        if source.text:
+            spared = render(source, {**samples()[key], "unsubscribeLink": link}, locale=locale).text
+            assert re.search(rf"\n\n[^\n]+: {re.escape(link)}$", spared.rstrip()), (key, locale)
+            without = render(source, samples()[key], locale=locale).text
+            assert not re.search(r"nsubscribe|abbestellen|Cancelar", without), (key, locale)
 
 
-@every
-def test_what_jinja_sees_is_seen(key, locale):
-    source = shipped()[key][locale]
-    for part in PARTS:
-        text = getattr(source, part)
-        seen = meta.find_undeclared_variables(language_of(part).parse(text))
-        assert seen <= {re.split(r"[.\[]", name)[0] for name in names(source, part)}
+def test_a_text_message_is_one_cheap_segment_or_two():
+    for key, locale, source in EVERY:
+        if sms := render(source, samples()[key], locale=locale, parts=["sms"]).sms:
+            assert measure(sms).encoding == "GSM-7", (key, locale)
+            assert measure(sms).segments <= 2, (key, locale)
 
 
-@each
-def test_it_speaks_english_at_least(key):
-    assert "en" in shipped()[key]
+def test_what_jinja_sees_is_seen():
+    for key, locale, source in EVERY:
+        for part in PARTS:
+            seen = meta.find_undeclared_variables(language_of(part).parse(getattr(source, part)))
+            known = {re.split(r"[.\[]", name)[0] for name in names(source, part)}
+            assert seen <= known, (key, locale, part)
 
 
-@each
-def test_its_translations_have_the_same_parts(key):
-    parts = [{part for part in PARTS if getattr(source, part)} for source in shipped()[key].values()]
-    assert all(these == parts[0] for these in parts)
-
-
-@each
-def test_its_locales_are_such_as_are_looked_for(key):
-    assert all(canonical(locale) == locale for locale in shipped()[key])
+def test_it_speaks_english_at_least_and_its_translations_have_the_same_parts_under_locales_that_are_looked_for():
+    for key, locales in shipped().items():
+        assert "en" in locales, key
+        assert len({tuple(bool(getattr(source, part)) for part in PARTS) for source in locales.values()}) == 1, key
+        assert all(canonical(locale) == locale for locale in locales), key
 
 
 def test_a_brazilian_is_told_in_portuguese_and_a_dane_in_english():
@@ -158,7 +151,7 @@ def test_whoever_knows_a_subject_finds_it(key, subject):
 
 
 def test_every_file_belongs_to_a_template():
-    loaded = {SHIPPED.joinpath(*key, locale) for key, locale in EVERY}
+    loaded = {SHIPPED.joinpath(*key, locale) for key, locale, _ in EVERY}
     names = {"subject.txt", "body.txt", "body.html", "sms.txt", "push.txt"}
     for path in SHIPPED.rglob("*.*"):
         relative = path.relative_to(SHIPPED)
@@ -208,15 +201,6 @@ def test_partials_are_of_the_language_too():
 def test_samples_are_no_real_persons():
     for sample in samples().values():
         assert all("@" not in text or text.endswith("@example.com") for text in texts(sample) if isinstance(text, str))
-
-
-@every
-def test_the_link_that_spares_one_an_email_stands_in_its_text_too(key, locale):
-    source, link = shipped()[key][locale], "https://example.com/u?t=1&c=2"
-    if source.text:
-        spared = render(source, {**samples()[key], "unsubscribeLink": link}, locale=locale).text
-        assert re.search(rf"\n\n[^\n]+: {re.escape(link)}$", spared.rstrip())
-        assert not re.search(r"nsubscribe|abbestellen|Cancelar", render(source, samples()[key], locale=locale).text)
 
 
 @pytest.mark.parametrize(
