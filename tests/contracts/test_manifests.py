@@ -13,17 +13,18 @@ REDIS = {"pubsub", "statestore", "workflowstore"}
 SERVICES = ("order-service", "payment-service", "notification-service")
 NOBODY = {"defaultAction": "deny", "trustDomain": "public"}
 POST_ONLY = {"httpVerb": ["POST"], "action": "allow"}
-ORDER_CALLS = {
-    "appId": "order-service",
-    "defaultAction": "deny",
-    "trustDomain": "public",
-    "namespace": "brewline",
-    "operations": [{"name": "/process-payment", **POST_ONLY}, {"name": "/refund-payment", **POST_ONLY}],
-}
+
+
+def calls(caller, *paths):
+    named = {"appId": caller, "defaultAction": "deny", "trustDomain": "public", "namespace": "brewline"}
+    return named | {"operations": [{"name": path, **POST_ONLY} for path in paths]}
+
+
+DEAD_LETTERS = {**NOBODY, "policies": [calls("notification-service", "/events/*")]}
 POLICIES = {
-    "order-service": NOBODY,
-    "payment-service": {**NOBODY, "policies": [ORDER_CALLS]},
-    "notification-service": NOBODY,
+    "order-service": DEAD_LETTERS,
+    "payment-service": {**NOBODY, "policies": [calls("order-service", "/process-payment", "/refund-payment")]},
+    "notification-service": DEAD_LETTERS,
 }
 
 
@@ -193,7 +194,7 @@ def in_the_cluster(manifest):
     if (kind, name) == ("Component", "secrets"):
         patched["spec"] |= {"type": "secretstores.kubernetes", "metadata": []}
     if kind == "Configuration":
-        patched["spec"]["accessControl"] = NOBODY
+        patched["spec"]["accessControl"] = DEAD_LETTERS
     return patched
 
 

@@ -1,4 +1,4 @@
-"""components/ as a whole: no policy in vain, no call without a policy, no topic without its dead letters."""
+"""components/ as a whole: no policy in vain, no call without a policy."""
 
 import re
 from pathlib import Path
@@ -96,19 +96,6 @@ def test_a_lookup_goes_to_the_provider_of_its_charges():
 def test_an_event_is_offered_again_until_it_is_taken():
     for name in (name for name, component in COMPONENTS.items() if component["spec"]["type"].startswith("pubsub.")):
         assert POLICIES["retry"][TARGETS["components"][name]["inbound"]["retry"]]["maxRetries"] == -1
-
-
-@pytest.mark.parametrize("name", SUBSCRIPTIONS)
-def test_every_subscription_has_dead_letters_that_the_same_app_stores(name):
-    subscription = SUBSCRIPTIONS[name]
-    spec = subscription["spec"]
-    assert spec["pubsubname"] in COMPONENTS
-    if spec["topic"].endswith(".dead"):
-        assert "deadLetterTopic" not in spec
-        return
-    assert spec["deadLetterTopic"] == f"{spec['topic']}.dead"
-    consumers = [other for other in SUBSCRIPTIONS.values() if other["spec"]["topic"] == spec["deadLetterTopic"]]
-    assert subscription["scopes"] in [consumer["scopes"] for consumer in consumers]
 
 
 @pytest.mark.parametrize("name", [*COMPONENTS, *ENDPOINTS, *SUBSCRIPTIONS])

@@ -14,6 +14,7 @@ from conftest import ROOT, specs
 import manifests
 from stack.sidecars import Stack
 
+BY_ORDER = [("POST", "process-payment"), ("POST", "refund-payment")]
 HIDDEN = [("GET", "api/v1/payments"), ("GET", "health/live"), ("GET", "process-payment"), ("POST", "events/orders")]
 
 
@@ -105,9 +106,25 @@ async def test_order_may_do_nothing_else_at_payment(through: Caller, verb: str, 
     assert refused_by_dapr(answer, ORDER), answer.text
 
 
-@pytest.mark.parametrize("callee", [PAYMENT, ORDER])
-@pytest.mark.parametrize(("verb", "path"), [("POST", "process-payment"), ("POST", "refund-payment"), *HIDDEN])
-async def test_notification_may_call_nobody(through: Caller, callee: str, verb: str, path: str):
+async def test_notification_may_deliver_events_again_to_others_and_to_itself(through: Caller):
+    others = await through.call(NOTIFICATION, ORDER, "POST", "events/no-topic-of-its")
+    own = await through.call(NOTIFICATION, NOTIFICATION, "POST", "events/orders")
+
+    assert (others.status_code, others.json()["errorType"]) == (404, "not-found")  # order's own word
+    assert own.json() == {"status": "DROP"}  # an empty body is no event
+
+
+@pytest.mark.parametrize(
+    ("callee", "verb", "path"),
+    [
+        *((PAYMENT, verb, path) for verb, path in (*BY_ORDER, *HIDDEN)),
+        *((ORDER, verb, path) for verb, path in (*BY_ORDER, *HIDDEN) if not path.startswith("events/")),
+        (ORDER, "GET", "events/orders"),
+        (ORDER, "POST", "events/../api/v1/orders"),
+        (ORDER, "POST", "events/%2e%2e/api/v1/orders"),
+    ],
+)
+async def test_notification_may_call_nobody_for_anything_else(through: Caller, callee: str, verb: str, path: str):
     answer = await through.call(NOTIFICATION, callee, verb, path)
 
     assert refused_by_dapr(answer, NOTIFICATION), answer.text

@@ -64,7 +64,8 @@ async def test_a_poison_event_goes_to_the_dead_letters_and_the_rest_flows(brew: 
             return next((letter for letter in letters if letter["eventId"] == poison["id"]), None)
 
         letter = await eventually(kept, within=20)
-        assert (await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")).status_code < 300
+        assert (letter["app"], letter["topic"]) == (NOTIFICATION, "orders")
+        assert (await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")).status_code == 409
 
 
 async def test_a_broker_restarted_in_the_middle_loses_no_event(brew: Brewery) -> None:

@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -134,17 +135,16 @@ class _Service(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is not None:
             return self.openapi_schema
+        for route in self.routes:
+            if isinstance(route, APIRoute) and route.path.startswith(OF_DAPR):
+                route.include_in_schema = False
         document = super().openapi()
         parts = document.setdefault("components", {})
         schema = problems.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
         nested = schema.pop("$defs")
         parts.setdefault("schemas", {}).update(ProblemDocument=schema, **nested)
         parts["securitySchemes"] = _SCHEMES
-        reachable = {
-            path: self._reachable(path, operations)
-            for path, operations in document["paths"].items()
-            if not path.startswith(OF_DAPR)
-        }
+        reachable = {path: self._reachable(path, operations) for path, operations in document["paths"].items()}
         document["paths"] = {path: operations for path, operations in reachable.items() if operations}
         return document
 

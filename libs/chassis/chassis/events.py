@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, cast
 import orjson
 import sqlalchemy as sa
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from chassis.db import DATABASE_DOWN, Timestamp, upsert_in
@@ -44,7 +44,7 @@ class CloudEvent(BaseModel):
 
     id: str = Field(min_length=1, max_length=255)
     type: str
-    source: str = ""
+    source: str = Field(default="", max_length=255)
     subject: str = ""
     tenantid: str = Field(default="default", pattern=TENANT)
     tenantname: Annotated[str, AfterValidator(lambda name: one_line(name)[:255])] = ""
@@ -67,27 +67,39 @@ class InvalidEvent(Exception):
     """This event can never be processed; it goes to the dead letters."""
 
 
+_ANY_SOURCE = "*"  # of a row from before sources were kept: its event is known by its id alone
+
+
 def event_processing_table(metadata: sa.MetaData) -> sa.Table:
+    """An event is known by its source and its id: ids are unique in their source only."""
     return sa.Table(
         "event_processing",
         metadata,
         sa.Column("tenant", sa.String(64), primary_key=True),
         sa.Column("consumer", sa.String(64), primary_key=True),
+        sa.Column("source", sa.String(255), primary_key=True, server_default=_ANY_SOURCE),
         sa.Column("event_id", sa.String(255), primary_key=True),
         sa.Column("processed_at", Timestamp, nullable=False),
         sa.Index("ix_event_processing_processed", "processed_at"),
     )
 
 
-def first_time(conn: sa.Connection, table: sa.Table, *, tenant: str, consumer: str, event_id: str) -> bool:
+def first_time(conn: sa.Connection, table: sa.Table, *, tenant: str, consumer: str, source: str, event_id: str) -> bool:
     """Whether this consumer has not taken the event yet; says so once, in the transaction of its effect."""
-    row = {"tenant": tenant, "consumer": consumer, "event_id": event_id, "processed_at": now()}
+    row = {"tenant": tenant, "consumer": consumer, "source": source, "event_id": event_id, "processed_at": now()}
     return conn.execute(_insert_once(conn.dialect.name, table), row).rowcount == 1
 
 
 @cache
 def _insert_once(dialect: str, table: sa.Table) -> Any:
-    return upsert_in(dialect, table).on_conflict_do_nothing()
+    row = {column.name: sa.bindparam(column.name, type_=column.type) for column in table.columns}
+    same = [table.c[name] == row[name] for name in ("tenant", "consumer", "event_id")]
+    known = sa.exists().where(*same, table.c.source == _ANY_SOURCE)
+    return (
+        upsert_in(dialect, table)
+        .from_select(list(row), sa.select(*row.values()).where(~known))
+        .on_conflict_do_nothing()
+    )
 
 
 Handler = Callable[[str, CloudEvent], Awaitable[None]]
@@ -127,15 +139,6 @@ async def receive(request: Request, topic: str, handle: Handler) -> Response:
     except orjson.JSONDecodeError:
         body = None
     return Response(orjson.dumps(await consume(topic, body, handle)), media_type="application/json")
-
-
-def subscribe(app: FastAPI, path: str, handle: Handler) -> None:
-    """The route of subscriptions that are declared in components/. `path` names its topic: `/events/{topic}`."""
-
-    async def deliver(request: Request) -> Response:
-        return await receive(request, request.path_params["topic"], handle)
-
-    app.add_route(path, deliver, methods=["POST"], include_in_schema=False)
 
 
 def _reason(error: InvalidEvent | ValidationError) -> Any:

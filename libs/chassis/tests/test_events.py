@@ -5,17 +5,19 @@ from base64 import b64encode
 from typing import Any, ClassVar
 
 import httpx
+import orjson
 import pytest
 import sqlalchemy as sa
 from dapr.ext.fastapi import DaprApp
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from sqlalchemy.exc import OperationalError
 
 from chassis.app import create_app
 from chassis.db import Database
 from chassis.edge.auth import Access
 from chassis.edge.rules import Book, routes_of
-from chassis.events import CloudEvent, Event, InvalidEvent, consume, first_time, receive, subscribe
+from chassis.events import CloudEvent, Event, InvalidEvent, consume, first_time, receive
+from chassis.ids import now
 from chassis.problems import Unavailable
 from chassis.settings import ServiceSettings
 from chassis.sidecar import SidecarDown
@@ -114,21 +116,6 @@ async def test_data_that_is_not_what_the_handler_declared_goes_to_the_dead_lette
     assert await consume("things", envelope(data={"howMany": 2, "unknown": 1}), take) == SUCCESS
 
 
-async def test_the_sidecar_delivers_to_the_path_of_the_topic():
-    async def only_things(topic: str, _event: CloudEvent) -> None:
-        if topic != "things":
-            raise Unavailable("database")
-
-    app = FastAPI()
-    subscribe(app, "/events/{topic}", only_things)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-        things = await client.post("/events/things", json=envelope())
-        others = await client.post("/events/others", json=envelope())
-
-    assert (things.status_code, things.json()) == (200, SUCCESS)
-    assert (others.status_code, others.json()) == (200, RETRY)
-
-
 async def test_a_topic_that_is_subscribed_in_code_is_the_sidecars_alone_and_no_part_of_the_api():
     async def deliver(request: Request) -> Response:
         return await receive(request, "things", raising(Unavailable("database")))
@@ -159,36 +146,54 @@ async def test_a_topic_that_is_subscribed_in_code_is_the_sidecars_alone_and_no_p
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff"])
 async def test_a_delivery_that_is_no_json_goes_to_the_dead_letters(body: bytes):
-    app = FastAPI()
-    subscribe(app, "/events/{topic}", raising(AssertionError()))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-        answer = await client.post("/events/things", content=body)
+    async def arrived() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
 
-    assert (answer.status_code, answer.json()) == (200, DROP)
+    delivery = Request({"type": "http", "method": "POST", "headers": []}, arrived)
+    answer = await receive(delivery, "things", raising(AssertionError()))
+
+    assert (answer.status_code, orjson.loads(answer.body)) == (200, DROP)
 
 
-async def test_an_event_is_new_once_for_each_consumer(db: Database, metadata: sa.MetaData):
+EVENT = {"tenant": "t", "consumer": "a", "source": "/s", "event_id": "e-1"}
+
+
+@pytest.fixture
+def is_new(db: Database, metadata: sa.MetaData):
     table = metadata.tables["event_processing"]
-
-    def look(consumer: str, event_id: str):
-        return db.write(lambda conn: first_time(conn, table, tenant="t", consumer=consumer, event_id=event_id))
-
-    seen = [await look(*key) for key in (("a", "e-1"), ("a", "e-1"), ("b", "e-1"), ("a", "e-2"))]
-
-    assert seen == [True, False, True, True]
+    return lambda **changed: db.write(lambda conn: first_time(conn, table, **EVENT | changed))
 
 
-async def test_an_event_whose_effect_was_undone_is_new_again(db: Database, metadata: sa.MetaData):
+async def test_an_event_is_new_once_for_each_consumer(is_new):
+    assert [await is_new(), await is_new(), await is_new(consumer="b"), await is_new(event_id="e-2")] == [
+        True,
+        False,
+        True,
+        True,
+    ]
+
+
+async def test_ids_are_unique_in_their_source_only(is_new):
+    assert [await is_new(), await is_new(source="/other"), await is_new(source="/other")] == [True, True, False]
+
+
+async def test_what_was_taken_before_sources_were_kept_is_not_new(db: Database, metadata: sa.MetaData, is_new):
     table = metadata.tables["event_processing"]
+    old = {name: value for name, value in EVENT.items() if name != "source"} | {"processed_at": now()}
+    await db.write(lambda conn: conn.execute(sa.insert(table).values(old)))
 
+    assert [await is_new(), await is_new(source="/other"), await is_new(event_id="e-2")] == [False, False, True]
+
+
+async def test_an_event_whose_effect_was_undone_is_new_again(db: Database, metadata: sa.MetaData, is_new):
     def broken(conn: sa.Connection) -> None:
-        assert first_time(conn, table, tenant="t", consumer="a", event_id="e-1")
+        assert first_time(conn, metadata.tables["event_processing"], **EVENT)
         raise InvalidEvent
 
     with pytest.raises(InvalidEvent):
         await db.write(broken)
 
-    assert await db.write(lambda conn: first_time(conn, table, tenant="t", consumer="a", event_id="e-1"))
+    assert await is_new()
 
 
 def test_a_version_below_one_is_no_fact():

@@ -38,7 +38,11 @@ RULES: Rules = {
     "POST /api/v1/password-resets/redeem": Access.SIGNED,
     "GET /api/v1/dead-letters": Access.ADMIN,
     "POST /api/v1/dead-letters/{letter_id}/replay": Access.ADMIN,
-    "POST /events/dead": Access.SIDECAR,
+    "POST /events/orders": Access.SIDECAR,
+    "POST /events/customers": Access.SIDECAR,
     "POST /events/{topic}": Access.SIDECAR,
+    "POST /events/dead/notification-service/orders": Access.SIDECAR,
+    "POST /events/dead/notification-service/customers": Access.SIDECAR,
+    "POST /events/dead/{app_id}/{topic}": Access.SIDECAR,
     "POST /job/{name}": Access.SIDECAR,
 }

@@ -13,7 +13,6 @@ from chassis.app import database_check
 from chassis.cache import Cache
 from chassis.changes.feed import Changes
 from chassis.db import Database
-from chassis.events import subscribe
 from chassis.health import Check
 from chassis.jobs import Jobs
 from chassis.leases import Leases
@@ -58,12 +57,12 @@ from notification.domain import (
     UnknownSaga,
     UnknownTemplate,
 )
-from notification.incoming.dead_letters import keep_dead_letters
 from notification.incoming.intake import Intake
 from notification.incoming.routing_table import RouteTable
 from notification.incoming.saga import WORKFLOW, TellRef, tell_in_turn
 from notification.incoming.saga_records import takeover
 from notification.incoming.saga_steps import Steps
+from notification.incoming.subscriptions import subscribe
 from notification.password_reset import LINK, Resets
 from notification.receipts.inbound import Receipts
 from notification.receipts.signatures import ReceiptSignatures
@@ -139,8 +138,7 @@ def create_app(
     )
     app.state.services = made
     # First: routes are tried in their order, and most requests are events.
-    keep_dead_letters(app, "/events/dead", made.db)
-    subscribe(app, "/events/{topic}", made.intake.take)
+    subscribe(app, app_id=SERVICE, pubsub=settings.pubsub)
     for resource in RESOURCES:
         resource.router.add_to(app)
     made.jobs.mount(app)

@@ -66,10 +66,7 @@ class NotYours(Exception):
 
 
 class NotReplayable(Exception):
-    """What was kept is no event that could be published."""
-
-    def __init__(self, letter_id: str) -> None:
-        super().__init__(f"Dead letter {letter_id} is no event that could be published")
+    """A dead letter that its app can't process, now as before."""
 
 
 class ResetGone(Exception):

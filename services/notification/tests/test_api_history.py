@@ -4,6 +4,7 @@ from contextlib import closing
 
 import pytest
 
+from chassis.sidecar import Answer
 from notification.access import RULES
 from notification.domain import ChannelName
 from stack.eventually import eventually
@@ -138,64 +139,96 @@ async def test_an_unknown_notification_is_a_404(client, path):
 
 # --- dead letters ---
 
+DEAD = "/events/dead/notification-service/orders"
+AGAIN = "notification-service/events/orders"
+SUCCESS, RETRY, DROP = ({"status": status} for status in ("SUCCESS", "RETRY", "DROP"))
 
-async def letters(client):
-    return (await client.get("/api/v1/dead-letters")).json()["items"]
+
+@pytest.fixture
+def letters(client):
+    async def read():
+        return (await client.get("/api/v1/dead-letters")).json()["items"]
+
+    return read
 
 
-async def test_a_dead_letter_is_kept_once_and_can_be_replayed(client, sidecar, event):
+@pytest.fixture
+def replay(client, sidecar):
+    """With what the app says to it."""
+
+    async def post(letter, said, status=200):
+        sidecar.answers[AGAIN] = Answer(status=status, data=said)
+        return await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")
+
+    return post
+
+
+async def test_a_dead_letter_is_kept_once_and_delivered_again_to_its_app_alone(client, sidecar, event, letters, replay):
     poison = event(version=-1) | {"pubsubname": "pubsub"}
     for _ in range(2):
-        assert (await client.post("/events/dead", json=poison)).json() == {"status": "SUCCESS"}
-    (letter,) = await letters(client)
-    assert (letter["topic"], letter["eventId"], letter["replayedAt"]) == ("orders", poison["id"], None)
-    answer = await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")
+        assert (await client.post(DEAD, json=poison)).json() == SUCCESS
+    (letter,) = await letters()
+    known = {"app": "notification-service", "topic": "orders", "source": "order-service", "eventId": poison["id"]}
+    assert known.items() <= letter.items()
+    assert letter["replayedAt"] is None
+    answer = await replay(letter, SUCCESS)
     assert answer.status_code == 200
     assert answer.json()["replayedAt"]
-    assert sidecar.published == [{key: poison[key] for key in poison if key not in {"topic", "pubsubname"}}]
+    assert (sidecar.invoked, sidecar.published) == ([(AGAIN, poison)], [])
 
 
-async def test_one_that_dies_again_after_its_replay_waits_again(client, event):
+async def test_the_letters_of_another_service_need_no_code_here(client, sidecar, event, letters):
+    poison = event() | {"id": "e" * 300, "subject": None}
+    assert (await client.post("/events/dead/stock-service/deliveries", json=poison)).json() == SUCCESS
+    (letter,) = await letters()
+    assert (letter["app"], letter["topic"], letter["eventId"]) == ("stock-service", "deliveries", "e" * 255)
+    sidecar.answers["stock-service/events/deliveries"] = Answer(status=200, data=SUCCESS)
+    assert (await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")).status_code == 200
+    assert sidecar.invoked == [("stock-service/events/deliveries", poison)]
+
+
+async def test_one_that_dies_again_after_its_replay_waits_again(client, event, letters, replay):
     poison = event(version=-1)
-    await client.post("/events/dead", json=poison)
-    await client.post(f"/api/v1/dead-letters/{(await letters(client))[0]['id']}/replay")
-    await client.post("/events/dead", json=poison)
-    (letter,) = await letters(client)
+    await client.post(DEAD, json=poison)
+    await replay((await letters())[0], SUCCESS)
+    await client.post(DEAD, json=poison)
+    (letter,) = await letters()
     assert letter["replayedAt"] is None
 
 
-async def test_one_that_dies_again_before_its_replay_is_written_down_waits_again(client, sidecar, event, monkeypatch):
-    letter = event()
-    await client.post("/events/dead", json=letter)
-    ((item,), publish) = (await letters(client), sidecar.publish)
+@pytest.mark.parametrize(
+    ("said", "status", "refusal"),
+    [
+        (DROP, 200, (409, "not-replayable")),
+        ({"detail": "no such route"}, 404, (409, "not-replayable")),
+        (RETRY, 200, (503, "app-unavailable")),
+        (None, 200, (503, "app-unavailable")),  # whose sidecar died in the middle of the answer
+        ({"errorCode": "ERR_DIRECT_INVOKE", "message": "failed to resolve"}, 500, (503, "app-unavailable")),
+    ],
+)
+async def test_what_its_app_does_not_process_waits_on(client, event, letters, replay, said, status, refusal):  # noqa: PLR0917
+    await client.post(DEAD, json=event(version=-1))
+    (letter,) = await letters()
+    answer = await replay(letter, said, status)
+    assert (answer.status_code, answer.json()["errorType"]) == refusal
+    assert await letters() == [letter]
 
-    async def and_it_dies(pubsub, topic, events):
-        failed = await publish(pubsub, topic, events)
-        await client.post("/events/dead", json=letter)
-        return failed
 
-    monkeypatch.setattr(sidecar, "publish", and_it_dies)
-    answer = await client.post(f"/api/v1/dead-letters/{item['id']}/replay")
-    assert (answer.status_code, answer.json()["replayedAt"]) == (200, None)
-    (again,) = await letters(client)
-    assert again["replayedAt"] is None
-    assert again["receivedAt"] > item["receivedAt"]
-
-
-async def test_garbage_is_kept_and_can_not_be_replayed(client):
+async def test_garbage_is_kept_and_can_not_be_replayed(client, sidecar, letters, replay):
     for _ in range(2):
-        assert (await client.post("/events/dead", content=b"\xff\xfe")).json() == {"status": "SUCCESS"}
-    (letter,) = await letters(client)
-    answer = await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")
+        assert (await client.post(DEAD, content=b"\xff\xfe")).json() == SUCCESS
+    (letter,) = await letters()
+    answer = await replay(letter, SUCCESS)
     assert (answer.status_code, answer.json()["errorType"]) == (409, "not-replayable")
+    assert sidecar.invoked == []
 
 
-async def test_a_replay_without_a_broker_is_a_503_and_can_be_repeated(client, sidecar, event):
-    await client.post("/events/dead", json=event(version=-1))
-    (letter,) = await letters(client)
+async def test_a_replay_without_a_sidecar_is_a_503_and_can_be_repeated(client, sidecar, event, letters, replay):
+    await client.post(DEAD, json=event(version=-1))
+    (letter,) = await letters()
     sidecar.alive = False
-    assert (await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")).status_code == 503
-    assert (await letters(client))[0]["replayedAt"] is None
+    assert (await replay(letter, SUCCESS)).status_code == 503
+    assert await letters() == [letter]
 
 
 async def test_an_unknown_dead_letter_is_a_404(client):
@@ -238,7 +271,7 @@ async def test_no_log_line_holds_a_name_or_an_address(client, inbox, event, caps
     inbox.rcpt = ["550 no such user ada@example.com"]
     await deliver(client, event())
     await client.post("/events/orders", json=event(version=-1))
-    await client.post("/events/dead", json=event(version=-1))
+    await client.post(DEAD, json=event(version=-1))
     logged = ""
 
     def told():

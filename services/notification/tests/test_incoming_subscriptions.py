@@ -3,10 +3,8 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-import httpx
 import pytest
 import sqlalchemy as sa
-from fastapi import FastAPI
 from sqlalchemy.exc import OperationalError
 
 from chassis.cache import Cache
@@ -16,7 +14,7 @@ from chassis.ids import now
 from chassis.tasks import Tasks
 from notification import tables
 from notification.domain import LEASE, ChannelName
-from notification.incoming.dead_letters import dead_letter, keep_dead_letters
+from notification.incoming.dead_letters import DeadLetters, dead_letter, keep, keep_once
 from notification.incoming.intake import Intake
 from notification.incoming.routing_table import EventRoute, Route, Routes, RouteTable
 from notification.incoming.saga_records import takeover
@@ -278,6 +276,38 @@ async def test_what_is_known_of_a_person_is_not_for_an_order_under_that_id(deliv
     assert len(sender.taken) == 1
 
 
+# --- what tells events apart, and which is newer ---
+
+
+def instalment(kind, **data):
+    body = {"customerId": "c-1", "customerPhone": "+254711000001", "loanId": "L-1", "version": 1} | data
+    return {"specversion": "1.0", "id": "e-1", "source": "/loans", "type": kind, "data": body}
+
+
+async def test_an_id_is_its_sources_alone(deliver, sender, db):
+    for source in ("/loans/ke", "/loans/ug", "/loans/ke"):
+        assert await deliver(instalment("PaymentDue") | {"source": source}, "collections") == SUCCESS
+    assert [one.template for one in sender.taken] == ["payment-due"] * 2
+    taken = await db.read(lambda conn: conn.execute(sa.select(tables.event_processing.c.source)).scalars().all())
+    assert sorted(taken) == ["/loans/ke", "/loans/ug"]
+
+
+async def test_two_events_of_one_version_are_both_told(deliver, sender, history):
+    await deliver(instalment("PaymentDue"), "collections")
+    await deliver(instalment("PaymentOverdue") | {"id": "e-2"}, "collections")
+    assert [one.template for one in sender.taken] == ["payment-due", "payment-overdue"]
+    await deliver(instalment("PaymentDue", version=0) | {"id": "e-3"}, "collections")  # says nothing of its age
+    assert [status for *_, status in await history()] == ["sending"] * 3
+
+
+@pytest.mark.parametrize(
+    "unset", [{"subject": None}, {"time": None}, {"tenantid": None}, {"traceparent": None}, {"source": None}]
+)
+async def test_an_attribute_that_is_null_is_unset(deliver, sender, event, unset):
+    assert await deliver(event() | unset) == SUCCESS
+    assert [one.tenant for one in sender.taken] == ["default"]
+
+
 # --- what its recipient wants ---
 
 
@@ -361,25 +391,49 @@ def _staff(group, **people):
 # --- dead letters ---
 
 
+def letter_of(body, app_id="order-service", topic="notifications"):
+    return dead_letter(body if isinstance(body, bytes) else json.dumps(body).encode(), app_id=app_id, topic=topic)
+
+
 def test_a_dead_letter_keeps_what_it_can_of_garbage():
-    garbage = dead_letter(b"\xff\x00 no event")
-    assert garbage.event_id.startswith("sha256:")
-    assert (garbage.tenant, garbage.topic, garbage.type) == ("default", "", "")
+    garbage = letter_of(b"\xff\x00 no event")
+    assert (garbage.app, garbage.topic) == ("order-service", "notifications")
+    assert (garbage.tenant, garbage.source, garbage.event_id, garbage.type) == ("default", "", "", "")
     assert "\x00" not in garbage.body
-    odd = dead_letter(b'{"id": 7, "topic": "orders.dead", "type": "x", "tenantid": "' + b"t" * 65 + b'"}')
-    assert odd.event_id.startswith("sha256:")
-    assert (odd.tenant, odd.topic, odd.type) == ("default", "orders", "x")
-    assert dead_letter(b"[1]").type == ""
+    odd = letter_of({"id": 7, "source": "a\nb", "type": "x" * 200, "tenantid": "t" * 65})
+    assert (odd.tenant, odd.source, odd.event_id, odd.type) == ("default", "ab", "", "x" * 128)
+    assert letter_of(b"[1]").type == ""
 
 
-@pytest.mark.parametrize("tenant", ["a b", "acme/eu", "t" * 65, "", "default\n", 7])
+def test_a_dead_letter_is_known_by_who_could_not_process_it_and_by_its_events_source_and_id_however_long():
+    event = {"id": "e" * 300, "source": "/s"}
+    others = [
+        letter_of(event, app_id="payment-service"),
+        letter_of(event, topic="orders"),
+        letter_of(event | {"id": "e" * 301}),
+        letter_of(event | {"source": "/other"}),
+        letter_of({"type": "x"}),
+        letter_of({"type": "y"}),
+    ]
+    assert letter_of(event | {"type": "x"}).key == letter_of(event).key
+    assert len({letter_of(event).key, *(letter.key for letter in others)}) == 7
+    assert letter_of(event).event_id == "e" * 255
+
+
+@pytest.mark.parametrize("tenant", ["a b", "acme/eu", "t" * 65, "", "default\n", 7, None])
 def test_a_dead_letter_of_no_legal_tenant_is_kept_where_an_administrator_can_see_it(tenant):
-    body = json.dumps({"id": "e-1", "type": "x", "tenantid": tenant}).encode()
-    assert dead_letter(body).tenant == "default"
+    assert letter_of({"id": "e-1", "type": "x", "tenantid": tenant}).tenant == "default"
 
 
-async def test_dead_letters_wait_for_a_database_that_is_down(event):
-    app = FastAPI()
-    keep_dead_letters(app, "/events/dead", DownDatabase())
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-        assert (await client.post("/events/dead", json=event())).json() == RETRY
+async def test_a_letter_that_dies_again_before_its_replay_is_written_down_waits_again(db):
+    died = {"tenantid": "default", "id": "e-1", "type": "x"}
+    await db.write(lambda conn: keep_once(conn, letter_of(died)))
+    ((first, *others), _) = await db.read(lambda conn: DeadLetters(conn, "default").page(Page()))
+    await db.write(lambda conn: keep_once(conn, letter_of(died)))
+    after = await db.write(lambda conn: DeadLetters(conn, "default").replayed(first.id, first.received_at))
+    assert (others, after.id, after.replayed_at) == ([], first.id, None)
+    assert after.received_at > first.received_at
+
+
+async def test_dead_letters_wait_for_a_database_that_is_down():
+    assert await keep(DownDatabase(), b"{}", app_id="order-service", topic="notifications") == RETRY

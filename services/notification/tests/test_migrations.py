@@ -8,7 +8,9 @@ from alembic.migration import MigrationContext
 
 import notification
 from chassis import migrations
-from notification.tables import metadata
+from chassis.events import first_time
+from notification.incoming.dead_letters import dead_letter, keep_once
+from notification.tables import dead_letters, event_processing, metadata
 
 OLD_ROW = {
     "id": "n-1",
@@ -91,6 +93,26 @@ def test_what_was_queued_is_sent_in_the_words_of_today(old):
     row = old[2](status="queued", context='{"order_id": "o-1", "items": [{"unit_price": "1"}]}')
     assert row["template"] == "order-confirmed"
     assert json.loads(row["context"]) == {"orderId": "o-1", "items": [{"unitPrice": "1"}]}
+
+
+def test_what_was_taken_and_what_had_died_before_sources_were_kept_is_known_again(tmp_path):
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    command.upgrade(migrations.config(url, notification, metadata), "0004")
+    body = json.dumps({"id": "e-1", "source": "/s", "type": "x"})
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO event_processing VALUES ('default', 'c', 'e-1', '2025-01-01')"))
+        died = "INSERT INTO dead_letters VALUES ('d-1', 'default', 'orders', 'e-1', 'x', :body, '2025-01-01', NULL)"
+        connection.execute(sa.text(died), {"body": body})
+    migrations.upgrade(url, notification, metadata)
+    with engine.begin() as connection:
+        new = first_time(connection, event_processing, tenant="default", consumer="c", source="/s", event_id="e-1")
+        letter = dead_letter(body.encode(), app_id="notification-service", topic="orders")
+        keep_once(connection, letter)
+        (kept,) = connection.execute(sa.select(dead_letters)).all()
+    engine.dispose()
+    assert not new
+    assert (kept.id, kept.app, kept.source, kept.key) == ("d-1", "notification-service", "/s", letter.key)
 
 
 def _plan(migrated, query):

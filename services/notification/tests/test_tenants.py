@@ -1,6 +1,7 @@
 """Tenants do not interfere: whatever the others do, each sees exactly what it would see alone."""
 
 import asyncio
+import json
 import shutil
 import tempfile
 from datetime import timedelta
@@ -22,7 +23,7 @@ from notification import tables
 from notification.announcements import Announcements
 from notification.channels.push.channel import Push
 from notification.domain import ChannelName, NotYours, OtherTenant, UnknownNotification
-from notification.incoming.dead_letters import DeadLetter, keep_dead
+from notification.incoming.dead_letters import dead_letter, keep_once
 from notification.incoming.intake import Intake
 from notification.incoming.routing_table import RouteTable
 from notification.incoming.saga_records import takeover
@@ -106,8 +107,9 @@ class World:
         await self.intake.take("orders", event)
 
     async def letter(self, step):
-        letter = DeadLetter(tenant=step["tenant"], topic=step["topic"], event_id=step["id"], type="x", body="{}")
-        await self.db.write(lambda conn: keep_dead(conn, letter))
+        body = json.dumps({"tenantid": step["tenant"], "id": step["id"], "type": "x"}).encode()
+        letter = dead_letter(body, app_id="notification-service", topic=step["topic"])
+        await self.db.write(lambda conn: keep_once(conn, letter))
 
     async def replay(self, step):
         """The tenant's administrator tries every letter there is."""

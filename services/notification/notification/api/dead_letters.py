@@ -1,28 +1,28 @@
 """Dead letters: events that nobody could process, kept to be looked at and published again."""
 
 from datetime import datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-import orjson
 import sqlalchemy as sa
 from fastapi import Depends, Request
 
 from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
 from chassis.events import Wire
-from chassis.sidecar import SidecarDown
 from notification.api.notifications import Text, page_of
-from notification.domain import DEFAULT_TENANT, NotReplayable
-from notification.incoming.dead_letters import NO_ID
+from notification.incoming.dead_letters import redeliver
 from notification.queue.history import Page
 from notification.services import services
 
 
 class DeadLetterView(Wire):
-    """`body` is what was delivered, as it came."""
+    """`app` could not process it; `body` is what was delivered, as it came. `source`, `eventId` and `type` are "" where
+    the body has none, and are cut to 255 and 128 characters."""
 
     id: str
+    app: str
     topic: str
+    source: str
     event_id: str
     type: str
     body: str
@@ -41,7 +41,7 @@ _REPLAY = {
     403: "different-tenant",
     404: "dead-letter-not-found",
     409: "not-replayable",
-    503: "database-unavailable, sidecar-unavailable, broker-unavailable",
+    503: "database-unavailable, sidecar-unavailable, app-unavailable",
 }
 
 
@@ -63,26 +63,13 @@ async def list_dead_letters(request: Request, page: Annotated[Page, Depends(page
 
 @router.post("/{letter_id}/replay", responses=refused(_REPLAY))
 async def replay_dead_letter(request: Request, letter_id: Text) -> DeadLetterView:
-    """Publish the event again to the topic it came by, under its own id. `replayedAt` is null where it has died
-    again meanwhile."""
+    """Deliver the event again, to the app that could not process it and to no other; 200 once it is processed."""
     caller = caller_of(request)
     made = services(request)
     row = await made.units.read(caller.tenant, lambda unit: unit.dead_letters.get(letter_id))
-    if await made.sidecar.publish(made.pubsub, row.topic, [_event(row)]):
-        raise SidecarDown("broker")
-    return _shown(
-        await made.units.write(caller.tenant, lambda unit: unit.dead_letters.replayed(letter_id, row.received_at))
-    )
-
-
-def _event(row: sa.Row[Any]) -> dict[str, Any]:
-    """The event as it was published first. Where it was delivered is the broker's to say, so that is left out."""
-    if not row.topic or not row.type or row.event_id.startswith(NO_ID):
-        raise NotReplayable(row.id)
-    body = cast("dict[str, Any]", orjson.loads(row.body))
-    if body.get("tenantid", DEFAULT_TENANT) != row.tenant:
-        raise NotReplayable(row.id)  # it names no tenant that could be kept: whoever replays it acts for another one
-    return {"data": None} | {key: value for key, value in body.items() if key not in {"topic", "pubsubname"}}
+    await redeliver(made.sidecar, row)
+    done = await made.units.write(caller.tenant, lambda unit: unit.dead_letters.replayed(letter_id, row.received_at))
+    return _shown(done)
 
 
 def _shown(row: sa.Row[Any]) -> DeadLetterView:

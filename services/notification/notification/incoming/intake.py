@@ -36,7 +36,14 @@ class Taken:
 def take(conn: sa.Connection, event: RoutedEvent, *, lease_until: datetime | None) -> Taken:
     """Messages of an event that comes after a newer one of its subject are kept, `suppressed` as superseded."""
     consumer = f"notification.{event.topic}"[:64]
-    if not first_time(conn, event_processing, tenant=event.tenant, consumer=consumer, event_id=event.event_id):
+    if not first_time(
+        conn,
+        event_processing,
+        tenant=event.tenant,
+        consumer=consumer,
+        source=event.source,
+        event_id=event.event_id,
+    ):
         return Taken()
     if event.recipient is not None:
         Contacts(conn, event.tenant).feed(_contact(event, event.recipient))
@@ -61,6 +68,7 @@ def _contact(event: RoutedEvent, recipient: Recipient) -> Contact:
 
 
 def _is_newest(conn: sa.Connection, event: RoutedEvent) -> bool:
+    """Of its subject. Equal is not older: one version may be told of by several events."""
     row = {"tenant": event.tenant, "topic": event.topic, "subject_id": event.subject_id, "version": event.version}
     return conn.execute(_advance(conn.dialect.name), row).rowcount == 1
 
@@ -72,7 +80,7 @@ def _advance(dialect: str) -> Any:
     return insert.on_conflict_do_update(
         index_elements=[subjects.c.tenant, subjects.c.topic, subjects.c.subject_id],
         set_={"version": insert.excluded.version},
-        where=subjects.c.version < insert.excluded.version,
+        where=subjects.c.version <= insert.excluded.version,
     )
 
 

@@ -83,7 +83,7 @@ def _draft(
     return Notification(
         id=new_id(),
         tenant=event.tenant,
-        effect=effect_of(event.topic, event.event_id, _sameness(route), recipient.id),
+        effect=effect_of(event.topic, *event.known_by, _sameness(route), recipient.id),
         owner=event.owner or recipient.id,
         event_id=event.event_id,
         topic=event.topic,

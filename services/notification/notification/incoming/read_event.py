@@ -28,6 +28,7 @@ class RoutedEvent:
     tenant_name: str
     topic: str
     type: str
+    source: str
     event_id: str
     subject_id: str
     version: int
@@ -40,6 +41,11 @@ class RoutedEvent:
     routes: Sequence[Route]
     traceparent: str
     at: datetime
+
+    @property
+    def known_by(self) -> tuple[str, ...]:
+        """Its source and id, as against all other events; that of a saga from before sources were kept, its id."""
+        return (self.source, self.event_id) if self.source else (self.event_id,)
 
 
 def read(event: CloudEvent, route: EventRoute) -> RoutedEvent:
@@ -54,6 +60,7 @@ def read(event: CloudEvent, route: EventRoute) -> RoutedEvent:
         tenant_name=event.tenantname,
         topic=route.topic,
         type=event.type,
+        source=event.source,
         event_id=event.id,
         subject_id=subject,
         version=_version(data) if subject else 0,  # of what? Without a subject nothing is overtaken

@@ -45,13 +45,14 @@ class Sagas:
 
 def begin(conn: sa.Connection, event: RoutedEvent) -> TellRef | None:
     """The saga's row, in the transaction of its event; None where it has begun before. Raises InvalidEvent where the
-    correlation id is that of another kind of event: its steps would be lost."""
+    correlation id is that of another kind of event, or of another source's: its steps would be lost."""
     steps, at = _steps(event.routes), now()
     row = {
         "tenant": event.tenant,
         "tenant_name": event.tenant_name,
         "correlation_id": event.correlation_id,
         "owner": event.owner or (event.recipient.id if event.recipient else ""),
+        "source": event.source,
         "event_id": event.event_id,
         "topic": event.topic,
         "type": event.type,
@@ -75,9 +76,9 @@ def begin(conn: sa.Connection, event: RoutedEvent) -> TellRef | None:
         steps=steps,
     )
     if conn.execute(upsert(conn, sagas).values(row).on_conflict_do_nothing()).rowcount == 0:
-        known = conn.execute(sa.select(sagas.c.topic, sagas.c.type).where(is_saga(reference))).one()
-        if (known.topic, known.type) != (event.topic, event.type):
-            raise InvalidEvent("correlationId: of another kind of event")
+        known = conn.execute(sa.select(sagas.c.topic, sagas.c.type, sagas.c.source).where(is_saga(reference))).one()
+        if (known.topic, known.type, known.source or event.source) != (event.topic, event.type, event.source):
+            raise InvalidEvent("correlationId: of another kind of event, or another source's")
         return None
     return reference
 
@@ -87,6 +88,7 @@ def event_of(row: sa.Row[Any]) -> RoutedEvent:
     route = EventRoute.model_validate_json(row.routes)
     event = CloudEvent(
         id=row.event_id,
+        source=row.source,
         type=row.type,
         subject=row.subject_id,
         tenantid=row.tenant,

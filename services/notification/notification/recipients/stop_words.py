@@ -53,6 +53,11 @@ def hear(conn: sa.Connection, *, provider: str, message_id: str, phone: str, tex
     """The word of whoever writes from `phone` (E.164). A repetition is nobody's: it may come after the opposite."""
     wish = wish_of(text)
     if wish is not None and first_time(
-        conn, event_processing, tenant=_EVERY_TENANT, consumer=f"notification.{provider}", event_id=message_id
+        conn,
+        event_processing,
+        tenant=_EVERY_TENANT,
+        consumer=f"notification.{provider}",
+        source=provider,
+        event_id=message_id,
     ):
         wish(conn, phone)

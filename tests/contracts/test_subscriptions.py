@@ -1,0 +1,75 @@
+"""Who hears what, in code and declared: nothing twice, and a place for what can't be processed."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+from fastapi.routing import APIRoute
+
+import contracts
+
+ROOT = Path(__file__).resolve().parents[2]
+KEEPER = "notification-service"
+
+
+class Heard(NamedTuple):
+    app: str
+    topic: str
+    route: str
+    dead: str | None
+
+
+def declared():
+    documents = yaml.safe_load_all((ROOT / "components" / "subscriptions.yaml").read_text())
+    for spec, scopes in ((document["spec"], document["scopes"]) for document in documents):
+        for app in scopes:
+            yield Heard(app, spec["topic"], spec["routes"]["default"], spec.get("deadLetterTopic"))
+
+
+def in_code():
+    for service, app in contracts.services().items():
+        asked = [route for route in app.routes if isinstance(route, APIRoute) and route.path == "/dapr/subscribe"]
+        for spec in (spec for route in asked for spec in route.endpoint()):
+            yield Heard(f"{service}-service", spec["topic"], spec["route"], spec.get("deadLetterTopic"))
+
+
+@pytest.fixture(scope="module")
+def heard():
+    return [*declared(), *in_code()]
+
+
+def test_no_app_hears_a_topic_twice(heard):
+    pairs = [(each.app, each.topic) for each in heard]
+    assert len(pairs) == len(set(pairs))
+    assert ("notification-service", "orders") in pairs
+    assert ("notification-service", "collections") in pairs
+
+
+def test_what_an_app_cannot_process_is_kept_with_its_name_wherever_it_hears_of_it(heard):
+    """Whoever subscribes declares in components/subscriptions.yaml that notification keeps the dead letters."""
+    topics = [each for each in heard if not each.topic.endswith(".dead")]
+    kept = {each.topic: each.route for each in heard if each.app == KEEPER}
+    for each in topics:
+        assert each.dead == f"{each.topic}.{each.app}.dead", each
+        assert kept.get(each.dead) == f"/events/dead/{each.app}/{each.topic}", each
+
+
+def test_a_dead_letter_can_be_delivered_to_the_route_that_its_topic_has(heard):
+    """As incoming.dead_letters does; the path says the topic to notification too."""
+    topics = [each for each in heard if not each.topic.endswith(".dead")]
+    assert [each for each in topics if each.route != f"/events/{each.topic}"] == []
+
+
+def test_the_readme_names_every_topic_that_is_heard_and_where_it_is_subscribed(heard):
+    table = (ROOT / "README.md").read_text().partition("| topic |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `([a-z-]+)` \|.*\| ([^|]*) \|$", table, re.MULTILINE)
+    apps = [
+        (topic, app, where) for topic, cell in rows for app, where in re.findall(r"([a-z]+-service), ([a-z ]+)", cell)
+    ]
+    shown = {(topic, app): where == "declared" for topic, app, where in apps}
+    by_hand = {(each.topic, each.app) for each in declared()}
+    assert shown == {
+        (each.topic, each.app): (each.topic, each.app) in by_hand for each in heard if not each.topic.endswith(".dead")
+    }
