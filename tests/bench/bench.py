@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import against
 import edge
 import history
 import notifications
@@ -27,6 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def main() -> None:
     options = _options()
+    if options.against:
+        against.compare(options.against.resolve(), _AGAINST.parse_known_args()[1])
+        return
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="brewline-bench-") as folder:
         for part in options.only or PARTS:
@@ -39,8 +43,12 @@ def main() -> None:
     print(f"\nfigures: {target.relative_to(ROOT)}")
 
 
+_AGAINST = argparse.ArgumentParser(add_help=False)
+_AGAINST.add_argument("--against", type=Path, help="another checkout, set up: both are measured in turns, three times")
+
+
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measures Brewline on this machine.")
+    parser = argparse.ArgumentParser(description="Measures Brewline on this machine.", parents=[_AGAINST])
     parser.add_argument("--only", choices=PARTS, action="append", help="this part; may be given again (default: all)")
     parser.add_argument("--seconds", type=float, default=20, help="of each run with many at once (default 20)")
     parser.add_argument("--clients", type=int, default=16, help="at the same time (default 16)")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from starlette.types import ASGIApp, Message, Scope
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis import telemetry
 
@@ -47,6 +48,16 @@ async def request(
     began = time.perf_counter()
     await app(scope, receive, send)
     return Answered(status=status, body=body, ms=(time.perf_counter() - began) * 1000)
+
+
+def layer_of(app: FastAPI, layer: ASGIApp) -> ASGIApp:
+    """Routes find what they need by the application, which says who it is outside of all layers."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = app
+        await layer(scope, receive, send)
+
+    return call
 
 
 def encoded(headers: dict[str, str]) -> Headers:

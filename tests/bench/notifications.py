@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import psutil
 import sqlalchemy as sa
-from in_process import Headers, encoded, percentiles, request, unheard
+from in_process import Headers, encoded, layer_of, percentiles, request, unheard
 from starlette.types import ASGIApp
 
 import notification
@@ -78,7 +78,7 @@ async def serving(url: str, folder: Path) -> AsyncGenerator[Service]:
             Settings.model_validate(given), sidecar=sidecar, channels=dict.fromkeys(ChannelName, Nowhere())
         )
         async with app.router.lifespan_context(app):
-            yield Service(app=app.build_middleware_stack(), issuer=issuer, sidecar=sidecar)
+            yield Service(app=layer_of(app, app.build_middleware_stack()), issuer=issuer, sidecar=sidecar)
 
 
 async def measure(url: str, folder: Path, *, count: int, seconds: float) -> dict[str, dict[str, float]]:
