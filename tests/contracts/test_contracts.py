@@ -122,7 +122,7 @@ async def test_notification_takes_what_order_tells(kind, added, migrated: Path, 
         data=example | added | {"customer": example["customer"] | added},
     )
 
-    await db.write(lambda conn: take(conn, read(event, ROUTED[kind]), lease_until=None))
+    await db.write(lambda conn: take(conn, read(event, ROUTED[kind])))
 
     waiting = await db.read(lambda conn: conn.execute(metadata.tables["notifications"].select()).all())
     (contact,) = await db.read(lambda conn: conn.execute(metadata.tables["contacts"].select()).all())

@@ -125,8 +125,9 @@ class Status(StrEnum):
 
 
 MOVES: Mapping[Status, frozenset[Status]] = {
-    # To `sent` too: the attempt of a process whose lease ran out may succeed after another one has put it back.
-    Status.QUEUED: frozenset({Status.SENDING, Status.SENT, Status.SUPPRESSED}),
+    # To `sent` too: the attempt of a process whose lease ran out may succeed after another one has put it back. And a
+    # digest's messages wait here, to end as the one that carries them.
+    Status.QUEUED: frozenset({Status.SENDING, Status.SENT, Status.BOUNCED, Status.FAILED, Status.SUPPRESSED}),
     Status.SENDING: frozenset({Status.QUEUED, Status.SENT, Status.BOUNCED, Status.FAILED, Status.SUPPRESSED}),
     Status.SENT: frozenset({Status.DELIVERED, Status.BOUNCED, Status.FAILED}),
     Status.DELIVERED: frozenset(),

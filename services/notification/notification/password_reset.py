@@ -17,12 +17,11 @@ import sqlalchemy as sa
 from chassis.db import Database
 from chassis.ids import new_id, now
 from notification.domain import ChannelName, Notification, ResetGone, Suppressed
-from notification.queue.new_notification import effect_of
-from notification.recipients.contacts import Contact, Contacts
+from notification.queue.new_notification import effect_of, new_notification
+from notification.recipients.contacts import Contact, Contacts, Recipient
 from notification.recipients.preferences import Preferences
 from notification.recipients.sending_rules import Decision, History, Message, Suppress, decide
 from notification.tables import contacts, password_resets
-from notification.templates.locales import DEFAULT
 
 LINK = "password-reset"
 
@@ -33,22 +32,18 @@ _MOST_IN_AN_HOUR = 5
 
 def draft(*, tenant: str, email: str, traceparent: str) -> Notification:
     """Nobody's in the history but staff's: who asked is not known, and whose address it is not told."""
-    notification_id = new_id()
-    return Notification(
-        id=notification_id,
+    request_id = new_id()
+    return new_notification(
+        Recipient(id="", email=email),
+        (ChannelName.EMAIL,),
         tenant=tenant,
-        effect=effect_of(LINK, notification_id),
+        effect=effect_of(LINK, request_id),
         owner="",
-        event_id=notification_id,
-        recipient_id="",
-        channel=ChannelName.EMAIL,
-        address=email,
+        event_id=request_id,
         category="Account",
         template="password-reset",
-        locale=DEFAULT,  # until it is known whose address it is
         context={},
         traceparent=traceparent,
-        created_at=now(),
         critical=True,
         link=LINK,
     )

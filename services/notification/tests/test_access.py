@@ -150,7 +150,7 @@ async def test_nobody_but_the_sidecar_tells_of_events(service, proof, ask, event
 
 # Their functions see rows of every tenant.
 SYSTEM_SCOPE = {
-    "queue.claim": {"any_due", "claim", "give_back", "take_back"},
+    "queue.claim": {"claim", "due_channels", "give_back", "posting", "take_back"},
     "queue.digests": {"carried_by", "end_carried", "gathered", "with_whole_digests"},
     "queue.record_outcome": {"early", "settle"},
     "queue.delivery_status": {"apply", "ask_again_at", "claim_status_questions", "one_at_a_time", "take_early"},

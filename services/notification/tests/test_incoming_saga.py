@@ -34,9 +34,6 @@ class Idle(Sender):
     def __init__(self):
         self.woken = 0
 
-    def hand_over(self, leased):
-        assert not leased  # a step's messages are the poll's
-
     def wake(self):
         self.woken += 1
 
@@ -72,7 +69,7 @@ def begin(db):
         } | told
         event = CloudEvent(id=key, type="LoanApplicationCreated", tenantid=tenant, tenantname=tenant_name, data=data)
         news = read(event, route)
-        return (await db.write(lambda conn: take(conn, news, lease_until=None))).saga
+        return await db.write(lambda conn: take(conn, news))
 
     return begin
 

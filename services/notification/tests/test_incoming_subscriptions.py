@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from notification.incoming.dead_letters import DeadLetters, dead_letter, keep, k
 from notification.incoming.intake import Intake
 from notification.incoming.routing_table import EventRoute, Route, Routes, RouteTable
 from notification.incoming.saga_records import takeover
+from notification.queue.claim import claim
 from notification.queue.history import Filter, Notifications, Page
 from notification.recipients.contacts import Contact, Contacts
 from notification.recipients.preferences import ChannelPreference, Preference, Preferences
@@ -27,19 +29,21 @@ SUCCESS, RETRY, DROP = {"status": "SUCCESS"}, {"status": "RETRY"}, {"status": "D
 
 
 class Idle(Sender):
-    """Takes what it is handed, and sends nothing."""
+    """Takes up what is due when it is woken, and sends nothing."""
 
     def __init__(self):
         self.taken = []
-
-    def lease(self):
-        return now() + LEASE
+        self.woken = False
 
     def wake(self):
-        return
+        self.woken = True
 
-    def hand_over(self, leased):
-        self.taken += leased
+    async def take_up(self, database):
+        if self.woken:
+            for channel in ChannelName:
+                take_up = partial(claim, channel=channel, lease_until=now() + LEASE, limit=100)
+                self.taken += await database.write(take_up)
+        self.woken = False
 
 
 class DownDatabase(Database):
@@ -73,7 +77,13 @@ def taking(sidecar, sender, tasks):
         routes = RouteTable(db=database, cache=cache)
         hand_over = takeover(database, sidecar, past_timer=timedelta(minutes=1)).hand_over
         intake = Intake(db=database, routes=routes, sender=sender, hand_over=hand_over, tasks=tasks)
-        return lambda body, topic="orders": consume(topic, body, intake.take)
+
+        async def deliver(body, topic="orders"):
+            answer = await consume(topic, body, intake.take)
+            await sender.take_up(database)
+            return answer
+
+        return deliver
 
     return over
 
@@ -111,7 +121,7 @@ def registered(**data):
     return {"specversion": "1.0", "id": data.pop("id", "e-1"), "type": "UserRegistered", "data": body}
 
 
-async def test_an_event_becomes_one_leased_row_and_is_handed_to_the_sender(deliver, sender, history, event):
+async def test_an_event_becomes_one_row_and_the_sender_is_woken(deliver, sender, history, event):
     assert await deliver(event()) == SUCCESS
     assert await history() == [("email", "order-confirmed", "sending")]
     assert [one.address for one in sender.taken] == ["ada@example.com"]

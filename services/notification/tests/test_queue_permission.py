@@ -62,7 +62,6 @@ def draft(key, *, channel=ChannelName.EMAIL, chain=(), template="order-cancelled
         "context": context | {"total": {"amount": "9.00", "currency": "USD"}, "status": "preparation"},
         "traceparent": "",
         "created_at": now(),
-        "lease_until": now() + LEASE,
     }
     return Notification(**told | more)
 
@@ -81,9 +80,23 @@ def wish(db):
     )
 
 
+def claimed(conn):
+    """What goes now, by whatever channel."""
+    until = now() + LEASE
+    return [
+        message for channel in ChannelName for message in claim(conn, channel=channel, lease_until=until, limit=9999)
+    ]
+
+
 @pytest.fixture
 def write(db):
-    return lambda *drafts: db.write(lambda conn: enqueue(conn, drafts, at=now()))
+    """Write messages down, and claim what may go at once."""
+
+    def work(conn, drafts):
+        enqueue(conn, drafts, at=now())
+        return claimed(conn)
+
+    return lambda *drafts: db.write(lambda conn: work(conn, drafts))
 
 
 @pytest.fixture
@@ -106,7 +119,7 @@ def due(db):
         past = {"next_attempt_at": at, "created_at": at - timedelta(days=2)}
         waiting = notifications.c.next_attempt_at.is_not(None)
         await db.write(lambda conn: conn.execute(sa.update(notifications).where(waiting).values(past)))
-        return await db.write(lambda conn: claim(conn, lease_until=at + LEASE, limit=100))
+        return await db.write(claimed)
 
     return later
 
@@ -167,7 +180,8 @@ async def test_two_that_are_written_at_once_do_not_both_pass_a_cap(on_postgres, 
         Preferences(conn, "default").change("c-1", lambda _held: once)
 
     def written(conn, key):
-        return enqueue(conn, [draft(key)], at=now())
+        enqueue(conn, [draft(key)], at=now())
+        return claimed(conn)
 
     def other_replica():
         with on_postgres.begin() as conn:
@@ -264,7 +278,7 @@ async def test_a_late_word_that_it_was_delivered_tells_by_which_channel(db, writ
 async def test_the_next_channel_is_tried_again_as_soon_as_any_other(db, write, rows, ended):
     (first,) = await write(draft("a", chain=(ChannelName.SMS,)))
     await ended(first, Refused("smtp 550"))
-    (going,) = await db.write(lambda conn: claim(conn, lease_until=now() + LEASE, limit=1))
+    (going,) = await db.write(claimed)
     await ended(going, Postponed("timed out"))
     (row,) = await rows()
     assert (row.channel, row.attempts) == ("sms", 2)
@@ -411,10 +425,8 @@ async def test_two_replicas_do_not_split_a_digest(on_postgres, waiting):
     with on_postgres.begin() as conn:
         Preferences(conn, "default").change("c-1", lambda _held: DAILY)
         enqueue(conn, [draft("a"), draft("b")], at=now())
+        assert claimed(conn) == []  # they wait for their digest's time
         conn.execute(sa.update(notifications).values(next_attempt_at=now(), created_at=now() - timedelta(days=2)))
-
-    def claimed(conn):
-        return claim(conn, lease_until=now() + LEASE, limit=10)
 
     def other_replica():
         with on_postgres.begin() as conn:

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
-from chassis.ids import new_id, now
+from chassis.ids import now
 from chassis.problems import Invalid
 from chassis.telemetry import traceparent
 from chassis.wire import RequestBody, Wire
@@ -19,8 +19,8 @@ from notification.api.shapes import Context, Name
 from notification.domain import Chain, ChannelName, Notification, Status
 from notification.queue.enqueue import enqueue
 from notification.queue.history import Filter, Page
-from notification.queue.new_notification import effect_of
-from notification.recipients.contacts import Contact, Recipient, first_reachable
+from notification.queue.new_notification import effect_of, new_notification
+from notification.recipients.contacts import Contact
 from notification.services import services
 from notification.templates.catalog import first_wordless
 from notification.unit_of_work import UnitOfWork
@@ -213,32 +213,23 @@ async def send_notification(
     if idempotency_key is not None:
         key = _hashed("send", caller.subject, idempotency_key)
         body_hash = hashlib.sha256(await request.body()).hexdigest()
-    # Before the writer's turn, both: history looks by their ids for what was made at a time.
-    new, at, parent, lease = new_id(), now(), traceparent(), made.sender.lease()
+    parent = traceparent()
 
-    def work(unit: UnitOfWork) -> tuple[str, list[Notification]]:
+    def work(unit: UnitOfWork) -> tuple[str, bool]:
         if key and (known := unit.keys.find(key, body_hash)) is not None:
-            return known, []  # whatever has become of its recipient or template since
+            return known, True  # whatever has become of its recipient or template since
         _require_words(unit, command)
-        draft = _draft(
-            command,
-            unit.contacts.find(command.recipient_id),
-            tenant=unit.tenant,
-            notification_id=new,
-            created_at=at,
-            parent=parent,
-            lease=lease,
-        )
-        leased = enqueue(unit.conn, [draft], at=now())
-        row = unit.notifications.by_effect(draft.effect)
-        made = draft.id if row is None else row.id
+        message = _message(command, unit.contacts.find(command.recipient_id), tenant=unit.tenant, parent=parent)
+        enqueue(unit.conn, [message], at=now())
+        row = unit.notifications.by_effect(message.effect)
+        kept = message.id if row is None else row.id
         if key:  # for what stands there, which an earlier command without this key may have made
-            unit.keys.take(key, body_hash, made)
-        return made, leased
+            unit.keys.take(key, body_hash, kept)
+        return kept, kept != message.id
 
-    notification_id, leased = await made.units.write(caller.tenant, work)
-    made.sender.hand_over(leased)
-    return _accepted(notification_id, replayed=notification_id != new)
+    notification_id, replayed = await made.units.write(caller.tenant, work)
+    made.sender.wake()
+    return _accepted(notification_id, replayed=replayed)
 
 
 def _require_words(unit: UnitOfWork, command: SendCommand) -> None:
@@ -250,42 +241,26 @@ def _require_words(unit: UnitOfWork, command: SendCommand) -> None:
         raise Invalid(pointer, f"The template has no words for {wordless}.")
 
 
-def _draft(
-    command: SendCommand,
-    contact: Contact | None,
-    *,
-    tenant: str,
-    notification_id: str,
-    created_at: datetime,
-    parent: str,
-    lease: datetime | None,
-) -> Notification:
+def _message(command: SendCommand, contact: Contact | None, *, tenant: str, parent: str) -> Notification:
     """Raises Invalid where nothing could ever be sent."""
     if contact is None:
         raise Invalid("/recipientId", "There is no such recipient.")
-    recipient = Recipient(id=contact.id, email=contact.email, phone=contact.phone)
-    channel, address, chain = first_reachable(recipient, (command.channel, *command.chain))
-    if not address:
-        raise Invalid("/recipientId", f"The recipient has no address for {command.channel}.")
     category, name = command.template_category, command.template_name
-    return Notification(
-        id=notification_id,
+    message = new_notification(
+        contact,
+        (command.channel, *command.chain),
         tenant=tenant,
         effect=effect_of("send", command.event_id, command.channel, category, name, contact.id),
-        owner=contact.owner or contact.id,
+        owner=contact.owner,
         event_id=command.event_id,
-        recipient_id=contact.id,
-        channel=channel,
-        chain=chain,
-        address=address,
         category=category,
         template=name,
-        locale=contact.locale or "en",
         context=command.personalization_context,
         traceparent=parent,
-        created_at=created_at,
-        lease_until=lease,
     )
+    if not message.address:
+        raise Invalid("/recipientId", f"The recipient has no address for {command.channel}.")
+    return message
 
 
 def _hashed(*parts: str) -> str:

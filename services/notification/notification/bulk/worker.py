@@ -6,8 +6,8 @@ for some seconds: whoever comes next waits for little more than these, be the ot
 that quiet hours have just set free). `turn_at` is a bulk's place in the line, the time of its last chunk; it has no
 turn before."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -17,16 +17,17 @@ import sqlalchemy as sa
 import structlog
 
 from chassis.db import Database
-from chassis.ids import new_id, now
+from chassis.ids import now
 from chassis.problems import DATABASE_DOWN
 from chassis.wakeups import Wakeup
-from notification.domain import ChannelName, Notification, Status
-from notification.queue.bulk_rate import AHEAD, Rates, at_once, booked, slots, wait_for
+from notification.domain import ChannelName, Notification
+from notification.queue.bulk_rate import AHEAD, Rates, at_once, booked, slots
 from notification.queue.enqueue import enqueue
-from notification.queue.new_notification import effect_of
-from notification.recipients.contacts import Recipient, first_reachable
-from notification.tables import bulk_recipients, bulks, contacts, notifications
-from notification.templates.locales import DEFAULT
+from notification.queue.new_notification import effect_of, new_notification
+from notification.recipients.contacts import Recipient
+from notification.recipients.permission import admit
+from notification.recipients.sending_rules import Send
+from notification.tables import bulk_recipients, bulks, contacts
 
 log = structlog.get_logger()
 
@@ -107,8 +108,11 @@ def _bulk(row: sa.Row[Any]) -> _Bulk:
 def _take(conn: sa.Connection, bulk: _Bulk, at: datetime, rates: Rates, size: int) -> None:
     end = min(bulk.taken + at_once(bulk.channels, rates, size), bulk.total)
     drafts, refused = _drafts(conn, bulk, _untaken(conn, bulk, end))
-    enqueue(conn, list(drafts.values()), at=at)
-    wait_for(conn, slots(conn, _ready(conn, drafts.values()), rates, at))
+    admitted = admit(conn, list(drafts.values()), at)
+    # No time of the channel for what its recipient holds back or does not want.
+    going = [each.message for each in admitted if isinstance(each.decision, Send)]
+    messages = [each.message for each in admitted]
+    enqueue(conn, messages, at=at, slots=slots(conn, going, rates, at))
     results = [{"at": number, "made": draft.id, "why": None} for number, draft in drafts.items()]
     results += [{"at": number, "made": None, "why": why} for number, why in refused.items()]
     if results:
@@ -157,40 +161,21 @@ def _drafts(
 
 def _draft(bulk: _Bulk, contact: sa.Row[Any], own: Mapping[str, Any]) -> Notification | None:
     """By the first channel that has an address; None where none has."""
-    recipient = Recipient(id=contact.id, email=contact.email, phone=contact.phone)
-    channel, address, chain = first_reachable(recipient, bulk.channels)
-    if not address:
-        return None
-    return Notification(
-        id=new_id(),
+    message = new_notification(
+        Recipient(id=contact.id, email=contact.email, phone=contact.phone, locale=contact.locale),
+        bulk.channels,
         tenant=bulk.tenant,
         effect=effect_of("bulk", bulk.id, contact.id),
-        owner=contact.owner or contact.id,
+        owner=contact.owner,
         event_id=bulk.id,
-        recipient_id=contact.id,
-        channel=channel,
-        chain=chain,
-        address=address,
         category=bulk.category,
         template=bulk.template,
-        locale=contact.locale or DEFAULT,
         context={**bulk.context, **own},
         traceparent=bulk.traceparent,
-        created_at=now(),
         group_id=bulk.id,
     )
+    return message if message.address else None
 
-
-def _ready(conn: sa.Connection, drafts: Collection[Notification]) -> list[Notification]:
-    """Those that would go at once, by the channel they would go by: not what its recipient holds or doesn't want."""
-    table = notifications
-    ids = table.c.id.in_([draft.id for draft in drafts])
-    query = sa.select(table.c.id, table.c.channel).where(ids, table.c.status == Status.QUEUED, table.c.error.is_(None))
-    channels = {row.id: ChannelName(row.channel) for row in conn.execute(query)}
-    return [replace(draft, channel=channels[draft.id]) for draft in drafts if draft.id in channels]
-
-
-log = structlog.get_logger()
 
 _POLL = 1.0  # also how late a channel is found to have room again: well below what it is booked ahead
 

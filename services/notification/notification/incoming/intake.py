@@ -1,9 +1,7 @@
 """An event's whole effect, in one transaction: it is taken once, its recipient becomes known, and its messages are
 written down or its saga begins."""
 
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Coroutine
 from functools import cache
 from typing import Any
 
@@ -13,7 +11,6 @@ from chassis.db import Database, upsert_in
 from chassis.events import CloudEvent, first_time
 from chassis.ids import now
 from chassis.tasks import Tasks
-from notification.domain import Notification
 from notification.incoming.messages import messages
 from notification.incoming.read_event import RoutedEvent, read
 from notification.incoming.routing_table import RouteTable
@@ -25,33 +22,19 @@ from notification.sending.sender import Sender
 from notification.tables import event_processing, subjects
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """What is to be done after the commit: send what holds a lease, drive the saga that has begun."""
-
-    leased: Sequence[Notification] = ()
-    saga: TellRef | None = None
-
-
-def take(conn: sa.Connection, event: RoutedEvent, *, lease_until: datetime | None) -> Taken:
-    """Messages of an event that comes after a newer one of its subject are kept, `suppressed` as superseded."""
+def take(conn: sa.Connection, event: RoutedEvent) -> TellRef | None:
+    """The saga that begins, if any. Messages of an event that comes after a newer one of its subject are kept,
+    `suppressed` as superseded."""
     consumer = f"notification.{event.topic}"[:64]
-    if not first_time(
-        conn,
-        event_processing,
-        tenant=event.tenant,
-        consumer=consumer,
-        source=event.source,
-        event_id=event.event_id,
-    ):
-        return Taken()
+    taken = {"tenant": event.tenant, "consumer": consumer, "source": event.source, "event_id": event.event_id}
+    if not first_time(conn, event_processing, **taken):
+        return None
     if event.recipient is not None:
         Contacts(conn, event.tenant).feed(_contact(event, event.recipient))
-    saga = begin(conn, event) if event.route.in_turn else None
     superseded = event.version > 0 and not _is_newest(conn, event)
     at_once = [route for route in event.routes if not route.step]
-    drafts = messages(conn, event, at_once, lease_until=lease_until)
-    return Taken(leased=enqueue(conn, drafts, at=now(), superseded=superseded), saga=saga)
+    enqueue(conn, messages(conn, event, at_once), at=now(), superseded=superseded)
+    return begin(conn, event) if event.route.in_turn else None
 
 
 def _contact(event: RoutedEvent, recipient: Recipient) -> Contact:
@@ -108,8 +91,7 @@ class Intake:
         if route is None:
             return
         event = read(cloud_event, route)
-        lease = self._sender.lease()
-        taken = await self._db.write(lambda conn: take(conn, event, lease_until=lease))
-        self._sender.hand_over(taken.leased)
-        if taken.saga is not None:  # not awaited: the sidecar waits for this answer
-            self._tasks.spawn(self._hand_over(taken.saga, "begun"), name="saga.begin")
+        saga = await self._db.write(lambda conn: take(conn, event))
+        self._sender.wake()
+        if saga is not None:  # not awaited: the sidecar waits for this answer
+            self._tasks.spawn(self._hand_over(saga, "begun"), name="saga.begin")

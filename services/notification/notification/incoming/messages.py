@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 
 import sqlalchemy as sa
 
-from chassis.ids import new_id, now
 from notification.domain import ChannelName, Notification
 from notification.incoming.read_event import RoutedEvent, context_of, group_of
 from notification.incoming.routing_table import Route
-from notification.queue.new_notification import effect_of
+from notification.queue.new_notification import effect_of, new_notification
 from notification.recipients.contacts import Contact, Contacts, Recipient, email_key, first_reachable
-
-_LOCALE = "en"
 
 
 def messages(
@@ -21,7 +17,6 @@ def messages(
     event: RoutedEvent,
     routes: Sequence[Route],
     *,
-    lease_until: datetime | None = None,
     group_id: str = "",
 ) -> list[Notification]:
     """The same event drafts the same effects, whenever it is asked again."""
@@ -33,7 +28,7 @@ def messages(
             recipients: Sequence[Recipient] = contacts.members(group_of(route, event.data))
         else:
             recipients = [_recipient(event, event.recipient, known, route)] if event.recipient else []
-        made = [_draft(event, route, recipient, lease_until, group_id) for recipient in recipients]
+        made = [_draft(event, route, recipient, group_id) for recipient in recipients]
         # The next channel of a chain takes its address from the contact (recipients.permission.handed_on).
         goes_on = route.group is not None or _is_their_own(event, known)
         drafts += made if goes_on else [replace(draft, chain=()) for draft in made]
@@ -76,33 +71,24 @@ def _reached_by(recipient: Recipient, known: Recipient, route: Route) -> bool:
     return address in {"", its}
 
 
-def _draft(
-    event: RoutedEvent, route: Route, recipient: Recipient, lease_until: datetime | None, group_id: str
-) -> Notification:
-    channel, address, chain = first_reachable(recipient, (route.channel, *route.chain))
-    return Notification(
-        id=new_id(),
+def _draft(event: RoutedEvent, route: Route, recipient: Recipient, group_id: str) -> Notification:
+    return new_notification(
+        recipient,
+        (route.channel, *route.chain),
         tenant=event.tenant,
         effect=effect_of(event.topic, *event.known_by, _sameness(route), recipient.id),
-        owner=event.owner or recipient.id,
+        owner=event.owner,
         event_id=event.event_id,
         topic=event.topic,
         subject_id=event.subject_id,
         version=event.version,
         latest_only=route.latest_only,
-        recipient_id=recipient.id,
-        channel=channel,
-        chain=chain,
-        address=address,
         category=route.category,
         template=route.template,
-        locale=recipient.locale or _LOCALE,
         context=context_of(route, event.data),
         critical=route.critical,
         traceparent=event.traceparent,
-        created_at=now(),
         group_id=group_id,
-        lease_until=lease_until,
     )
 
 

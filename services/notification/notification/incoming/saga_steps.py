@@ -13,7 +13,7 @@ from chassis.db import Database
 from chassis.events import InvalidEvent
 from chassis.ids import now
 from chassis.saga import Performer, Run, StepRecord, Unknown
-from notification.domain import FINAL, Notification, Status
+from notification.domain import FINAL, Status
 from notification.incoming.messages import messages
 from notification.incoming.saga import Completed, StepEnded, TellRef, TellStep
 from notification.incoming.saga_records import COMPLETED, event_of, is_saga
@@ -44,7 +44,7 @@ class Steps:
     async def tell(self, saga: TellRef, step: TellStep, _run: Run) -> StepEnded | Unknown:
         """Queue the step's messages, once; `sent` when one of them is."""
         group = effect_of("saga", saga.id, step.name)
-        self._sender.hand_over(await self._db.write(lambda conn: _queue(conn, saga, step.name, group)))
+        await self._db.write(lambda conn: _queue(conn, saga, step.name, group))
         self._sender.wake()
         for pause in (0.0, *self._pauses):
             await asyncio.sleep(pause)
@@ -63,7 +63,7 @@ class Steps:
         """Its steps are on record by themselves."""
 
 
-def _queue(conn: sa.Connection, saga: TellRef, step: str, group: str) -> list[Notification]:
+def _queue(conn: sa.Connection, saga: TellRef, step: str, group: str) -> None:
     event = event_of(conn.execute(sa.select(sagas).where(is_saga(saga))).one())
     routes = [route for route in event.routes if route.step == step]
     try:
@@ -77,7 +77,7 @@ def _queue(conn: sa.Connection, saga: TellRef, step: str, group: str) -> list[No
     earlier = sagas.c.current_step.in_(saga.steps[: saga.steps.index(step) + first])
     begun = {"current_step": step, "step_started_at": now(), "version": sagas.c.version + 1}
     conn.execute(sa.update(sagas).where(is_saga(saga), sagas.c.completed_at.is_(None), earlier).values(begun))
-    return enqueue(conn, drafts, at=now())
+    enqueue(conn, drafts, at=now())
 
 
 def _outcome(conn: sa.Connection, saga: TellRef, group: str) -> bool | None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from chassis.db import upsert
 from notification.domain import ChannelName, Notification, Status
+from notification.queue.moves import move
 from notification.tables import leases, notifications
 
 Rates = Mapping[str, float]  # messages a second, by channel; a channel that isn't here goes as fast as it can
@@ -41,15 +42,15 @@ def keeps_slot(row: sa.Row[Any], at: datetime) -> bool:
 
 def slots(conn: sa.Connection, messages: Sequence[Notification], rates: Rates, at: datetime) -> dict[str, datetime]:
     """A slot for each whose channel has a rate, by its id, in their order."""
-    by_channel: dict[ChannelName, list[Notification]] = defaultdict(list)
+    by_channel: dict[ChannelName, list[str]] = defaultdict(list)
     for message in messages:
         if message.channel in rates:
-            by_channel[message.channel].append(message)
+            by_channel[message.channel].append(message.id)
     given: dict[str, datetime] = {}
-    for channel, theirs in sorted(by_channel.items()):  # every replica locks in the same order
+    for channel, ids in sorted(by_channel.items()):  # every replica locks in the same order
         each = timedelta(seconds=1 / rates[channel])
-        start = _reserve(conn, _row_of(channel), at, len(theirs) * each)
-        given |= {one.id: start + number * each for number, one in enumerate(theirs)}
+        start = _reserve(conn, _row_of(channel), at, len(ids) * each)
+        given |= {key: start + number * each for number, key in enumerate(ids)}
     return given
 
 
@@ -59,10 +60,11 @@ def wait_for(conn: sa.Connection, given: Mapping[str, datetime]) -> None:
         conn.execute(_WAIT, [{"key": key, "slot": slot} for key, slot in given.items()])
 
 
-_WAIT = (
-    sa.update(notifications)
-    .where(notifications.c.id == sa.bindparam("key"))
-    .values(status=Status.QUEUED, lease_until=None, next_attempt_at=sa.bindparam("slot"), error=PACED)
+_WAIT = move(
+    Status.QUEUED,
+    notifications.c.id == sa.bindparam("key"),
+    next_attempt_at=sa.bindparam("slot"),
+    error=PACED,
 )
 
 

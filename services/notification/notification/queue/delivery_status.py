@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from chassis.db import take_turns, upsert
 from chassis.ids import now
-from notification.domain import Receipt, Status, before
+from notification.domain import Receipt, Status
+from notification.queue.moves import move
 from notification.tables import early_receipts, notifications
 
 _LONGEST_ERROR = 255
@@ -67,15 +68,9 @@ _TAKE = (
 
 
 def _moving(status: Status, which: sa.ColumnElement[bool]) -> sa.Update:
-    values: dict[str, Any] = {"status": status, "lease_until": None, "next_attempt_at": None, "ask_at": None}
     delivered = status is Status.DELIVERED
-    values["delivered_at" if delivered else "error"] = sa.bindparam("at" if delivered else "reason")
-    return (
-        sa.update(notifications)
-        .where(which, notifications.c.status.in_(before(status)))
-        .values(values)
-        .returning(notifications)
-    )
+    said: dict[str, Any] = {"delivered_at": sa.bindparam("at")} if delivered else {"error": sa.bindparam("reason")}
+    return move(status, which, ask_at=None, **said).returning(notifications)
 
 
 _LAST_WORDS = (Status.DELIVERED, Status.BOUNCED, Status.FAILED)

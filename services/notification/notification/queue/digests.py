@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from chassis.db import my_turn
 from notification.announcements import Moved, moved_row
 from notification.domain import DIGEST, Notification, Settled, Status
+from notification.queue.moves import move
 from notification.queue.new_notification import notification_of
 from notification.recipients.permission import Whole, whole
 from notification.tables import notifications
@@ -41,23 +42,22 @@ def with_whole_digests(conn: sa.Connection, found: Sequence[sa.Row[Any]], at: da
 def gathered(conn: sa.Connection, going: list[Notification]) -> list[Notification]:
     """Digests: of those to one recipient by one channel in one category, the first carries the others."""
     digests: dict[Whole, list[Notification]] = defaultdict(list)
-    for one in going:
-        if one.digest_of == "":
-            digests[whole(one)].append(one)
+    for message in going:
+        if message.digest_of == "":
+            digests[whole(message)].append(message)
     if not digests:
         return going
     carried: set[str] = set()
     carriers: dict[str, Notification] = {}
     for carrier, *others in digests.values():
-        ids = [one.id for one in others]
+        ids = [other.id for other in others]
         carried |= set(ids)
         carriers[carrier.id] = replace(carrier, link=DIGEST, digest_of=None)
         own = sa.update(notifications).where(notifications.c.id == carrier.id)
         conn.execute(own.values(link=DIGEST, digest_of=None))
         if ids:
-            waiting = {"status": Status.QUEUED, "lease_until": None, "next_attempt_at": None, "digest_of": carrier.id}
-            conn.execute(sa.update(notifications).where(notifications.c.id.in_(ids)).values(waiting))
-    return [carriers.get(one.id, one) for one in going if one.id not in carried]
+            conn.execute(move(Status.QUEUED, notifications.c.id.in_(ids), digest_of=carrier.id))
+    return [carriers.get(message.id, message) for message in going if message.id not in carried]
 
 
 def carried_by(conn: sa.Connection, carrier_id: str) -> list[Notification]:
@@ -68,12 +68,12 @@ def carried_by(conn: sa.Connection, carrier_id: str) -> list[Notification]:
 
 def end_carried(conn: sa.Connection, moves: Sequence[Moved], settled: Sequence[Settled]) -> list[Moved]:
     """A digest's messages share the end of the one that carried them."""
-    digests = {one.notification.id: one.at for one in settled if one.notification.link == DIGEST}
+    digests = {end.notification.id: end.at for end in settled if end.notification.link == DIGEST}
     others: list[Moved] = []
-    for move in moves:
-        if move.id in digests and move.status is not Status.QUEUED:
-            mine = sa.and_(notifications.c.digest_of == move.id, notifications.c.status == Status.QUEUED)
-            sent_at = digests[move.id] if move.status is Status.SENT else None
-            ended = sa.update(notifications).where(mine).values(status=move.status, sent_at=sent_at)
-            others += [moved_row(row) for row in conn.execute(ended.returning(notifications))]
+    for moved in moves:
+        if moved.id in digests and moved.status is not Status.QUEUED:
+            mine = sa.and_(notifications.c.digest_of == moved.id, notifications.c.status == Status.QUEUED)
+            sent_at = digests[moved.id] if moved.status is Status.SENT else None
+            ended = move(moved.status, mine, sent_at=sent_at).returning(notifications)
+            others += [moved_row(row) for row in conn.execute(ended)]
     return others

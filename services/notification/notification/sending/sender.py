@@ -8,7 +8,6 @@ that is there, and it leaves when its end is written down, or unsent when its le
 """
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -23,6 +22,7 @@ from chassis.ids import now
 from chassis.problems import DATABASE_DOWN, Unavailable
 from chassis.tasks import Tasks
 from chassis.telemetry import continued, meter, told_of, tracer
+from chassis.wakeups import Wakeup
 from notification.announcements import Announcements
 from notification.channels import Channel, Channels
 from notification.domain import (
@@ -38,17 +38,15 @@ from notification.domain import (
     Settled,
 )
 from notification.queue.bulk_rate import Rates
-from notification.queue.claim import any_due, claim, give_back, take_back
-from notification.queue.enqueue import posting
+from notification.queue.claim import claim, due_channels, give_back, posting, take_back
 from notification.queue.record_outcome import early, settle
 from notification.sending.compose import Wording
 
 log = structlog.get_logger()
 
-_QUEUED = 64  # waiting for one channel's workers at most
-_IN_HAND = 256  # leased at most; the rest waits in the database, where a crash costs no lease
+_QUEUED = 64  # waiting for one channel's workers at most; the rest waits in the database, where a crash costs no lease
+_FEW = _QUEUED // 2  # now there is room for more
 _POLL = 1.0
-_POLL_BEHIND = 0.05
 _AGAIN = 0.5  # after the database was down
 _DRAIN = 5.0  # seconds for what is under way at shutdown
 _WRITE_DOWN = timedelta(seconds=3)  # of a lease, beyond the time of a send
@@ -78,34 +76,15 @@ class Sender:
         self._leases: dict[str, datetime] = {}  # of what is in hand: queued here, being sent, or not yet written down
         self._settled: list[Settled] = []
         self._woken = asyncio.Event()
-        self._poll_now = asyncio.Event()
-        self._behind = False  # rows without a lease may be waiting
+        self._wakeup = Wakeup(poll=_POLL)
         self._stopping = False
         self._all_ended = False  # no attempt is under way, and none will be
         self._workers = Tasks()
         self._loops = Tasks()
 
-    def lease(self) -> datetime | None:
-        """Until when a row written now is to be leased, so that it may be handed over after the commit. None when
-        enough is in hand, or older rows wait: without a lease it is due at once, and the poll takes it in its turn."""
-        if self._behind or len(self._leases) >= _IN_HAND or self._stopping:
-            self._behind = True
-            self._poll_now.set()
-            return None
-        return now() + LEASE
-
     def wake(self) -> None:
-        """Rows that may be due at once have been committed without a lease."""
-        self._poll_now.set()
-
-    def hand_over(self, leased: Iterable[Notification]) -> None:
-        """Rows that are committed, with a lease of this process."""
-        for notification in leased:
-            # In hand already: whoever wrote it was so slow that the poll has found it first.
-            if notification.lease_until is None or notification.id in self._leases:
-                continue
-            self._leases[notification.id] = notification.lease_until
-            self._queues[notification.channel].put_nowait(notification)
+        """Rows that are due have been committed. What nobody says is found by the poll."""
+        self._wakeup.set()
 
     async def take_back(self) -> None:
         """Before anything else. On PostgreSQL other replicas may be alive, and leases say who they are."""
@@ -122,7 +101,7 @@ class Sender:
     async def stop(self) -> None:
         """Sends under way are finished and written down; what has not begun is given back."""
         self._stopping = True
-        self._poll_now.set()
+        self._wakeup.set()
         unsent = self._taken_out()
         for name, channel in self._channels.items():
             for _ in range(channel.concurrency):
@@ -151,6 +130,8 @@ class Sender:
 
     async def _work(self, channel: Channel, queue: Queue) -> None:
         while (notification := await queue.get()) is not None:
+            if queue.qsize() == _FEW:
+                self._wakeup.set()
             if self._leases[notification.id] - now() < SEND_WITHIN + _WRITE_DOWN:
                 del self._leases[notification.id]  # waited too long: somebody may take it before we have done
                 continue
@@ -240,53 +221,57 @@ class Sender:
         await self._db.write(work)
         self._announcements.wake()
         if any(one.notification.chain and not isinstance(one.outcome, Delivered) for one in batch):
-            self._poll_now.set()  # the next channel's turn
+            self._wakeup.set()  # the next channel's turn
 
     # --- taking up ---
 
     async def _poll_for_ever(self) -> None:
         while not self._stopping:
-            self._poll_now.clear()
+            self._wakeup.clear()
             try:
-                self._behind = await self._poll()
+                await self._poll()
             except DATABASE_DOWN as down:
                 log.warning("sender.waiting", error=type(down).__name__)
                 await asyncio.sleep(_AGAIN)
             except Exception:
                 log.exception("sender.poll_failed")
                 await asyncio.sleep(_AGAIN)
-            if self._behind:
-                await asyncio.sleep(_POLL_BEHIND)
-                continue
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_POLL):
-                    await self._poll_now.wait()
+            await self._wakeup.sleep()
 
-    async def _poll(self) -> bool:
-        """Take up what is due, each channel's oldest first; False when there was nothing. A channel has a room of its
-        own: what one that hangs can't take must not keep the others waiting."""
-        behind = False
-        for channel, queue in self._queues.items():
-            room = _QUEUED - queue.qsize()
-            behind |= room <= 0 or await self._take_up(channel, room)
-        return behind
+    async def _poll(self) -> None:
+        """Take up what is due, each channel's oldest first. A channel has a room of its own: what one that hangs can't
+        take must not keep the others waiting."""
+        in_hand = self._late()
+        due = await self._db.read(lambda conn: due_channels(conn, in_hand))
+        for channel in due & self._queues.keys():
+            if (room := _QUEUED - self._queues[channel].qsize()) > 0:
+                await self._take_up(channel, room)
+                self._wakeup.set()  # there may be more
 
-    async def _take_up(self, channel: ChannelName, room: int) -> bool:
-        in_hand = list(self._leases)
-        if not await self._db.read(lambda conn: any_due(conn, in_hand, channel)):
-            return False
-        in_hand, until = list(self._leases), now() + LEASE
+    async def _take_up(self, channel: ChannelName, room: int) -> None:
+        in_hand, until = self._late(), now() + LEASE
 
         def work(conn: sa.Connection) -> list[Notification]:
-            told = self._announcements.add
             return claim(
-                conn, lease_until=until, limit=room, channel=channel, in_hand=in_hand, rates=self._rates, told=told
+                conn,
+                channel=channel,
+                lease_until=until,
+                limit=room,
+                in_hand=in_hand,
+                rates=self._rates,
+                announce=self._announcements.add,
             )
 
         claimed = await self._db.write(work)
         self._announcements.wake()
-        self.hand_over(claimed)
-        return True
+        for notification in claimed:
+            self._leases[notification.id] = until
+            self._queues[notification.channel].put_nowait(notification)
+
+    def _late(self) -> list[str]:
+        """What is in hand, and may look abandoned before it is out of it. Usually nothing: statements stay short."""
+        soon = now() + SEND_WITHIN
+        return [key for key, until in self._leases.items() if until < soon]
 
 
 def _bare(outcome: Outcome) -> Outcome:
