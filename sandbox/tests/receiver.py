@@ -14,7 +14,7 @@ SECRET = "whsec_" + base64.b64encode(KEY).decode()
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes webhooks, answering each with the next of `statuses` and then with 204, after `delay` seconds."""
+    """Takes webhooks, answering each with the next of `statuses` and then with 204, while its `gate` is open."""
 
     daemon_threads = True
 
@@ -26,7 +26,8 @@ class Receiver(ThreadingHTTPServer):
     def clean(self) -> None:
         self.taken: list[tuple[str, dict[str, str], bytes]] = []
         self.statuses: list[int] = []
-        self.delay = 0.0
+        self.gate = threading.Event()
+        self.gate.set()
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
@@ -40,7 +41,7 @@ class _Take(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         receiver = cast("Receiver", self.server)
         body = self.rfile.read(int(self.headers["content-length"]))
-        time.sleep(receiver.delay)
+        receiver.gate.wait(60)
         headers = {name.lower(): value for name, value in self.headers.items()}
         status = receiver.statuses.pop(0) if receiver.statuses else 204
         receiver.taken.append((self.path, headers, body))
@@ -54,7 +55,7 @@ class _Take(BaseHTTPRequestHandler):
 
 
 def await_that(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.01)

@@ -335,10 +335,11 @@ def test_the_secrets_may_stand_in_the_secrets_file_and_the_newest_signs(tmp_path
 
 def test_stopping_drops_what_is_under_way(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     with receiving() as receiver:
-        receiver.delay = 2
+        receiver.gate.clear()
         with running(settings_in(tmp_path)) as outside:
             outside.direct(africas_talking=receiver.url)
             outside.text(ADA)
             await_that(lambda: len(deliveries(outside)) == 2)
+        receiver.gate.set()
 
     assert caplog.records == []

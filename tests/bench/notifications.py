@@ -86,7 +86,7 @@ async def measure(url: str, folder: Path, *, count: int, seconds: float) -> dict
     migrate(url)
     await _introduce(url, count)
     async with serving(url, folder) as service:
-        await _bulk(service, 500)  # warm: code paths, connections, statement caches
+        await _bulk(service, min(500, count))  # warm: code paths, connections, statement caches
         bulk = await _bulk(service, count)
         await _events(service, url, rate=100, seconds=2)
         return {"bulk": bulk, "event_to_sent": await _events(service, url, rate=100, seconds=seconds)}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOON = ["--seconds=1", "--clients=2", "--alone=5", "--bulk=100", "--rows=1000", "--pages=1"]
+SOON = ["--seconds=1", "--clients=2", "--alone=5", "--bulk=100", "--rows=3000", "--pages=3"]
 
 
 @pytest.mark.more

@@ -162,7 +162,7 @@ async def test_a_change_in_a_transaction_of_its_own_is_heard_without_a_poll(db: 
     heard = heard_by(feed)
     async with running(feed):
         await feed.tell(Entry("t-1", "things", "a", 1))
-        await eventually(lambda: heard, every=0.005, within=5)
+        await eventually(lambda: heard, every=0.005)
 
 
 async def test_more_than_a_batch_at_once_is_heard_whole_and_in_sequence(db: Database):
@@ -278,7 +278,7 @@ async def test_another_replica_hears_at_once_whoever_of_them_is_the_relay(db: Da
         for number, (writer, key) in enumerate(((relay, "a"), (other, "b"))):
             # As from a process of its own: the writer isn't woken either.
             await db.write(lambda conn, w=writer, k=key: w.add(conn, tenant="t-1", topic="things", key=k, data=None))
-            await eventually(lambda n=number: [len(one) for one in heard] == [n + 1, n + 1], every=0.005, within=5)
+            await eventually(lambda n=number: [len(one) for one in heard] == [n + 1, n + 1], every=0.005)
 
 
 async def listeners(db: Database, count: int) -> bool:
@@ -317,7 +317,7 @@ async def test_when_the_relay_ends_another_takes_over(db: Database):
             await tell(db, first, "a")
             await eventually(lambda: keys(heard) == ["a"], every=0.005)
         await tell(db, second, "b")
-        await eventually(lambda: keys(heard) == ["a", "b"], every=0.005, within=4)
+        await eventually(lambda: keys(heard) == ["a", "b"], every=0.005, within=4)  # a lease that runs out takes 5 s
 
 
 @on_postgresql

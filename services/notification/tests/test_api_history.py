@@ -34,7 +34,7 @@ async def test_an_event_ends_in_the_inbox_and_in_the_history(client, inbox, side
         items = (await listed(client))["items"]
         return items if [item["status"] for item in items] == ["sent", "sent"] else None
 
-    found = await eventually(sent, within=3, every=0.01)
+    found = await eventually(sent, every=0.01)
     assert found
     push, email = found
     assert set(email) == ITEM
@@ -53,11 +53,11 @@ async def test_what_was_not_sent_is_sent_after_a_restart(running, inbox, mail_se
     await mail_server.stop()
     async with running() as client:
         await deliver(client, event())
-        await eventually(lambda: _attempted(client), within=3, every=0.01)
+        await eventually(lambda: _attempted(client), every=0.01)
     await mail_server.start()
     make_due(database_url)
     async with running():
-        await eventually(lambda: inbox.mails, within=5)
+        await eventually(lambda: inbox.mails)
 
 
 def make_due(database_url):
@@ -279,5 +279,5 @@ async def test_no_log_line_holds_a_name_or_an_address(client, inbox, event, caps
         logged += capsys.readouterr().out
         return "notification.not_sent" in logged
 
-    await eventually(told, within=10, every=0.02)
+    await eventually(told, every=0.02)
     assert not re.search(r"ada|example\.com", logged, re.IGNORECASE)

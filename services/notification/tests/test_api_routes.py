@@ -49,8 +49,8 @@ async def test_a_new_event_is_told_without_code(client, event, inbox):
     answer = await put(client, NEW)
 
     assert (answer.status_code, answer.json()["version"]) == (200, 1)
-    await eventually(lambda: told(client, event, NEW["type"]), within=5)
-    await eventually(lambda: inbox.mails, within=5)
+    await eventually(lambda: told(client, event, NEW["type"]))
+    await eventually(lambda: inbox.mails)
     assert inbox.mails[0]["Subject"] == "A test"
 
 
@@ -60,9 +60,9 @@ async def test_a_tenants_own_route_takes_the_place_of_the_shipped_one_until_it_i
     assert await told(client, event, CONFIRMED) == 1
 
     await put(client, NEW | {"type": CONFIRMED, "messages": []})
-    await eventually(lambda: _tells(client, event, 0), within=5)
+    await eventually(lambda: _tells(client, event, 0))
     assert (await drop(client, 1, CONFIRMED)).status_code == 204
-    await eventually(lambda: _tells(client, event, 1), within=5)
+    await eventually(lambda: _tells(client, event, 1))
     assert await known(client, CONFIRMED) == [shipped]
 
 
@@ -162,7 +162,7 @@ async def test_a_saga_shows_how_far_it_has_come(begun, sidecar):
     assert (saga["recipientId"], saga["currentStep"], saga["steps"]) == ("c-1", "CustomerNotification", [])
     assert (saga["completedAt"], saga["version"]) == (None, 1)
     assert "ada@example.com" not in str(saga)
-    await eventually(lambda: sidecar.workflows, within=5, every=0.01)
+    await eventually(lambda: sidecar.workflows, every=0.01)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ async def listening(client, recipient="c-1", **headers):
 
     answering = asyncio.create_task(client._transport.app(scope, receive, stream.take))
     try:
-        await eventually(lambda: stream.status, within=5, every=0.005)
+        await eventually(lambda: stream.status, every=0.005)
         yield stream
     finally:
         gone.set()
@@ -68,7 +68,7 @@ async def listening(client, recipient="c-1", **headers):
 
 
 def at_least(stream, number):
-    return eventually(lambda: stream.events if len(stream.events) >= number else None, within=5, every=0.01)
+    return eventually(lambda: stream.events if len(stream.events) >= number else None, every=0.01)
 
 
 async def tell(client, event, owner="u-1", **data):
