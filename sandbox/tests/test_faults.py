@@ -10,6 +10,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from sandbox.app import TARGETS
 from sandbox.faults import Fault, Faults
 
 from .conftest import Outside
@@ -258,14 +259,7 @@ def test_faults_are_shown_and_cleared(outside: Outside):
     well = {"mode": "ok", "status": None, "delayMs": None, "rate": 1.0, "count": None}
 
     assert (put.status_code, put.json()) == (200, wanted)
-    assert outside.http.get("/sandbox/faults").json() == {
-        "payment-a": well,
-        "payment-b": well,
-        "push": well,
-        "sms": well,
-        "sms-legacy": well,
-        "smtp": wanted,
-    }
+    assert outside.http.get("/sandbox/faults").json() == dict.fromkeys(TARGETS, well) | {"smtp": wanted}
 
     outside.http.delete("/sandbox/faults")
     assert outside.http.get("/sandbox/faults").json()["smtp"] == well
@@ -282,7 +276,7 @@ def test_a_target_this_sandbox_does_not_have_is_not_found(outside: Outside):
     answer = outside.set_fault("fax", "error")
 
     assert answer.status_code == 404
-    assert "payment-a, payment-b, push, sms, sms-legacy, smtp" in answer.json()["error"]
+    assert ", ".join(sorted(TARGETS)) in answer.json()["error"]
 
 
 @pytest.mark.parametrize(

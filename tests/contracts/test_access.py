@@ -1,20 +1,24 @@
 """Every route of every service has a rule, and the rule is what an unknown caller meets."""
 
+import asyncio
 from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
 
 import httpx
 import pytest
+import requests
 from fastapi import FastAPI
+from hypothesis import given
+from operations import CHECKS, FEW, OPERATIONS, asks_for_a_token
 
+import machine
 from chassis.edge.auth import Access
 from chassis.edge.rules import CHASSIS_RULES, Book, routes_of
 from contracts import services
-from notification.access import RULES as NOTIFICATION
-from order.access import RULES as ORDER
-from payment.access import RULES as PAYMENT
 
-RULES = {"order": ORDER, "payment": PAYMENT, "notification": NOTIFICATION}
 APPS = services()
+RULES = {name: import_module(f"{name}.access").RULES for name in APPS}
 
 
 def every_route() -> Iterator[tuple[str, str]]:
@@ -24,7 +28,7 @@ def every_route() -> Iterator[tuple[str, str]]:
 
 
 def test_every_service_is_walked():
-    assert set(APPS) == set(RULES)
+    assert {f"{name}-service" for name in APPS} == set(machine.apps()) - {"sandbox"}
 
 
 @pytest.mark.parametrize("name", APPS)
@@ -40,7 +44,7 @@ def test_a_new_route_without_a_rule_is_found_and_shut():
     app = services()["order"]
     app.get("/api/v1/forgotten")(lambda: "secret")
 
-    assert "GET /api/v1/forgotten" not in Book(ORDER).rules
+    assert "GET /api/v1/forgotten" not in Book(RULES["order"]).rules
     assert "GET /api/v1/forgotten" in routes_of(app)
 
 
@@ -73,6 +77,27 @@ async def test_whoever_does_not_say_who_he_is_gets_no_further(name: str, route: 
 
         assert (answer.status_code, answer.json()["errorType"]) == (401, "unauthenticated")
         assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+async def send(app: FastAPI, case: Any) -> httpx.Response:
+    prepared: Any = requests.Request(**case.as_transport_kwargs(base_url="http://test")).prepare()
+    request = httpx.Request(prepared.method, prepared.url, headers=prepared.headers, content=prepared.body)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+        return await client.send(request)
+
+
+@pytest.mark.parametrize(("name", "operation"), [each for each in OPERATIONS if asks_for_a_token(each.values[1])])
+def test_whatever_is_sent_without_a_token_is_answered_as_the_document_says(name: str, operation: Any):
+    with asyncio.Runner() as loop:
+
+        @FEW  # pyright: ignore[reportUntypedFunctionDecorator]  # as the strategy is
+        @given(case=operation.as_strategy())
+        def probe(case: Any) -> None:
+            answer = loop.run(send(APPS[name], case))
+            assert answer.status_code in {401, 404, 405}
+            case.validate_response(answer, checks=CHECKS)
+
+        probe()
 
 
 @pytest.mark.parametrize("name", APPS)

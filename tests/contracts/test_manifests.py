@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+import machine
 import manifests
 
 REDIS = {"pubsub", "statestore", "workflowstore"}
-SERVICES = ("order-service", "payment-service", "notification-service")
+SERVICES = tuple(app for app in machine.apps() if app != "sandbox")
 NOBODY = {"defaultAction": "deny", "trustDomain": "public"}
 POST_ONLY = {"httpVerb": ["POST"], "action": "allow"}
 
@@ -21,7 +22,7 @@ def calls(caller, *paths):
 
 
 DEAD_LETTERS = {**NOBODY, "policies": [calls("notification-service", "/events/*")]}
-POLICIES = {
+POLICIES = dict.fromkeys(SERVICES, NOBODY) | {
     "order-service": DEAD_LETTERS,
     "payment-service": {**NOBODY, "policies": [calls("order-service", "/process-payment", "/refund-payment")]},
     "notification-service": DEAD_LETTERS,

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import notification.settings
+
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = {"timeouts": "timeout", "retries": "retry", "circuitBreakers": "circuitBreaker"}
 
@@ -72,6 +74,22 @@ def test_payment_is_called_as_the_design_says():
     assert POLICIES["timeout"][policies["timeout"]] == "10s"
     assert (retry["policy"], retry["maxRetries"]) == ("exponential", 3)
     assert breaker == {"maxRequests": 1, "timeout": "30s", "trip": "consecutiveFailures >= 3"}
+
+
+def longest_call(target: str) -> float:
+    """Seconds that a call may take with every retry; Dapr's pauses begin at 0.5 s, grow by half, and are spread by as
+    much again."""
+    policies = TARGETS["apps"][target]
+    retry = POLICIES["retry"][policies["retry"]]
+    assert retry["policy"] == "exponential"
+    pauses = sum(0.5 * 1.5**number * 1.5 for number in range(retry["maxRetries"]))
+    return (1 + retry["maxRetries"]) * float(POLICIES["timeout"][policies["timeout"]].removesuffix("s")) + pauses
+
+
+def test_notification_has_its_messages_in_hand_for_longer_than_a_provider_may_take():
+    settings = notification.settings.Settings(app_api_token="of no importance here")
+
+    assert max(map(longest_call, ("push", "sms", "sms-legacy"))) < settings.call_seconds
 
 
 def test_every_breaker_trips_on_failures_in_a_row():

@@ -90,6 +90,11 @@ class Brewery:
     async def fair(self) -> None:
         (await self.sandbox.delete("/sandbox/faults")).raise_for_status()
 
+    async def payment_providers(self) -> list[str]:
+        """As targets of faults."""
+        targets = (await self.sandbox.get("/sandbox/faults")).json()
+        return [target for target in targets if target.startswith("payment-")]
+
     async def ledger(self, order_id: str) -> list[str]:
         """`charge` and `refund` entries of one order, in order."""
         return [entry["kind"] for entry in await self.listed("ledger", orderId=order_id)]
@@ -211,14 +216,14 @@ class Brewery:
     async def inbox(self, address: str) -> list[dict[str, Any]]:
         return (await self.listed("inbox", to=address))[::-1]
 
-    async def arrived(self, address: str, count: int = 1) -> list[dict[str, Any]]:
+    async def arrived(self, address: str, count: int = 1, *, within: float = 20) -> list[dict[str, Any]]:
         """The mails to an address, once there are so many."""
 
         async def there() -> list[dict[str, Any]]:
             found = await self.inbox(address)
             return found if len(found) >= count else []
 
-        return await eventually(there, within=20)
+        return await eventually(there, within=within)
 
     def letters(self, address: str) -> list[EmailMessage]:
         """The same mails with every header, as they came over the wire."""

@@ -2,12 +2,14 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from brewery import NOTIFICATION, ORDER, PAYMENT, SERVICES, Brewery, Notices, bearer, client_of, replicas
 from cryptography.fernet import Fernet
 
@@ -33,11 +35,63 @@ RECEIPT_SECRETS = json.dumps(
 )
 
 
+# By service: for how long something is in the hands of a process that may be dead. As short as is safe under the
+# policies of `components` below; as they are shipped they are waited for in test_shipped_times.py.
+QUICK: Mapping[str, Mapping[str, str]] = {
+    "order": {
+        "ORDER_PAYMENT_SECONDS": "3",
+        "ORDER_STEP_SECONDS": "4",
+        "ORDER_DRIVER_LEASE_SECONDS": "5",
+        "ORDER_PAST_TIMER_SECONDS": "8",
+    },
+    "payment": {"PAYMENT_ANSWER_SECONDS": "2.5"},
+    "notification": {
+        "NOTIFICATION_CALL_SECONDS": "11",
+        "NOTIFICATION_SEND_SECONDS": "12",
+        "NOTIFICATION_LEASE_SECONDS": "18",
+        "NOTIFICATION_SAGA_PAST_TIMER_SECONDS": "10",
+        # Slow enough for a small bulk to be met in the middle.
+        "NOTIFICATION_BULK_RATES": '{"smtp": 30}',
+    },
+}
+AS_SHIPPED: Mapping[str, Mapping[str, str]] = {service: {} for service in QUICK}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    elsewhere = [item for item in items if not _belongs_here(item)]
+    if elsewhere:
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if item not in elsewhere]
+
+
+def _belongs_here(item: pytest.Item) -> bool:
+    mark = item.get_closest_marker("only_on")
+    return mark is None or not isinstance(item, pytest.Function) or item.callspec.params["apps"] == mark.args[0]
+
+
+def components(folder: Path) -> Path:
+    """The components, with breakers that are open for a shorter time and one retry less."""
+    shutil.copytree(ROOT / "components", folder)
+    file = folder / "resiliency.yaml"
+    document = yaml.safe_load(file.read_text())
+    policies = document["spec"]["policies"]
+    policies["retries"]["calls"]["maxRetries"] = 2
+    for breaker in policies["circuitBreakers"].values():
+        breaker["timeout"] = "6s"
+    file.write_text(yaml.safe_dump(document))
+    return folder
+
+
 def seal_keys() -> dict[str, str]:
     return {"seal-keys": Fernet.generate_key().decode()}
 
 
-def specs(folder: Path, database_of: Callable[[str], str] | None = None) -> list[AppSpec]:
+def specs(
+    folder: Path,
+    database_of: Callable[[str], str] | None = None,
+    *,
+    times: Mapping[str, Mapping[str, str]] = AS_SHIPPED,
+) -> list[AppSpec]:
     """Every service with its data under `folder`, or where `database_of` says for its name; the files in `components/`
     know the sandbox by its usual address."""
     database_of = database_of or (lambda name: f"sqlite:///{folder}/{name}.db")
@@ -65,6 +119,7 @@ def specs(folder: Path, database_of: Callable[[str], str] | None = None) -> list
             env={
                 "PAYMENT_DATABASE_URL": database_of("payment"),
                 "PAYMENT_ROUTES": json.dumps(ROUTES),
+                **times["payment"],
             },
             secrets=seal_keys() | {"webhook-secrets": WEBHOOK_SECRET, "payment-b-key": PAYMENT_B_KEY},
         ),
@@ -74,6 +129,7 @@ def specs(folder: Path, database_of: Callable[[str], str] | None = None) -> list
             env={
                 "NOTIFICATION_DATABASE_URL": database_of("notification"),
                 "NOTIFICATION_SMTP_PORT": smtp,
+                **times["notification"],
             },
             secrets={
                 "unsubscribe-key": "a-key-of-the-integration-tests-only",
@@ -88,6 +144,7 @@ def specs(folder: Path, database_of: Callable[[str], str] | None = None) -> list
             env={
                 "ORDER_DATABASE_URL": database_of("order"),
                 "ORDER_CATALOG_FILE": str(Path(__file__).with_name("catalog.json")),
+                **times["order"],
             },
             secrets=seal_keys(),
         ),
@@ -99,16 +156,18 @@ def apps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """On PostgreSQL each service has a database of its own, and payment and notification have a second replica."""
     folder = tmp_path_factory.mktemp("data")
     if request.param == "sqlite":
-        return specs(folder)
+        return specs(folder, times=QUICK)
     server: Postgres = request.getfixturevalue("postgres_server")
-    found = specs(folder, server.create)
+    found = specs(folder, server.create, times=QUICK)
     return [*found, *(replace(spec, name=f"{spec.name}-2") for spec in found if spec.app_id in {PAYMENT, NOTIFICATION})]
 
 
 @pytest.fixture(scope="session")
 def stack(apps: list[AppSpec], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
-    running = Stack(apps=apps, components=ROOT / "components", run_dir=folder, tools_bin=ROOT / "tools" / "bin")
+    running = Stack(
+        apps=apps, components=components(folder / "given"), run_dir=folder, tools_bin=ROOT / "tools" / "bin"
+    )
     with running:
         yield running
         names = [name for app_id in SERVICES for name in replicas(running, app_id)]

@@ -48,7 +48,7 @@ def fair_weather() -> None:
 async def test_no_reminder_outlives_the_purge_of_its_saga(stack: Stack, sandbox: httpx.AsyncClient):
     async with client_of(stack, ORDER, bearer(stack, "staff")) as api:
         brew = Brewery(stack, api, sandbox)
-        for provider in ("payment-a", "payment-b"):
+        for provider in await brew.payment_providers():
             await brew.fault(provider, **OUTAGE)
         orders = [await brew.place_async(id=f"c-{number}") for number in range(SAGAS)]
         await eventually(lambda: all_present(stack, orders), within=60, every=1)

@@ -166,6 +166,8 @@ def _assemble(
         wording=Wording(db=db, catalog=catalog, unsubscribing=unsubscribing, links={LINK: resets.link}),
         announcements=announcements,
         rates=settings.bulk_rates,
+        lease=timedelta(seconds=settings.lease_seconds),
+        send_within=timedelta(seconds=settings.send_seconds),
     )
     taking_over = takeover(db, sidecar, past_timer=timedelta(seconds=settings.saga_past_timer_seconds))
     receipts = Receipts(db=db, announce=announcements.add_rows, wake=announcements.wake)

@@ -13,10 +13,9 @@ from chassis.schedule import GIVE_UP, recheck_delay
 DEFAULT_TENANT = "default"
 DIGEST = "digest"  # the `link` of a message that carries others
 
-# A row is this process's to send for so long. One send is cut off after SEND_WITHIN: with that much of its lease left,
-# and a little to write it down, a row can be sent before anybody else may take it.
-LEASE = timedelta(seconds=30)
-SEND_WITHIN = timedelta(seconds=20)
+# Of the lease of a row, beyond the time of a send: to write down how it ended, and to wait for its turn before.
+WRITE_DOWN = timedelta(seconds=3)
+WAIT = timedelta(seconds=2)
 
 
 # --- refusals ---

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from chassis.settings import Rate as Limit
 from chassis.settings import ServiceSettings, Words
+from notification.domain import WAIT, WRITE_DOWN
 
 Rate = Annotated[float, Field(gt=0, le=10_000)]
 Provider = Literal["smtp", "africas-talking", "legacy", "push", "live"]
@@ -44,6 +45,12 @@ class Settings(ServiceSettings):
     # Seconds by which a receipt may be late before its provider is asked; by then most have come.
     look_up_after: float = Field(default=300, ge=1, le=86_400, validation_alias="NOTIFICATION_LOOK_UP_AFTER")
 
+    # How long a provider may take by the declared policies, every retry included; after how long a send is cut off; and
+    # for how long a row is one replica's to send: it waits for its turn in that time, and how it ended is written down.
+    call_seconds: float = Field(default=16, gt=0, validation_alias="NOTIFICATION_CALL_SECONDS")
+    send_seconds: float = Field(default=20, validation_alias="NOTIFICATION_SEND_SECONDS")
+    lease_seconds: float = Field(default=30, validation_alias="NOTIFICATION_LEASE_SECONDS")
+
     # How far beyond its next timer the durable driver of a saga keeps the sweep away: one step takes 8 s at most.
     saga_past_timer_seconds: float = Field(default=60, ge=10, validation_alias="NOTIFICATION_SAGA_PAST_TIMER_SECONDS")
 
@@ -63,6 +70,16 @@ class Settings(ServiceSettings):
         pattern=r"^[^\r\n]*[^\s<>@]+@[^\s<>@]+>?$",
         validation_alias="NOTIFICATION_SMTP_FROM",
     )
+
+    @model_validator(mode="after")
+    def _nobody_sends_what_is_being_sent(self) -> "Settings":
+        beyond = (WAIT + WRITE_DOWN).total_seconds()
+        if not self.call_seconds < self.send_seconds <= self.lease_seconds - beyond:
+            raise ValueError(
+                "NOTIFICATION_CALL_SECONDS < NOTIFICATION_SEND_SECONDS, and NOTIFICATION_LEASE_SECONDS is "
+                f"{beyond:.0f} more at least: else another replica would send what is being sent"
+            )
+        return self
 
     @property
     def bulk_rates(self) -> dict[str, float]:

@@ -14,7 +14,7 @@ from chassis.events import consume
 from chassis.ids import now
 from chassis.tasks import Tasks
 from notification import tables
-from notification.domain import LEASE, ChannelName
+from notification.domain import ChannelName
 from notification.incoming.dead_letters import DeadLetters, dead_letter, keep, keep_once
 from notification.incoming.intake import Intake
 from notification.incoming.routing_table import EventRoute, Route, Routes, RouteTable
@@ -24,6 +24,8 @@ from notification.queue.history import Filter, Notifications, Page
 from notification.recipients.contacts import Contact, Contacts
 from notification.recipients.preferences import ChannelPreference, Preference, Preferences
 from notification.sending.sender import Sender
+
+LEASE = timedelta(seconds=30)
 
 SUCCESS, RETRY, DROP = {"status": "SUCCESS"}, {"status": "RETRY"}, {"status": "DROP"}
 

@@ -15,7 +15,6 @@ from chassis.cache import Cache
 from chassis.ids import new_id, now
 from notification.domain import (
     DIGEST,
-    LEASE,
     ChannelName,
     Delivered,
     Message,
@@ -38,6 +37,8 @@ from notification.sending.compose import Wording
 from notification.tables import notifications, subjects
 from notification.templates.catalog import Catalog
 from stack.eventually import eventually
+
+LEASE = timedelta(seconds=30)
 
 DAILY = Preference(digests={"OrderUpdates": "08:00"})
 PHONE = "+254711000001"

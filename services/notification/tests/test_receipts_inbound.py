@@ -4,6 +4,7 @@ import base64
 import hmac
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -19,7 +20,7 @@ from chassis.ids import new_id, now
 from chassis.redaction import RedactingExporter
 from chassis.webhooks import NotSigned
 from notification.api.receipts import router
-from notification.domain import FINAL, LEASE, ChannelName, Delivered, Notification, Receipt, Settled, Status
+from notification.domain import FINAL, ChannelName, Delivered, Notification, Receipt, Settled, Status
 from notification.queue.delivery_status import apply, take_early
 from notification.queue.enqueue import enqueue
 from notification.queue.record_outcome import early, settle
@@ -31,6 +32,8 @@ from notification.recipients.sending_rules import Suppress
 from notification.recipients.stop_words import start, stop, wish_of
 from notification.tables import contacts, early_receipts, notifications
 from stack.eventually import eventually
+
+LEASE = timedelta(seconds=30)
 
 SECRET, OLDER_SECRET = "what stands in the address", "what stood there before"
 LEGACY = "whsec_" + base64.b64encode(b"legacy's secret, of 24 bytes+").decode()

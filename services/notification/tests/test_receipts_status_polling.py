@@ -15,7 +15,7 @@ from chassis.ids import new_id, now
 from chassis.sidecar import Answer
 from notification.app import create_app
 from notification.channels.sms.wire import SmsStatus, Text
-from notification.domain import LEASE, ChannelName, Delivered, Notification, Receipt, Settled, Status
+from notification.domain import ChannelName, Delivered, Notification, Receipt, Settled, Status
 from notification.queue.delivery_status import claim_status_questions
 from notification.queue.enqueue import enqueue
 from notification.queue.record_outcome import early, settle
@@ -23,6 +23,8 @@ from notification.receipts.inbound import Receipts
 from notification.receipts.status_polling import StatusPolling
 from notification.tables import notifications
 from stack.eventually import eventually
+
+LEASE = timedelta(seconds=30)
 
 PATIENCE = timedelta(minutes=5)
 A_LITTLE = timedelta(seconds=30)

@@ -19,7 +19,7 @@ from chassis.outbox import Outbox
 from chassis.tasks import Tasks
 from notification import tables
 from notification.announcements import FEED, Announcements
-from notification.domain import LEASE, ChannelName, Delivered, Down, Postponed, Receipt, Refused, Status, Suppressed
+from notification.domain import ChannelName, Delivered, Down, Postponed, Receipt, Refused, Status, Suppressed
 from notification.incoming.intake import Intake
 from notification.incoming.routing_table import RouteTable
 from notification.incoming.saga_records import takeover
@@ -33,6 +33,8 @@ from notification.sending.sender import Sender
 from notification.tables import notifications, subjects
 from notification.templates.catalog import Catalog
 from stack.eventually import eventually
+
+LEASE = timedelta(seconds=30)
 
 
 class Wire:
@@ -103,12 +105,13 @@ def sending(db, sidecar, wires):
     unsubscribing.unlock("u" * 43)
 
     @asynccontextmanager
-    async def run():
+    async def run(**times):
         sender = Sender(
             db=db,
             channels=wires,
             wording=Wording(db=db, catalog=Catalog(db, cache), unsubscribing=unsubscribing, links={}),
             announcements=Announcements(outbox=outbox, changes=changes),
+            **times,
         )
         hand_over = takeover(db, sidecar, past_timer=timedelta(minutes=1)).hand_over
         intake = Intake(db=db, routes=RouteTable(db=db, cache=cache), sender=sender, hand_over=hand_over, tasks=Tasks())
@@ -408,12 +411,9 @@ async def test_who_is_asked_stands_in_the_row_before_a_word_is_said_and_outlives
     assert sms.known == ["", "legacy"]
 
 
-async def test_a_send_without_end_is_cut_off_in_time_and_stays_with_whom_it_was_asking(
-    sending, wires, only, monkeypatch
-):
-    monkeypatch.setattr("notification.sending.sender.SEND_WITHIN", timedelta(seconds=0.2))
+async def test_a_send_without_end_is_cut_off_in_time_and_stays_with_whom_it_was_asking(sending, wires, only):
     wires[ChannelName.SMS] = Choosy("africas-talking", "legacy")
-    async with sending() as deliver:
+    async with sending(send_within=timedelta(seconds=0.2)) as deliver:
         await deliver(payment(), "collections")
         row = await only("queued")
     assert (row.error, row.provider, row.lease_until) == ("timed out", "legacy", None)
@@ -593,7 +593,7 @@ async def test_a_row_that_waited_too_long_in_hand_is_left_to_the_poll(sending, e
         for number in range(3):
             await deliver(event(orderId=f"o-{number}"))
         await eventually(lambda: len(email_wire.ids) == 2)
-        monkeypatch.setattr("notification.sending.sender.SEND_WITHIN", LEASE)
+        monkeypatch.setattr("notification.sending.sender.WRITE_DOWN", LEASE)
         email_wire.gate.set()
     assert len(email_wire.ids) == 2
 

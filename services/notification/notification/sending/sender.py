@@ -26,8 +26,7 @@ from chassis.wakeups import Wakeup
 from notification.announcements import Announcements
 from notification.channels import Channel, Channels
 from notification.domain import (
-    LEASE,
-    SEND_WITHIN,
+    WRITE_DOWN,
     ChannelName,
     Delivered,
     Message,
@@ -49,7 +48,6 @@ _FEW = _QUEUED // 2  # now there is room for more
 _POLL = 1.0
 _AGAIN = 0.5  # after the database was down
 _DRAIN = 5.0  # seconds for what is under way at shutdown
-_WRITE_DOWN = timedelta(seconds=3)  # of a lease, beyond the time of a send
 
 _delay = meter.create_histogram("notification.delay", unit="s", description="From the event to the end of an attempt")
 
@@ -65,10 +63,15 @@ class Sender:
         wording: Wording,
         announcements: Announcements,
         rates: Rates = MappingProxyType({}),
+        lease: timedelta = timedelta(seconds=30),
+        send_within: timedelta = timedelta(seconds=20),
     ) -> None:
-        """`rates` are the bulks'."""
+        """`rates` are the bulks'. A row is this process's to send for the time of a `lease`. One send is cut off after
+        `send_within`: with that much of its lease left, and a little to write it down, a row can be sent before anybody
+        else may take it."""
         self._db = db
         self._rates = rates
+        self._lease, self._send_within = lease, send_within
         self._channels = channels
         self._wording = wording
         self._announcements = announcements
@@ -132,7 +135,7 @@ class Sender:
         while (notification := await queue.get()) is not None:
             if queue.qsize() == _FEW:
                 self._wakeup.set()
-            if self._leases[notification.id] - now() < SEND_WITHIN + _WRITE_DOWN:
+            if self._leases[notification.id] - now() < self._send_within + WRITE_DOWN:
                 del self._leases[notification.id]  # waited too long: somebody may take it before we have done
                 continue
             with (
@@ -160,7 +163,7 @@ class Sender:
                 asked = provider
 
         try:
-            async with asyncio.timeout(SEND_WITHIN.total_seconds()):
+            async with asyncio.timeout(self._send_within.total_seconds()):
                 message = await self._wording.message(notification)
                 if not isinstance(message, Message):
                     return message
@@ -249,7 +252,7 @@ class Sender:
                 self._wakeup.set()  # there may be more
 
     async def _take_up(self, channel: ChannelName, room: int) -> None:
-        in_hand, until = self._late(), now() + LEASE
+        in_hand, until = self._late(), now() + self._lease
 
         def work(conn: sa.Connection) -> list[Notification]:
             return claim(
@@ -270,7 +273,7 @@ class Sender:
 
     def _late(self) -> list[str]:
         """What is in hand, and may look abandoned before it is out of it. Usually nothing: statements stay short."""
-        soon = now() + SEND_WITHIN
+        soon = now() + self._send_within
         return [key for key, until in self._leases.items() if until < soon]
 
 
