@@ -115,14 +115,14 @@ async def test_from_the_very_first_on_everything_is_told_again(client, event):
 
 async def test_a_user_is_told_the_own_and_staff_everybodys(client, event, issuer):
     async with (
-        listening(client, **_as(issuer, "user", sub="u-2")) as own,
+        listening(client, **_as(issuer, "user", sub="c-1")) as own,
         listening(client, **_as(issuer, "staff", sub="s-1")) as all_,
         listening(client, **_as(issuer, "staff", sub="s-1", tenant="other")) as elsewhere,
         listening(client, recipient="c-2") as another,
     ):
         await tell(client, event, "u-1", orderId="o-1")
         await at_least(all_, 1)
-        await tell(client, event, "u-2", orderId="o-2")
+        await tell(client, event, "c-1", orderId="o-2")
         await at_least(all_, 2)
         await at_least(own, 1)
         assert [data["subjectId"] for _, _, data in all_.events] == ["o-1", "o-2"]
@@ -134,9 +134,9 @@ async def test_a_replay_too_is_a_users_own(client, event, issuer):
     async with listening(client) as all_:
         await tell(client, event, "u-1", orderId="o-1")
         await at_least(all_, 1)
-        await tell(client, event, "u-2", orderId="o-2")
+        await tell(client, event, "c-1", orderId="o-2")
         await at_least(all_, 2)
-    async with listening(client, **_as(issuer, "user", sub="u-2"), **{"last-event-id": "0"}) as own:
+    async with listening(client, **_as(issuer, "user", sub="c-1"), **{"last-event-id": "0"}) as own:
         events = await at_least(own, 1)
     assert [data["subjectId"] for _, _, data in events] == ["o-2"]
 

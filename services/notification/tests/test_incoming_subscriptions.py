@@ -270,6 +270,26 @@ async def test_who_has_no_address_is_told_nothing_and_the_row_says_why(deliver, 
     assert (row.status, row.error, taken) == ("failed", "no address", [])
 
 
+@pytest.mark.parametrize(
+    "email",
+    ["ada,bob@example.com", "<ada@example.com>", '"ada"@example.com', "a\u200bda@example.com", "e" * 400 + "@x.test"],
+)
+async def test_what_can_be_nobodys_address_is_none_and_the_next_channel_tells(deliver, sender, event, email):
+    await deliver(registered(customerEmail=email) | {"type": "PasswordChanged"}, "identity")
+    await deliver(event(customer={"id": "c-2", "email": email}))
+    assert sender.taken == []
+    await deliver(
+        registered(customerEmail=email, customerPhone="+254711000001", id="e-2") | {"type": "PasswordChanged"},
+        "identity",
+    )
+    assert [(one.channel, one.address) for one in sender.taken] == [("sms", "+254711000001")]
+
+
+async def test_an_address_is_kept_as_everybody_writes_it(deliver, sender, event):
+    await deliver(event(customer={"id": "c-1", "email": " Ada@EXAMPLE.com "}))
+    assert [one.address for one in sender.taken] == ["Ada@example.com"]
+
+
 async def test_an_address_the_event_leaves_out_is_known_from_an_earlier_one(deliver, sender, event):
     await deliver(event())
     await deliver(event("order.cancelled.v1", version=3, customer={"id": "c-1"}))

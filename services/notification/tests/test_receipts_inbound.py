@@ -525,7 +525,22 @@ def test_before_the_secrets_are_read_nobody_is_believed():
 
 @pytest.mark.parametrize(
     "text",
-    ["STOP", "stop", " Stop. ", "«STOP»", "StopAll", "stop all", "Unsubscribe!", "END", "quit\n", "cancel", "opt-out"],
+    [
+        "STOP",
+        "stop",
+        " Stop. ",
+        "«STOP»",
+        "StopAll",
+        "stop all",
+        "Unsubscribe!",
+        "END",
+        "quit\n",
+        "cancel",
+        "opt-out",
+        "\uff33\uff34\uff2f\uff30",
+        "\uff33\uff54\uff4f\uff50\uff01",
+        "st\u200bop",
+    ],
 )
 def test_a_stop_is_one_however_it_is_written(text):
     assert wish_of(text) is stop

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Request, Response
 from pydantic import Field
 
+from chassis.addresses import EmailAddress
 from chassis.edge.auth import TENANT
 from chassis.edge.routes import Routes, refused
 from chassis.ids import now
@@ -19,7 +20,7 @@ from notification.services import services
 class ResetRequest(RequestBody):
     """`tenantId` where accounts are of another tenant than `default`."""
 
-    email: Annotated[str, Field(min_length=3, max_length=320, pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$")]
+    email: EmailAddress
     tenant_id: Annotated[str, Field(pattern=TENANT)] = DEFAULT_TENANT
 
 

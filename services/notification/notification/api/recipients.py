@@ -6,11 +6,12 @@ from typing import Annotated
 from fastapi import Query, Request
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
+from chassis.addresses import email_address
 from chassis.edge.auth import Caller, caller_of
 from chassis.edge.routes import Routes, refused
 from chassis.events import Wire
 from notification.domain import ChannelName, NotYours, UnknownRecipient
-from notification.recipients.addresses import NotAPhone, normalise, sendable
+from notification.recipients.addresses import normalise
 from notification.recipients.contacts import Contact, Contacts
 from notification.recipients.preferences import Preference
 from notification.recipients.stop_words import stopped
@@ -18,24 +19,18 @@ from notification.services import services
 from notification.templates.locales import canonical
 from notification.unit_of_work import UnitOfWork
 
-_EMAIL = r"^([^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+\.[^@\s\x00-\x1f\x7f]+)?$"
 _REFUSED = {422: "invalid-request", 503: "database-unavailable"}
 
 Key = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Version = Annotated[int, Field(ge=0, lt=2**31 - 1, description="the one that was read; 0 for none yet")]
 
 
-def _sendable(text: str) -> str:
-    if text and not sendable(text):
-        raise ValueError("not an address that can be sent to")
-    return text
+def _email(text: str) -> str:
+    return email_address(text) if text else ""
 
 
 def _e164(text: str) -> str:
-    try:
-        return normalise(text, None) if text else ""
-    except NotAPhone as wrong:
-        raise ValueError(str(wrong)) from None
+    return normalise(text, None) if text else ""
 
 
 def _locale(text: str) -> str:
@@ -52,7 +47,7 @@ class RecipientBody(Wire):
     model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
-    email: Annotated[str, Field(max_length=320, pattern=_EMAIL), AfterValidator(_sendable)] = ""
+    email: Annotated[str, Field(max_length=254), AfterValidator(_email)] = ""
     phone: Annotated[str, Field(max_length=32), AfterValidator(_e164)] = ""
     locale: Annotated[str, Field(max_length=35), AfterValidator(_locale)] = ""
     groups: Annotated[tuple[Key, ...], Field(max_length=50, examples=[["branch:B-1"]])] = ()

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from notification.domain import ChannelName, Notification
+from notification.domain import Notification
 from notification.incoming.read_event import RoutedEvent, context_of, group_of
 from notification.incoming.routing_table import Route
 from notification.queue.new_notification import effect_of, new_notification
-from notification.recipients.contacts import Contact, Contacts, Recipient, email_key, first_reachable
+from notification.recipients.contacts import Contact, Contacts, Recipient, first_reachable
 
 
 def messages(
@@ -27,48 +27,26 @@ def messages(
         if route.group is not None:
             recipients: Sequence[Recipient] = contacts.members(group_of(route, event.data))
         else:
-            recipients = [_recipient(event, event.recipient, known, route)] if event.recipient else []
-        made = [_draft(event, route, recipient, group_id) for recipient in recipients]
-        # The next channel of a chain takes its address from the contact (recipients.permission.handed_on).
-        goes_on = route.group is not None or _is_their_own(event, known)
-        drafts += made if goes_on else [replace(draft, chain=()) for draft in made]
+            recipients = [_recipient(event, event.recipient, known)] if event.recipient else []
+        drafts += [_draft(event, route, recipient, group_id) for recipient in recipients]
     return drafts
 
 
-def _is_their_own(event: RoutedEvent, known: Contact | None) -> bool:
-    """Whether what is known of the person is for whoever tells the event, and not for an order under another's id."""
-    return event.trusted or (known is not None and (event.owner or known.id) == known.owner)
-
-
-def _recipient(event: RoutedEvent, recipient: Recipient, known: Contact | None, route: Route) -> Recipient:
+def _recipient(event: RoutedEvent, recipient: Recipient, known: Contact | None) -> Recipient:
+    """What the event leaves out is known, if it is for whoever tells the event. An order under another's customer id
+    goes as it was typed, under an id that is nobody's: that person's wishes, caps and links are not its caller's, and
+    whatever becomes of it must not show whether what was typed is that person's."""
     if known is None:
         return recipient
-    whole = recipient.locale and any(recipient.address(channel) for channel in (route.channel, *route.chain))
-    own = _is_their_own(event, known)
-    if not own and not _reached_by(recipient, known, route):
-        # Whoever orders under another's id, to an address of their own: neither that person's wishes and caps nor the
-        # link that changes them are theirs.
+    if not event.trusted and (event.owner or known.id) not in {known.owner, known.id}:
         return replace(recipient, id=f"claimed-{effect_of(event.owner, recipient.id)[:40]}")
-    if whole:
-        return recipient
-    recipient = replace(recipient, locale=recipient.locale or known.locale)
-    if not own:
-        return recipient
     return replace(
         recipient,
         name=recipient.name or known.name,
         email=recipient.email or known.email,
         phone=recipient.phone or known.phone,
+        locale=recipient.locale or known.locale,
     )
-
-
-def _reached_by(recipient: Recipient, known: Recipient, route: Route) -> bool:
-    """Whether the message goes to that person's own address. Without a chain: see `messages`."""
-    channel, address, _ = first_reachable(recipient, (route.channel, *route.chain))
-    its = known.address(channel)
-    if channel in {ChannelName.EMAIL, ChannelName.PUSH}:
-        address, its = email_key(address), email_key(its)
-    return address in {"", its}
 
 
 def _draft(event: RoutedEvent, route: Route, recipient: Recipient, group_id: str) -> Notification:

@@ -11,13 +11,12 @@ from typing import Any, cast
 from chassis.events import CloudEvent, InvalidEvent
 from chassis.ids import now
 from notification.incoming.routing_table import ContactPaths, EventRoute, Route
-from notification.recipients.addresses import known_or_none
+from notification.recipients.addresses import usable_email, usable_phone
 from notification.recipients.contacts import Recipient
 
 _ID = re.compile(r"[\x21-\x7e]{1,64}")  # as wide as its column; ids also stand in headers
 _OWNER = re.compile(r"[^\x00]{1,255}")
 _LONGEST = 1000
-_LONGEST_ADDRESS = 320
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,14 +90,11 @@ def context_of(route: Route, data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _recipient(data: Mapping[str, Any], paths: ContactPaths) -> Recipient:
-    email = _text(data, paths.email, None, needed=False)
-    if len(email) > _LONGEST_ADDRESS:
-        raise InvalidEvent(f"{paths.email}: too long")
     return Recipient(
         id=_text(data, paths.id, _ID),
         name=_text(data, paths.name, None, needed=False),
-        email=email,
-        phone=known_or_none(_text(data, paths.phone, None, needed=False)),
+        email=usable_email(_text(data, paths.email, None, needed=False)),
+        phone=usable_phone(_text(data, paths.phone, None, needed=False)),
         locale=_text(data, paths.locale, None, needed=False)[:35],
     )
 

@@ -1,4 +1,4 @@
-"""E-mail addresses that can be sent to."""
+"""Addresses that can be sent to: e-mail addresses (what one is, chassis says) and phone numbers."""
 
 import re
 from functools import lru_cache
@@ -6,13 +6,7 @@ from functools import lru_cache
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat
 
-# It can stand in an SMTP command and a header as it is: no quoting, no brackets, no controls.
-_SENDABLE = re.compile(r"[^\s\x00-\x20\x7f<>()\[\]\\,;:\"@]+@[^\s\x00-\x20\x7f<>()\\,;:\"@]+")
-
-
-def sendable(email: str) -> bool:
-    return _SENDABLE.fullmatch(email) is not None
-
+from chassis.addresses import email_address
 
 _LONGEST = 32  # characters; E.164 has 15 digits, the rest is how people write them
 # Digits of any script and the marks people put between them. No letters, which the library would dial as on a keypad:
@@ -21,7 +15,7 @@ _WRITTEN = re.compile(r"\s*[+\uff0b]?[\d\s()\[\]./\-\u00ad\u2010-\u2015\u2060\u2
 _INVISIBLE = re.compile(r"[\u200b-\u200f\u202a-\u202e\ufeff]")  # comes along when a number is copied from a contact
 
 
-class NotAPhone(Exception):
+class NotAPhone(ValueError):
     """Says nothing of what was given, which may be personal."""
 
     def __init__(self) -> None:
@@ -45,11 +39,19 @@ def normalise(text: str, region: str | None) -> str:
     return phonenumbers.format_number(number, PhoneNumberFormat.E164)
 
 
-def known_or_none(text: str) -> str:
+def usable_phone(text: str) -> str:
     """E.164, or nothing: an unusable number keeps nobody from being told by another channel."""
     try:
         return normalise(text, None) if text else ""
     except NotAPhone:
+        return ""
+
+
+def usable_email(text: str) -> str:
+    """As it is kept, or nothing: as `usable_phone`."""
+    try:
+        return email_address(text.strip()) if text else ""
+    except ValueError:
         return ""
 
 

@@ -1,6 +1,6 @@
 """Who a recipient is: contacts, and the groups that they are in.
 
-An order names its customer as its caller typed it. Such news is not trusted: it makes a contact where there is none,
+An order names its customer as its caller typed it. That is not trusted: it makes a contact where there is none,
 and changes one only for whoever made it, or an order with somebody else's customer id would redirect that person's
 messages. What a trusted source or staff says takes such a contact over as a whole, owner and all, however old it is;
 from then on only they change it.
@@ -19,14 +19,14 @@ import sqlalchemy as sa
 from chassis.db import upsert, upsert_in
 from chassis.ids import now
 from notification.domain import ChannelName, ConcurrencyConflict, UnknownRecipient
-from notification.recipients.addresses import known_or_none
+from notification.recipients.addresses import usable_email, usable_phone
 from notification.tables import contact_groups, contacts, preferences
 from notification.templates.locales import canonical
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipient:
-    """A recipient as an event or the contacts know them; empty where nothing is known."""
+    """As an event or the contacts know them; empty where nothing is known."""
 
     id: str
     name: str = ""
@@ -57,8 +57,7 @@ def first_reachable(
 
 
 _LONGEST_NAME = 1000
-_LONGEST_EMAIL = 320
-_TOLD = ("name", "email", "email_key", "phone", "locale")  # what an event may tell of a contact
+_KNOWN = ("name", "email", "email_key", "phone", "locale")  # what an event may tell of a contact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,24 +81,27 @@ class Contacts:
         self._conn = conn
         self._tenant = tenant
 
-    def feed(self, news: Contact) -> None:
-        """What an event tells, by whom it may be told (see the module). Among equals, older news changes nothing, and
-        what is empty, or can't be an address, overwrites nothing."""
+    def feed(self, contact: Contact) -> None:
+        """What an event tells, by whom it may be told (see the module). Among equals, what is older changes nothing,
+        and what is empty, or can't be an address, overwrites nothing."""
+        email = usable_email(contact.email)
         row = {
             "tenant": self._tenant,
-            "id": news.id,
-            "owner": news.owner,
-            "trusted": news.trusted,
+            "id": contact.id,
+            "owner": contact.owner,
+            "trusted": contact.trusted,
             "version": 1,
             # By a clock that is ahead it would shut out all that comes until then.
-            "as_of": min(news.as_of, now()),
-            "locale": canonical(news.locale) or "",
-            "phone": known_or_none(news.phone),
-            **_named(news.name, news.email),
+            "as_of": min(contact.as_of, now()),
+            "name": contact.name.replace("\x00", "")[:_LONGEST_NAME],
+            "email": email,
+            "email_key": email_key(email),
+            "phone": usable_phone(contact.phone),
+            "locale": canonical(contact.locale) or "",
         }
-        if news.trusted and row["email"]:
-            self._forget_claimed(news.id, news.email.strip())
-        self._conn.execute(_feed(self._conn.dialect.name, trusted=news.trusted), row)
+        if contact.trusted and email:
+            self._forget_claimed(contact.id, email)
+        self._conn.execute(_feed(self._conn.dialect.name, trusted=contact.trusted), row)
 
     def find(self, recipient_id: str) -> Contact | None:
         row = self._conn.execute(_FIND, {"tenant_is": self._tenant, "id_is": recipient_id}).one_or_none()
@@ -122,18 +124,18 @@ class Contacts:
         groups: Collection[str],
         version: int,
     ) -> Contact:
-        """Staff's word, as a whole; `phone` is E.164 or "". Raises ConcurrencyConflict."""
-        told: dict[str, Any] = _named(name, email) | {"phone": phone, "locale": locale, "trusted": True}
-        told |= {"version": version + 1, "as_of": now()}
+        """Staff's word, as a whole; `email` and `phone` as `usable_…` gives them. Raises ConcurrencyConflict."""
+        row = {"name": name, "email": email, "email_key": email_key(email), "phone": phone, "locale": locale}
+        row |= {"trusted": True, "version": version + 1, "as_of": now()}
         if version == 0:
-            mine = {"tenant": self._tenant, "id": recipient_id, "owner": ""}
-            statement = upsert(self._conn, contacts).values(mine | told).on_conflict_do_nothing()
+            key = {"tenant": self._tenant, "id": recipient_id, "owner": ""}
+            statement = upsert(self._conn, contacts).values(key | row).on_conflict_do_nothing()
         else:
             if email:  # none contradicts nobody
                 self._forget_claimed(recipient_id, email)
                 kept = sa.or_(contacts.c.trusted, contacts.c.email_key.in_(("", email_key(email))))
-                told |= {"owner": sa.case((kept, contacts.c.owner), else_="")}
-            statement = sa.update(contacts).where(*self._is(recipient_id), contacts.c.version == version).values(told)
+                row |= {"owner": sa.case((kept, contacts.c.owner), else_="")}
+            statement = sa.update(contacts).where(*self._is(recipient_id), contacts.c.version == version).values(row)
         if self._conn.execute(statement).rowcount != 1:
             known = self.find(recipient_id)
             raise ConcurrencyConflict(known.version if known else 0)
@@ -182,8 +184,8 @@ class Contacts:
         """What somebody at another address, who only claimed to be this recipient, wished for in that name."""
         another = contacts.c.email_key.not_in(("", email_key(email)))
         claimed = sa.exists().where(*self._is(recipient_id), contacts.c.trusted.is_(False), another)
-        theirs = sa.and_(preferences.c.tenant == self._tenant, preferences.c.recipient_id == recipient_id)
-        self._conn.execute(sa.delete(preferences).where(theirs, claimed))
+        wishes = sa.and_(preferences.c.tenant == self._tenant, preferences.c.recipient_id == recipient_id)
+        self._conn.execute(sa.delete(preferences).where(wishes, claimed))
 
     def _is(self, recipient_id: str) -> tuple[sa.ColumnElement[bool], ...]:
         return contacts.c.tenant == self._tenant, contacts.c.id == recipient_id
@@ -198,45 +200,37 @@ _FIND = sa.select(contacts).where(
 def _feed(dialect: str, *, trusted: bool) -> Any:
     """Built once: building a statement costs several times what running it does."""
     insert = upsert_in(dialect, contacts)
-    told, claimed = insert.excluded, contacts.c.trusted.is_(False)
-    newer = told.as_of > contacts.c.as_of
+    new, claimed = insert.excluded, contacts.c.trusted.is_(False)
+    newer = new.as_of > contacts.c.as_of
     merged: dict[str, Any] = {
-        name: sa.func.coalesce(sa.func.nullif(told[name], ""), contacts.c[name]) for name in _TOLD
+        name: sa.func.coalesce(sa.func.nullif(new[name], ""), contacts.c[name]) for name in _KNOWN
     }
     if trusted:
-        merged = {name: sa.case((claimed, told[name]), else_=value) for name, value in merged.items()}
-        merged["owner"] = told.owner
+        merged = {name: sa.case((claimed, new[name]), else_=value) for name, value in merged.items()}
+        merged["owner"] = new.owner
         changes = claimed | newer
     else:
-        changes = claimed & newer & (contacts.c.owner != "") & (contacts.c.owner == told.owner)
+        changes = claimed & newer & (contacts.c.owner != "") & (contacts.c.owner == new.owner)
     differs = sa.or_(*(merged[name] != contacts.c[name] for name in merged))
     return insert.on_conflict_do_update(
         index_elements=[contacts.c.tenant, contacts.c.id],
-        # `as_of` moves with equal news too, or news from between would count as newer; but staff who are just editing
-        # are not told of a conflict where nothing changed.
+        # `as_of` moves with equal data too, or what comes from between would count as newer; but staff who are just
+        # editing are not told of a conflict where nothing changed.
         set_={
             **merged,
-            "trusted": told.trusted,
-            "as_of": told.as_of,
+            "trusted": new.trusted,
+            "as_of": new.as_of,
             "version": contacts.c.version + sa.case((differs, 1), else_=0),
         },
         where=changes,
     )
 
 
-def _named(name: str, email: str) -> dict[str, str]:
-    """As the columns want it: what is no address is none."""
-    email = email.strip()
-    if len(email) > _LONGEST_EMAIL or not email.isprintable():
-        email = ""
-    return {"name": name.replace("\x00", "")[:_LONGEST_NAME], "email": email, "email_key": email_key(email)}
-
-
 _CASELESS = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
 def email_key(email: str) -> str:
-    """By ASCII letters alone: `str.lower` makes a k of a Kelvin sign too, and those are two people's addresses."""
+    """By ASCII letters alone: those of other scripts that look alike, or lose their case alike, are other people's."""
     return email.translate(_CASELESS)
 
 

@@ -1,6 +1,7 @@
 """STOP and START: the word of a phone number, whoever has it."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Collection
 
 import sqlalchemy as sa
@@ -11,7 +12,7 @@ from chassis.ids import now
 from notification.tables import event_processing, stops
 
 
-# --- STOP: the word of a phone number, whoever has it. Of the system scope: every tenant sends from the same one ---
+# --- of the system scope: every tenant sends from the same number ---
 def stop(conn: sa.Connection, phone: str) -> None:
     """`phone` is E.164, here and below."""
     row = {"phone": phone, "stopped_at": now()}
@@ -39,9 +40,11 @@ _LONGEST_WORD = 32  # with all that stands around it
 
 
 def wish_of(text: str) -> Callable[[sa.Connection, str], None] | None:
-    """What a text message asks for, to be done with its sender's number (in any case, with any punctuation); None where
-    it is neither STOP nor START."""
-    word = re.sub(r"[\W_]+", "", text).upper() if len(text.strip()) <= _LONGEST_WORD else ""
+    """What a text message asks for, to be done with its sender's number (in any case and width, with any punctuation);
+    None where it is neither STOP nor START."""
+    if len(text.strip()) > _LONGEST_WORD:
+        return None
+    word = re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text)).upper()
     if word in _STOP:
         return stop
     if word in _START:
