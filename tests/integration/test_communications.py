@@ -356,6 +356,6 @@ async def test_the_history_has_what_was_sent_by_recipient_channel_and_time(stack
     assert [one["id"] for one in second] == newest[2:4]
     at = {one["id"]: one["createdAt"] for one in everything}
     between = {"from": at[sent[1]], "to": at[sent[3]]}
-    assert [one["id"] for one in await notices.history(recipientId=customer, **between)] == [sent[2], sent[1]]
+    assert [one["id"] for one in await notices.history(recipientId=customer, **between)] == [sent[3], sent[2], sent[1]]
     async with client_of(stack, NOTIFICATION, bearer(stack, "user", sub=customer)) as own:
         assert [one["id"] for one in await Notices(own).history()] == newest

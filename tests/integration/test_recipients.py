@@ -255,13 +255,16 @@ async def test_a_stream_hears_what_another_replica_sent_and_once_what_it_missed(
 
 
 async def test_a_stream_tells_a_user_of_nothing_but_their_own(brew: Brewery, notices: Notices) -> None:
-    customer, buyer = await notices.recipient(), f"u-{new_id()}"
+    """A customer has ordered by themself, and had a buyer order, whom notification knows the customer from."""
+    customer, buyer = f"r-{new_id()}", f"u-{new_id()}"
+    await brew.publish_to("orders", "order.confirmed.v1", confirmed(customer, buyer))
+    await brew.arrived(f"{customer}@people.example")
     async with (
         client_of(brew.stack, NOTIFICATION, bearer(brew.stack, "user", sub=buyer)) as client,
         listening(client, customer) as following,
     ):
-        await notices.becomes(await notices.send(customer, "live"), "sent")
-        # An order that the buyer placed for that customer is the buyer's to hear of.
+        await brew.publish_to("orders", "order.confirmed.v1", confirmed(customer, customer))
+        await brew.arrived(f"{customer}@people.example", 2)
         order = confirmed(customer, buyer)
         await brew.publish_to("orders", "order.confirmed.v1", order)
         heard = await following()
