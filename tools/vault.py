@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from base64 import b64encode
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from secrets import token_bytes, token_urlsafe
 from typing import cast
@@ -17,12 +17,16 @@ from cryptography.fernet import Fernet
 from stack.local import LocalError
 
 # Where this machine's `var/` is: another place is another Brewline beside the first, on other ports.
-HOME = Path(os.environ.get("BREWLINE_HOME") or Path(__file__).parent.parent).resolve()
+ROOT = Path(__file__).resolve().parent.parent
+HOME = Path(os.environ.get("BREWLINE_HOME") or ROOT).resolve()
 VAR = HOME / "var"
+ADAPTERS = ROOT.glob("services/payment/payment/providers/provider_*.py")  # one file each
+PROVIDERS = sorted(file.stem.removeprefix("provider_") for file in ADAPTERS)
 SEALERS = ("order-service", "payment-service", "notification-service")
 TOKENS = ("APP_API_TOKEN", "DAPR_API_TOKEN")
 
 Secrets = dict[str, dict[str, str]]
+Makers = Mapping[str, Callable[[], str]]
 
 
 def secrets_file(var: Path = VAR) -> Path:
@@ -38,30 +42,22 @@ def secrets_file(var: Path = VAR) -> Path:
 
 def fresh_secrets(var: Path, known: Secrets) -> Secrets:
     fresh = {app_id: {"seal-keys": old_key(var, app_id) or Fernet.generate_key().decode()} for app_id in SEALERS}
-    payment, sandbox = shared_with_the_sandbox(known.get("payment-service", {}), known.get("sandbox", {}))
-    fresh["payment-service"] |= payment
-    notified = shared_with_the_outside(known.get("notification-service", {}), known.get("sandbox", {}))
+    sandbox = known.get("sandbox", {})
+    paid = shared(known.get("payment-service", {}), sandbox, PAYMENT_MAKERS)
+    fresh["payment-service"] |= paid
+    notified = shared(known.get("notification-service", {}), sandbox, NOTIFICATION_MAKERS)
     fresh["notification-service"] |= {"unsubscribe-key": token_urlsafe(32), **notified}
-    return {**fresh, "sandbox": sandbox | notified, "redis": {"password": ""}}
+    return {**fresh, "sandbox": paid | notified, "redis": {"password": ""}}
 
 
-def shared_with_the_sandbox(payment: dict[str, str], sandbox: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Provider B's key and the webhooks' secrets, the newest first, of which the sandbox signs with that one. What one
-    of the two has already is what the other gets."""
-    key = payment.get("payment-b-key") or sandbox.get("payment-b-key") or token_urlsafe(32)
-    secrets = payment.get("webhook-secrets") or sandbox.get("webhook-secret") or fresh_webhook_secret()
-    newest = secrets.partition(",")[0].strip()
-    return {"payment-b-key": key, "webhook-secrets": secrets}, {"payment-b-key": key, "webhook-secret": newest}
+def shared(service: dict[str, str], sandbox: dict[str, str], makers: Makers) -> dict[str, str]:
+    """What a service and the outside world know of each other. What one of the two has is what the other gets."""
+    return {name: service.get(name) or sandbox.get(name) or make() for name, make in makers.items()}
 
 
-def shared_with_the_outside(notification: dict[str, str], sandbox: dict[str, str]) -> dict[str, str]:
-    """The keys of the SMS providers and what receipts are known by. What one of the two has is what the other gets."""
-    makers = {
-        "africas-talking-key": lambda: token_urlsafe(32),
-        "legacy-sms-key": lambda: token_urlsafe(32),
-        "receipt-secrets": fresh_receipt_secrets,
-    }
-    return {name: notification.get(name) or sandbox.get(name) or make() for name, make in makers.items()}
+def fresh_webhook_secrets() -> str:
+    """JSON by provider."""
+    return json.dumps({provider: fresh_webhook_secret() for provider in PROVIDERS})
 
 
 def fresh_receipt_secrets() -> str:
@@ -73,6 +69,19 @@ def fresh_receipt_secrets() -> str:
 def fresh_webhook_secret() -> str:
     """As Standard Webhooks writes them: 24 to 64 bytes in base64."""
     return f"whsec_{b64encode(token_bytes(32)).decode()}"
+
+
+# Provider B's key, and what the webhooks of each are known by.
+PAYMENT_MAKERS: Makers = {
+    "payment-b-key": lambda: token_urlsafe(32),
+    "provider-webhook-secrets": fresh_webhook_secrets,
+}
+# The keys of the SMS providers, and what receipts are known by.
+NOTIFICATION_MAKERS: Makers = {
+    "africas-talking-key": lambda: token_urlsafe(32),
+    "legacy-sms-key": lambda: token_urlsafe(32),
+    "receipt-secrets": fresh_receipt_secrets,
+}
 
 
 def old_key(var: Path, app_id: str) -> str:

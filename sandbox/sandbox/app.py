@@ -47,7 +47,11 @@ def create_app(settings: Settings, *, faults: Faults) -> FastAPI:
         files.callback(opened.close)
         return opened
 
-    webhooks = Webhooks(url=settings.webhook_url, secret=settings.secret("webhook-secret"), pause=faults.pause)
+    webhooks = Webhooks(
+        url=settings.webhook_url,
+        secrets=json.loads(settings.secret("provider-webhook-secrets") or "{}"),
+        pause=faults.pause,
+    )
     dialects: dict[str, Dialect] = {"a": DialectA(), "b": DialectB(key=settings.secret("payment-b-key"))}
     ledger = Listed()
     books = {

@@ -8,7 +8,9 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-SecretName = Literal["payment-b-key", "webhook-secret", "africas-talking-key", "legacy-sms-key", "receipt-secrets"]
+SecretName = Literal[
+    "payment-b-key", "provider-webhook-secrets", "africas-talking-key", "legacy-sms-key", "receipt-secrets"
+]
 
 
 class Settings(BaseSettings):
@@ -26,7 +28,7 @@ class Settings(BaseSettings):
     payment_b_key: str = Field(default="", repr=False)
     # Below it: `/a` and `/b`. Empty: no webhooks.
     webhook_url: str = ""
-    webhook_secret: str = Field(default="", repr=False)
+    provider_webhook_secrets: str = Field(default="", repr=False)
     africas_talking_key: str = Field(default="", repr=False)
     legacy_sms_key: str = Field(default="", repr=False)
     # Of one text at Africa's Talking, in the currency of the account.

@@ -5,7 +5,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 from uuid import uuid4
@@ -42,7 +42,8 @@ class Manner(BaseModel):
 class Webhooks:
     """Sends to `{url}/{provider}` in the background. Nothing outlives the process, or `forget`.
 
-    `secret` is `whsec_<base64>`; without it, or without a URL, none are sent. `pause` waits for some seconds and is
+    `secrets` are by provider, each `whsec_<base64>`, comma-separated, of which the newest, the first, signs. Without a
+    URL, or a secret of its own, a provider sends none. `pause` waits for some seconds and is
     False, at once, when the sandbox stops.
     """
 
@@ -50,16 +51,16 @@ class Webhooks:
         self,
         *,
         url: str,
-        secret: str,
+        secrets: Mapping[str, str],
         pause: Callable[[float], Awaitable[bool]],
         clock: Callable[[], datetime] = utc_now,
         chance: Callable[[float, float], float] = _CHANCE,
     ) -> None:
-        if url and not secret:
-            log.warning("webhooks.no-secret", extra={"keys": {"set": "SANDBOX_WEBHOOK_SECRET"}})
-        self.url = url.rstrip("/") if secret else ""
+        if url and not secrets:
+            log.warning("webhooks.no-secret", extra={"keys": {"set": "SANDBOX_PROVIDER_WEBHOOK_SECRETS"}})
+        self.url = url.rstrip("/") if secrets else ""
         self.manner = Manner()
-        self._key = signing_key(secret)
+        self._keys = {provider: signing_key(known.partition(",")[0].strip()) for provider, known in secrets.items()}
         self._pause = pause
         self._chance = chance
         self._courier = Courier(pause=pause, clock=clock)
@@ -75,7 +76,7 @@ class Webhooks:
     async def announce(self, provider: str, record: Charge | Refund) -> None:
         """Sends what was decided; returns at once unless it is to arrive early."""
         manner = self.manner
-        if not self.url or manner.mode == "off":
+        if not self.url or provider not in self._keys or manner.mode == "off":
             return
         delivery = self._delivery(provider, record)
         wait = manner.delay_ms / 1000 + (self._chance(0, _SHUFFLED_S) if manner.mode == "shuffled" else 0)
@@ -110,7 +111,7 @@ class Webhooks:
             at=record.at,
             url=f"{self.url}/{provider}",
             body=body,
-            signing_key=self._key,
+            signing_key=self._keys[provider],
         )
 
 

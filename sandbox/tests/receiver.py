@@ -9,8 +9,8 @@ from collections.abc import Callable, Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
-KEY = b"0123456789abcdef01234567"
-SECRET = "whsec_" + base64.b64encode(KEY).decode()
+KEYS = {"a": b"0123456789abcdef0123456a", "b": b"0123456789abcdef0123456b"}  # each provider's own
+SECRETS = {provider: "whsec_" + base64.b64encode(key).decode() for provider, key in KEYS.items()}
 
 
 class Receiver(ThreadingHTTPServer):

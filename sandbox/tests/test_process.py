@@ -150,7 +150,7 @@ def test_the_environment_moves_everything(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SANDBOX_DATA_DIR", "/elsewhere")
     monkeypatch.setenv("SANDBOX_SECRETS_FILE", "/nowhere.json")
     monkeypatch.setenv("SANDBOX_PAYMENT_B_KEY", "hush")
-    monkeypatch.setenv("SANDBOX_WEBHOOK_SECRET", "whsec_aHVzaA==")
+    monkeypatch.setenv("SANDBOX_PROVIDER_WEBHOOK_SECRETS", '{"a": "whsec_aHVzaA=="}')
     monkeypatch.setenv("SANDBOX_AFRICAS_TALKING_KEY", "hush at")
     monkeypatch.setenv("SANDBOX_LEGACY_SMS_KEY", "hush legacy")
     monkeypatch.setenv("SANDBOX_RECEIPT_SECRETS", '{"legacy": "hush"}')
@@ -158,7 +158,8 @@ def test_the_environment_moves_everything(monkeypatch: pytest.MonkeyPatch):
 
     moved = Settings()
     assert (moved.app_port, moved.smtp_port, moved.data_dir) == (9009, 9025, Path("/elsewhere"))
-    assert (moved.secret("payment-b-key"), moved.secret("webhook-secret")) == ("hush", "whsec_aHVzaA==")
+    assert moved.secret("payment-b-key") == "hush"
+    assert moved.secret("provider-webhook-secrets") == '{"a": "whsec_aHVzaA=="}'
     assert (moved.secret("africas-talking-key"), moved.secret("legacy-sms-key")) == ("hush at", "hush legacy")
     assert moved.secret("receipt-secrets") == '{"legacy": "hush"}'
     assert (standard.receipt_url, moved.receipt_url) == ("", "http://localhost:8003/api/v1/receipts")

@@ -15,7 +15,7 @@ from sandbox.courier import signature
 from sandbox.ledger import Charge
 from sandbox.webhooks import Manner, Webhooks
 
-from .receiver import SECRET, receiving
+from .receiver import SECRETS, receiving
 
 
 def test_the_published_vector_comes_out():
@@ -55,7 +55,7 @@ def noting(pauses: list[float]) -> Callable[[float], Awaitable[bool]]:
 async def sending(
     url: str, pause: Callable[[float], Awaitable[bool]], chance: Callable[[float, float], float] = random.uniform
 ):
-    webhooks = Webhooks(url=url, secret=SECRET, pause=pause, chance=chance)
+    webhooks = Webhooks(url=url, secrets=SECRETS, pause=pause, chance=chance)
     await webhooks.start()
     try:
         yield webhooks
@@ -141,4 +141,4 @@ async def test_shuffled_holds_each_for_a_part_of_two_seconds():
 
 def test_a_secret_that_is_no_base64_is_refused_at_the_start():
     with pytest.raises(ValueError, match=r"base64|padding|characters"):
-        Webhooks(url="http://x", secret="whsec_not base64", pause=asyncio.sleep)  # pyright: ignore[reportArgumentType]
+        Webhooks(url="http://x", secrets={"a": "whsec_not base64"}, pause=asyncio.sleep)  # pyright: ignore[reportArgumentType]

@@ -12,18 +12,21 @@ from typing import Any
 
 import httpx
 import pytest
+from standardwebhooks import Webhook
 
 from sandbox.webhooks import Mode
 
 from .conftest import MERCHANTS, Merchant, Outside, running, settings_in
-from .receiver import KEY, SECRET, Receiver, await_that, receiving
+from .receiver import KEYS, SECRETS, Receiver, await_that, receiving
 
 
 @pytest.fixture(scope="module")
 def _pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Receiver, Outside]]:
     with receiving() as receiver:
         settings = settings_in(
-            tmp_path_factory.mktemp("sandbox"), webhook_url=f"{receiver.url}/", webhook_secret=SECRET
+            tmp_path_factory.mktemp("sandbox"),
+            webhook_url=f"{receiver.url}/",
+            provider_webhook_secrets=json.dumps(SECRETS),
         )
         with running(settings) as outside:
             yield receiver, outside
@@ -65,7 +68,7 @@ def test_a_charge_is_announced_and_signed(receiver: Receiver, merchant: Merchant
     assert headers["webhook-id"].startswith("msg_")
     assert abs(int(headers["webhook-timestamp"]) - time.time()) < 5
     signed = b".".join([headers["webhook-id"].encode(), headers["webhook-timestamp"].encode(), body])
-    mac = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+    mac = base64.b64encode(hmac.new(KEYS[merchant.name], signed, hashlib.sha256).digest()).decode()
     assert headers["webhook-signature"] == f"v1,{mac}"
     message = json.loads(body)
     assert datetime.fromisoformat(message.pop("timestamp")).tzinfo == UTC
@@ -253,8 +256,21 @@ def test_without_a_secret_none_are_sent_and_one_warning_says_so(tmp_path: Path, 
     assert receiver.taken == []
 
 
+def test_a_provider_without_a_secret_of_its_own_sends_none_and_the_newest_of_several_signs(tmp_path: Path):
+    only_b = json.dumps({"b": f"{SECRETS['b']}, {SECRETS['a']}"})
+    settings = settings_in(tmp_path, webhook_url="", provider_webhook_secrets=only_b)
+    with receiving() as receiver, running(settings.model_copy(update={"webhook_url": receiver.url})) as outside:
+        outside.charge()
+        MERCHANTS["b"](outside).charge(key="k")
+        receiver.await_taken(1)
+
+    [(path, headers, body)] = receiver.taken
+    assert path == "/hooks/b"
+    Webhook(SECRETS["b"]).verify(body, headers)
+
+
 def test_the_secret_may_stand_in_the_secrets_file(tmp_path: Path):
-    (tmp_path / "secrets.json").write_text(json.dumps({"sandbox": {"webhook-secret": SECRET}}))
+    (tmp_path / "secrets.json").write_text(json.dumps({"sandbox": {"provider-webhook-secrets": json.dumps(SECRETS)}}))
     with receiving() as receiver, running(settings_in(tmp_path, webhook_url=receiver.url)) as outside:
         outside.charge()
         receiver.await_taken(1)
@@ -263,7 +279,7 @@ def test_the_secret_may_stand_in_the_secrets_file(tmp_path: Path):
 def test_stopping_drops_what_is_under_way_and_is_quick(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     with receiving() as receiver:
         receiver.gate.clear()
-        settings = settings_in(tmp_path, webhook_url=receiver.url, webhook_secret=SECRET)
+        settings = settings_in(tmp_path, webhook_url=receiver.url, provider_webhook_secrets=json.dumps(SECRETS))
         with running(settings) as outside:
             outside.charge(key="being sent")
             set_manner(outside, "on", delayMs=60_000)

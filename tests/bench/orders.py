@@ -21,6 +21,7 @@ from yarl import URL
 
 from chassis.takeover import instance_id
 from order.saga import WORKFLOW, OrderRef
+from payment.providers import PROVIDERS
 from stack.eventually import eventually
 from stack.local import free_port
 from stack.sidecars import AppSpec, Stack
@@ -35,6 +36,7 @@ BODY = {
     "payment": {"method": "credit_card", "token": "tok_ok"},
 }
 _WEBHOOK_SECRET = "whsec_b2YtdGhlLWJlbmNoLWFsb25lLW9mLWNvdXJzZQ=="
+_OF_PROVIDERS = json.dumps(dict.fromkeys(PROVIDERS, _WEBHOOK_SECRET))
 _RECEIPTS = {"africas-talking": "of-the-bench", "legacy": _WEBHOOK_SECRET, "smtp": _WEBHOOK_SECRET}
 _SECRETS = notifications.SECRETS | {"receipt-secrets": json.dumps(_RECEIPTS)}
 _DELIVERED_WITHIN = 3  # seconds; reading a large inbox earlier would keep the sandbox from receiving the rest
@@ -64,12 +66,15 @@ def _stack(folder: Path) -> Stack:
         "SANDBOX_LEGACY_SMS_KEY": _SECRETS["legacy-sms-key"],
     }
     # As in production: a webhook follows every charge, and a receipt every message.
-    outside |= {"SANDBOX_WEBHOOK_URL": "{payment-service}/api/v1/webhooks", "SANDBOX_WEBHOOK_SECRET": _WEBHOOK_SECRET}
+    outside |= {
+        "SANDBOX_WEBHOOK_URL": "{payment-service}/api/v1/webhooks",
+        "SANDBOX_PROVIDER_WEBHOOK_SECRETS": _OF_PROVIDERS,
+    }
     outside |= {"SANDBOX_RECEIPT_URL": "{notification-service}/api/v1/receipts"}
     outside |= {"SANDBOX_RECEIPT_SECRETS": _SECRETS["receipt-secrets"]}
     names = ("payment", "notification", "order")
     keys = {"seal-keys": Fernet.generate_key().decode(), "payment-b-key": "of-the-bench"}
-    keys |= {"webhook-secrets": _WEBHOOK_SECRET} | _SECRETS
+    keys |= {"provider-webhook-secrets": _OF_PROVIDERS} | _SECRETS
     services = [AppSpec(app_id=f"{name}-service", module=f"{name}.main", env=env(name), secrets=keys) for name in names]
     sandbox = AppSpec(app_id="sandbox", module="sandbox.main", env=outside, known_as="localhost:8009")
     tools = ROOT / "tools" / "bin"

@@ -9,6 +9,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 import vault
+from payment.providers import PROVIDERS
 from stack.local import LocalError
 
 
@@ -50,13 +51,21 @@ def test_payment_and_the_sandbox_know_the_same_key_and_secret(tmp_path: Path):
     made = secrets(tmp_path)
 
     payment, sandbox = made["payment-service"], made["sandbox"]
-    assert set(payment) == {"seal-keys", "payment-b-key", "webhook-secrets"}
-    assert set(sandbox) >= {"payment-b-key", "webhook-secret"}
+    assert set(payment) == {"seal-keys", "payment-b-key", "provider-webhook-secrets"}
+    assert set(sandbox) >= {"payment-b-key", "provider-webhook-secrets"}
     assert payment["payment-b-key"] == sandbox["payment-b-key"]
     assert len(payment["payment-b-key"]) >= 32
-    assert payment["webhook-secrets"] == sandbox["webhook-secret"]
-    prefix, _, encoded = sandbox["webhook-secret"].partition("_")
-    assert (prefix, len(b64decode(encoded, validate=True))) == ("whsec", 32)
+    assert payment["provider-webhook-secrets"] == sandbox["provider-webhook-secrets"]
+
+
+def test_each_provider_of_payments_has_a_webhook_secret_of_its_own(tmp_path: Path):
+    known = json.loads(secrets(tmp_path)["payment-service"]["provider-webhook-secrets"])
+
+    assert set(known) == set(PROVIDERS)
+    assert len(set(known.values())) == len(known)
+    for secret in known.values():
+        prefix, _, encoded = secret.partition("_")
+        assert (prefix, len(b64decode(encoded, validate=True))) == ("whsec", 32)
 
 
 SMS = {"africas-talking-key", "legacy-sms-key", "receipt-secrets"}
@@ -67,7 +76,7 @@ def test_notification_and_the_sandbox_know_the_same_keys_and_secrets(tmp_path: P
 
     notification, sandbox = made["notification-service"], made["sandbox"]
     assert set(notification) == {"seal-keys", "unsubscribe-key"} | SMS
-    assert set(sandbox) == {"payment-b-key", "webhook-secret"} | SMS
+    assert set(sandbox) == {"payment-b-key", "provider-webhook-secrets"} | SMS
     assert {name: notification[name] for name in SMS} == {name: sandbox[name] for name in SMS}
     keys = {notification[name] for name in ("unsubscribe-key", "africas-talking-key", "legacy-sms-key")}
     assert len(keys) == 3
@@ -85,42 +94,42 @@ def test_each_source_of_receipts_has_a_secret_of_its_own(tmp_path: Path):
         assert (prefix, len(b64decode(encoded, validate=True))) == ("whsec", 32)
 
 
-@pytest.mark.parametrize(("has", "gets"), [("notification-service", "sandbox"), ("sandbox", "notification-service")])
-def test_what_one_of_notification_and_the_sandbox_has_is_given_to_the_other(tmp_path: Path, has: str, gets: str):
-    theirs = {has: {"africas-talking-key": "at", "legacy-sms-key": "old", "receipt-secrets": "{}"}}
-    (tmp_path / "secrets.json").write_text(json.dumps(theirs))
+SHARED = {
+    "notification-service": {"africas-talking-key": "at", "legacy-sms-key": "old", "receipt-secrets": "{}"},
+    "payment-service": {"payment-b-key": "k", "provider-webhook-secrets": "{}"},
+}
+
+
+@pytest.mark.parametrize("service", SHARED)
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_one_of_a_service_and_the_sandbox_has_is_given_to_the_other(tmp_path: Path, service: str, turned: bool):
+    has, gets = ("sandbox", service) if turned else (service, "sandbox")
+    (tmp_path / "secrets.json").write_text(json.dumps({has: SHARED[service]}))
 
     made = secrets(tmp_path)
 
-    assert made[has].items() >= theirs[has].items()
-    assert made[gets].items() >= theirs[has].items()
+    assert made[has].items() >= SHARED[service].items()
+    assert made[gets].items() >= SHARED[service].items()
 
 
-@pytest.mark.parametrize(
-    ("theirs", "key", "signing"),
-    [
-        ({"payment-service": {"payment-b-key": "k", "webhook-secrets": "whsec_new, whsec_old"}}, "k", "whsec_new"),
-        ({"sandbox": {"payment-b-key": "k", "webhook-secret": "whsec_s"}}, "k", "whsec_s"),
-    ],
-)
-def test_what_one_of_the_two_has_is_given_to_the_other(tmp_path: Path, theirs: vault.Secrets, key: str, signing: str):
-    (tmp_path / "secrets.json").write_text(json.dumps(theirs))
+def test_what_was_there_under_an_older_name_is_left_alone(tmp_path: Path):
+    """One secret stood for all providers once."""
+    older = {"payment-service": {"webhook-secrets": "whsec_p"}, "sandbox": {"webhook-secret": "whsec_p"}}
+    (tmp_path / "secrets.json").write_text(json.dumps(older))
 
     made = secrets(tmp_path)
 
-    for app_id, values in theirs.items():
-        assert made[app_id].items() >= values.items()
-    assert made["payment-service"]["payment-b-key"] == made["sandbox"]["payment-b-key"] == key
-    assert made["payment-service"]["webhook-secrets"].split(",")[0] == made["sandbox"]["webhook-secret"] == signing
+    assert all(made[app_id].items() >= values.items() for app_id, values in older.items())
+    assert set(json.loads(made["payment-service"]["provider-webhook-secrets"])) == set(PROVIDERS)
 
 
 def test_secrets_that_both_have_stay_even_if_they_differ(tmp_path: Path):
     theirs = {
-        "payment-service": {"seal-keys": "s", "payment-b-key": "p", "webhook-secrets": "whsec_p"},
+        "payment-service": {"seal-keys": "s", "payment-b-key": "p", "provider-webhook-secrets": "p"},
         "notification-service": {"africas-talking-key": "n", "legacy-sms-key": "n", "receipt-secrets": "n"},
         "sandbox": {
             "payment-b-key": "b",
-            "webhook-secret": "whsec_b",
+            "provider-webhook-secrets": "b",
             "africas-talking-key": "s",
             "legacy-sms-key": "s",
             "receipt-secrets": "s",

@@ -13,6 +13,7 @@ import yaml
 from brewery import NOTIFICATION, ORDER, PAYMENT, SERVICES, Brewery, Notices, bearer, client_of, replicas
 from cryptography.fernet import Fernet
 
+from payment.providers import PROVIDERS
 from stack.eventually import eventually
 from stack.local import free_port
 from stack.postgres import Postgres
@@ -30,6 +31,9 @@ ROUTES = [{"currencies": ["EUR"], "weights": {"a": 1, "b": 1}}, {"weights": {"a"
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"the secret of the integration tests").decode()
 PAYMENT_B_KEY = "key-of-the-integration-tests"
 AFRICAS_TALKING_KEY, LEGACY_SMS_KEY = "at-key-of-the-integration-tests", "legacy-key-of-the-integration-tests"
+PROVIDER_WEBHOOK_SECRETS = json.dumps(
+    {name: f"whsec_{base64.b64encode(f'the secret of provider {name}!'.encode()).decode()}" for name in PROVIDERS}
+)
 RECEIPT_SECRETS = json.dumps(
     {"africas-talking": "receipts-of-the-integration-tests", "legacy": WEBHOOK_SECRET, "smtp": WEBHOOK_SECRET}
 )
@@ -105,7 +109,7 @@ def specs(
                 "SANDBOX_DATA_DIR": str(folder / "sandbox"),
                 "SANDBOX_SMTP_PORT": smtp,
                 "SANDBOX_WEBHOOK_URL": "{payment-service}/api/v1/webhooks",
-                "SANDBOX_WEBHOOK_SECRET": WEBHOOK_SECRET,
+                "SANDBOX_PROVIDER_WEBHOOK_SECRETS": PROVIDER_WEBHOOK_SECRETS,
                 "SANDBOX_PAYMENT_B_KEY": PAYMENT_B_KEY,
                 "SANDBOX_RECEIPT_URL": "{notification-service}/api/v1/receipts",
                 "SANDBOX_RECEIPT_SECRETS": RECEIPT_SECRETS,
@@ -121,7 +125,8 @@ def specs(
                 "PAYMENT_ROUTES": json.dumps(ROUTES),
                 **times["payment"],
             },
-            secrets=seal_keys() | {"webhook-secrets": WEBHOOK_SECRET, "payment-b-key": PAYMENT_B_KEY},
+            secrets=seal_keys()
+            | {"provider-webhook-secrets": PROVIDER_WEBHOOK_SECRETS, "payment-b-key": PAYMENT_B_KEY},
         ),
         AppSpec(
             app_id="notification-service",

@@ -1,7 +1,9 @@
 """Who signed a webhook (https://www.standardwebhooks.com)?"""
 
 from collections.abc import Mapping
+from typing import Any, cast
 
+import orjson
 from standardwebhooks import Webhook, WebhookVerificationError
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
@@ -29,6 +31,22 @@ class Signatures:
                 continue
             return headers["webhook-id"]
         raise NotSigned
+
+
+def by_provider(secrets: str) -> dict[str, Signatures]:
+    """Of JSON that has every provider's own: one that leaks speaks for nobody else. Raises ValueError for what is no
+    such JSON, and naming the provider whose secret is none."""
+    known = orjson.loads(secrets)
+    if not isinstance(known, dict):
+        raise ValueError("webhook secrets are JSON by provider")  # noqa: TRY004  what settings and secrets raise
+    return {str(provider): _of(str(provider), str(of)) for provider, of in cast("dict[str, Any]", known).items()}
+
+
+def _of(provider: str, secrets: str) -> Signatures:
+    try:
+        return Signatures(secrets)
+    except ValueError:
+        raise ValueError(f"one of {provider}'s webhook secrets is no key") from None
 
 
 def _key(secret: str) -> Webhook:

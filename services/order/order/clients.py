@@ -1,6 +1,7 @@
 """What order needs of payment, in order's own words."""
 
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 
@@ -8,7 +9,7 @@ from chassis.saga import Unknown
 from chassis.sidecar import Answer, Sidecar, SidecarDown, Verdict
 from order.declines import decline_code
 from order.domain import Money
-from order.saga import Approved, Declined, Refunded
+from order.saga import Approved, Declined, OrderRef, Refunded
 
 log = structlog.get_logger()
 
@@ -22,29 +23,29 @@ class Payments:
         self._sidecar = sidecar
 
     async def charge(
-        self, *, tenant: str, order_id: str, total: Money, method: str, card_token: str | None, settle_only: bool
+        self, ref: OrderRef, *, total: Money, method: str, card_token: str | None, settle_only: bool
     ) -> Approved | Declined | Unknown:
         """With `settle_only` nothing new is charged: it only finds out what became of an earlier attempt."""
         wanted: dict[str, Any] = {
-            "key": f"{order_id}:charge",
-            "orderId": order_id,
+            "key": f"{ref.id}:charge",
+            "orderId": ref.id,
             "amount": str(total.amount),
             "currency": total.currency,
             "paymentMethod": method,
             "cardToken": card_token,
-            "description": f"Order {order_id}",
+            "description": f"Order {ref.id}",
             "settleOnly": settle_only,
         }
-        answer = await self._invoke("process-payment", tenant, wanted)
+        answer = await self._invoke("process-payment", ref, wanted)
         if _refuses(answer) and not settle_only:
             # It took nothing now; that an earlier attempt was charged is still possible. Settling tells, and ends it.
-            log.error("payment.refused_the_charge", order_id=order_id)
-            answer = await self._invoke("process-payment", tenant, wanted | {"cardToken": None, "settleOnly": True})
+            log.error("payment.refused_the_charge", order_id=ref.id)
+            answer = await self._invoke("process-payment", ref, wanted | {"cardToken": None, "settleOnly": True})
         return _charged(_data(answer))
 
-    async def refund(self, *, tenant: str, order_id: str, payment_id: str, total: Money) -> Refunded | Unknown:
-        body = {"key": f"{order_id}:refund", "paymentId": payment_id, "amount": str(total.amount)}
-        match _data(await self._invoke("refund-payment", tenant, body)):
+    async def refund(self, ref: OrderRef, *, payment_id: str, total: Money) -> Refunded | Unknown:
+        body = {"key": f"{ref.id}:refund", "paymentId": payment_id, "amount": str(total.amount)}
+        match _data(await self._invoke("refund-payment", ref, body)):
             case {"status": "succeeded"}:
                 return Refunded()
             case {"status": str(status)}:
@@ -52,9 +53,10 @@ class Payments:
             case _:
                 return Unknown(reason="no answer from payment")
 
-    async def _invoke(self, method: str, tenant: str, body: dict[str, Any]) -> Answer | None:
+    async def _invoke(self, method: str, ref: OrderRef, body: dict[str, Any]) -> Answer | None:
+        headers = {"X-Tenant-Id": ref.tenant, "X-Tenant-Name": quote(ref.tenant_name)}
         try:
-            return await self._sidecar.invoke(_PAYMENT, method, body, headers={"X-Tenant-Id": tenant})
+            return await self._sidecar.invoke(_PAYMENT, method, body, headers=headers)
         except SidecarDown:
             return None
 

@@ -31,8 +31,7 @@ class Steps:
         store = self._stores.of(ref.tenant)
         wanted: Charge = run.known or await store.to_charge(ref.id)
         outcome = await self._payments.charge(
-            tenant=ref.tenant,
-            order_id=ref.id,
+            ref,
             total=wanted.total,
             method=wanted.method,
             card_token=wanted.card_token,
@@ -62,9 +61,7 @@ class Steps:
         if not await store.owe_refund(ref, paid):
             return Refunded()
         order = await store.get(ref.id)
-        outcome = await self._payments.refund(
-            tenant=ref.tenant, order_id=ref.id, payment_id=paid.payment_id, total=order.total
-        )
+        outcome = await self._payments.refund(ref, payment_id=paid.payment_id, total=order.total)
         if isinstance(outcome, Unknown):
             log.error("refund.owed", order_id=ref.id, reason=outcome.reason)
             return outcome

@@ -8,21 +8,21 @@ from contextlib import asynccontextmanager
 import pytest
 
 from chassis.saga import Unknown
-from chassis.sidecar import Sidecar
+from chassis.sidecar import Answer, Sidecar
 from order.clients import Payments
 from order.declines import DeclineCode
 from order.domain import Money
-from order.saga import Approved, Declined, Refunded
+from order.saga import Approved, Declined, OrderRef, Refunded
+from stack.fake_sidecar import FakeSidecar
 
+REF = OrderRef(tenant="default", tenant_name="Köln & Söhne", id="o-1")
 TOTAL = Money.model_validate({"amount": "4.00", "currency": "USD"})
 NOTHING = Unknown(reason="no answer from payment")
 PAID = b'{"success":true,"paymentId":"p-1","status":"succeeded","transactionId":"tx-1","errorMessage":null}'
 NO_FUNDS = b'{"success":false,"paymentId":"p-1","status":"declined","transactionId":null,"errorMessage":"expired_card"}'
 CALLS: dict[str, Callable[[Payments], Awaitable[object]]] = {
-    "charge": lambda payments: payments.charge(
-        tenant="default", order_id="o-1", total=TOTAL, method="card", card_token="tok_ok", settle_only=False
-    ),
-    "refund": lambda payments: payments.refund(tenant="default", order_id="o-1", payment_id="p-1", total=TOTAL),
+    "charge": lambda payments: payments.charge(REF, total=TOTAL, method="card", card_token="tok_ok", settle_only=False),
+    "refund": lambda payments: payments.refund(REF, payment_id="p-1", total=TOTAL),
 }
 
 
@@ -114,6 +114,14 @@ async def test_json_of_another_shape_is_unknown(call: str, body: bytes):
 async def test_a_charges_outcome_that_lacks_what_belongs_to_it_is_unknown(body: bytes):
     async with payments_answering(told(body)) as payments:
         assert isinstance(await CALLS["charge"](payments), Unknown)
+
+
+async def test_payment_is_told_whose_order_it_is():
+    sidecar = FakeSidecar({"payment-service/process-payment": Answer(status=500, data=None)})
+
+    await CALLS["charge"](Payments(sidecar))
+
+    assert sidecar.headers == [{"X-Tenant-Id": "default", "X-Tenant-Name": "K%C3%B6ln%20%26%20S%C3%B6hne"}]
 
 
 async def test_whole_answers_are_read():

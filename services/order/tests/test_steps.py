@@ -72,8 +72,7 @@ def saga(steps: Steps, takeover: Takeover[OrderRef]) -> Saga[OrderRef]:
 
 async def charge(sidecar: FakeSidecar) -> Any:
     return await Payments(sidecar).charge(
-        tenant="default",
-        order_id="o-1",
+        OrderRef(tenant="default", id="o-1"),
         total=Money.model_validate({"amount": "4.00", "currency": "USD"}),
         method="credit_card",
         card_token="tok_ok",

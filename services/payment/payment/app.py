@@ -49,7 +49,7 @@ from payment.webhooks import Webhooks
 SERVICE = "payment-service"
 RESOURCES = (invoked, payments, refund_api, webhook_api, settlements)
 _DRAIN_SECONDS = 8.0
-_SECRETS = ("seal-keys", "webhook-secrets", "payment-b-key")
+_SECRETS = ("seal-keys", "provider-webhook-secrets", "payment-b-key")
 
 REFUSALS: dict[type[Exception], Problem] = {
     PaymentNotFound: Problem(status=404, error_type="payment-not-found", title="No such payment"),
@@ -185,7 +185,7 @@ async def _start(lifespan: Lifespan, settings: Settings, made: Services) -> None
     await lifespan.start(made.sidecar)
     secrets = await read_secrets(made.sidecar, store=settings.secret_store, name=SERVICE, needs=_SECRETS)
     made.sealer.unlock(secrets["seal-keys"])
-    made.webhooks.unlock(secrets["webhook-secrets"])
+    made.webhooks.unlock(secrets["provider-webhook-secrets"])
     made.secrets.update(secrets)
     lifespan.loop(made.outbox.run(), name="outbox-relay")
     lifespan.push_async_callback(made.tasks.drain, within=_DRAIN_SECONDS)

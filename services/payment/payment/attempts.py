@@ -15,9 +15,14 @@ from chassis.schedule import GIVE_UP, recheck_delay
 from payment.domain import Charge, Refund
 
 A = TypeVar("A", Charge, Refund)
+Also = Callable[[sa.Connection], None]
 
 CLAIM = timedelta(seconds=30)  # longer than the declared policies let one call to a provider take
 _OPEN = "processing"
+
+
+def nothing(_conn: sa.Connection) -> None:
+    """The `Also` of who has nothing to add to a transaction."""
 
 
 class Attempts(Generic[A]):

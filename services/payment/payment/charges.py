@@ -14,7 +14,7 @@ from chassis.schedule import recheck_delay
 from chassis.sealing import Sealer
 from chassis.telemetry import traceparent
 from payment import events
-from payment.attempts import CLAIM, Attempts
+from payment.attempts import CLAIM, Also, Attempts, nothing
 from payment.domain import CAPTURED, Approved, Charge, Declined, Final, KeyMismatch, Refused, Status, Value, moves_into
 from payment.moves import record_move
 from payment.tables import payments
@@ -56,6 +56,7 @@ def _insert_once(dialect: str) -> Any:
 class WantedCharge(Value):
     """What somebody asks for; `amount` in minor units."""
 
+    tenant_name: str = ""
     key: str
     order_id: str
     amount: int
@@ -102,17 +103,20 @@ class Charges:
         return self.parse(row) if row is not None else None
 
     async def settle(
-        self, charge: Charge, outcome: Final, *, actor: str | None = None, why: str | None = None
+        self, charge: Charge, outcome: Final, *, actor: str | None = None, why: str | None = None, also: Also = nothing
     ) -> Charge | None:
         """Record a final outcome, once: only a charge that is still processing takes it, and is given back as it is.
 
-        `actor` is who says so; the provider, where nobody else is named. Status, move and event commit together.
+        `actor` is who says so; the provider, where nobody else is named. Status, move and event commit together, and
+        whatever `also` does.
         """
         who = actor or f"provider {charge.provider}"
 
         def work(conn: sa.Connection) -> Charge | None:
-            row = self._settle(conn, charge, outcome, actor=who, why=why)
-            return self.parse(row) if row is not None else None
+            if (row := self._settle(conn, charge, outcome, actor=who, why=why)) is None:
+                return None
+            also(conn)
+            return self.parse(row)
 
         settled = await self.db.write(work)
         if settled is None:
@@ -136,7 +140,8 @@ class Charges:
         settled = self.parse(row)
         record_move(conn, settled, before=Status.PROCESSING, actor=actor, reason=why)
         event = events.settled(settled)
-        self._outbox.add(conn, event, tenant=settled.tenant, aggregate_id=settled.id, parent=settled.traceparent)
+        whose = {"tenant": settled.tenant, "tenant_name": settled.tenant_name}
+        self._outbox.add(conn, event, **whose, aggregate_id=settled.id, parent=settled.traceparent)
         return row
 
     def _settled_as_nothing(self, conn: sa.Connection, made: sa.RowMapping) -> sa.RowMapping:
@@ -187,6 +192,7 @@ class Charges:
         row: dict[str, Any] = {
             "id": new_id(),
             "tenant": tenant,
+            "tenant_name": wanted.tenant_name,
             "key": wanted.key,
             "order_id": wanted.order_id,
             "amount": wanted.amount,

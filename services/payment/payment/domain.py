@@ -137,6 +137,7 @@ class Charge(Value):
 
     id: str
     tenant: str
+    tenant_name: str = ""
     key: str
     order_id: str
     amount: int
@@ -165,12 +166,16 @@ class Charge(Value):
 
 
 class Refund(Value):
+    """`begun` counts how often: each time it is another one to the provider."""
+
     id: str
     tenant: str
+    tenant_name: str = ""
     key: str
     payment_id: str
     amount: int
     asked: int | None = None  # None where `amount` is just that
+    begun: int = 1
     status: RefundStatus
     transaction_id: str | None
     reason: str | None
@@ -186,6 +191,10 @@ class Refund(Value):
     def final(self) -> bool:
         return self.status is not RefundStatus.PROCESSING
 
+    @property
+    def provider_key(self) -> str:
+        return provider_key(self.key, self.id, self.begun)
+
 
 class Waits(Value):
     """Less is left than was asked for, and another refund is under way: how much to give, its outcome will tell."""
@@ -193,8 +202,12 @@ class Waits(Value):
     behind: Refund
 
 
-def provider_key(key: str, refund_id: str) -> str:
-    """What the provider knows a refund by. An API caller's key stays with us: another tenant's could be the same."""
+def provider_key(key: str, refund_id: str, begun: int) -> str:
+    """What the provider knows a refund by. An API caller's key stays with us: another tenant's could be the same. One
+    that is begun again has a key of its own: to its old one a provider gives its old answer, or refuses another amount.
+    """
+    if begun > 1:
+        return f"{refund_id}:{begun}"
     return refund_id if key.startswith(API_KEY) else key
 
 

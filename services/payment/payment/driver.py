@@ -92,7 +92,7 @@ class Driver(Generic[A]):
         with (
             continued(attempt.traceparent),
             tracer.start_as_current_span(f"{self.kind}.drive"),
-            told_of(tenant=attempt.tenant),
+            told_of(tenant=attempt.tenant, tenant_name=attempt.tenant_name),
         ):
             attempt, outcome = await self._ask(attempt, fresh=fresh)
             if not isinstance(outcome, Unknown):

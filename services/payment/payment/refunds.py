@@ -13,7 +13,7 @@ from chassis.outbox import Outbox
 from chassis.schedule import recheck_delay
 from chassis.telemetry import traceparent
 from payment import events
-from payment.attempts import CLAIM, Attempts
+from payment.attempts import CLAIM, Also, Attempts, nothing
 from payment.domain import (
     API_KEY,
     Approved,
@@ -64,7 +64,7 @@ class Refunds:
         """
 
         def work(conn: sa.Connection) -> tuple[Refund, bool] | Waits:
-            captured, left = _lock(conn, tenant, wanted.payment_id)
+            captured, left, tenant_name = _lock(conn, tenant, wanted.payment_id)
             known = _find(conn, tenant, wanted.key)
             if known is not None:
                 if (known.payment_id, known.asked or known.amount) != (wanted.payment_id, wanted.amount):
@@ -79,7 +79,9 @@ class Refunds:
                     return last, False
                 amount = left
             _reserve(conn, wanted.payment_id, amount)
-            return (_insert(conn, tenant, wanted, amount) if known is None else _begin_again(conn, known, amount)), True
+            if known is not None:
+                return _begin_again(conn, known, amount), True
+            return _insert(conn, tenant, tenant_name, wanted, amount), True
 
         return await self.db.write(work)
 
@@ -97,14 +99,14 @@ class Refunds:
             row = {"tenant": tenant, "key": key, "body_hash": body_hash, "created_at": now()}
             if conn.execute(upsert(conn, refund_keys).values(row).on_conflict_do_nothing()).rowcount == 0:
                 return _known(conn, tenant, key, body_hash)
-            _, left = _lock(conn, tenant, payment_id)
+            _, left, tenant_name = _lock(conn, tenant, payment_id)
             # 1 where nothing is left, which the reservation refuses
             wanted = WantedRefund(key=f"{API_KEY}{new_id()}", payment_id=payment_id, amount=amount or left or 1)
             try:
                 _reserve(conn, payment_id, wanted.amount)
             except RefundExceedsCaptured:
                 return None
-            made = _insert(conn, tenant, wanted, wanted.amount)
+            made = _insert(conn, tenant, tenant_name, wanted, wanted.amount)
             mine = (refund_keys.c.tenant == tenant, refund_keys.c.key == key)
             conn.execute(sa.update(refund_keys).where(*mine).values(refund_id=made.id))
             return made, True
@@ -115,11 +117,11 @@ class Refunds:
         return found
 
     async def settle(
-        self, refund: Refund, outcome: Final, *, actor: str = "provider", why: str | None = None
+        self, refund: Refund, outcome: Final, *, actor: str = "provider", why: str | None = None, also: Also = nothing
     ) -> Refund | None:
-        """Record a final outcome once, and what it means for the payment, in one transaction.
+        """Record a final outcome once, and what it means for the payment, in one transaction with whatever `also` does.
 
-        Only of the amount that it is about: begun again since, the row may be about less.
+        Only of the time that it is about: begun again since, it is another one, perhaps of less.
         """
         done = isinstance(outcome, Approved)
 
@@ -132,7 +134,7 @@ class Refunds:
                 "next_check_at": None,
                 "claimed_until": None,
             }
-            still_open = (refunds.c.id == refund.id, refunds.c.status == _OPEN, refunds.c.amount == refund.amount)
+            still_open = (refunds.c.id == refund.id, refunds.c.status == _OPEN, refunds.c.begun == refund.begun)
             update = sa.update(refunds).where(*still_open).values(values).returning(refunds)
             if (row := conn.execute(update).mappings().one_or_none()) is None:
                 return None
@@ -142,6 +144,7 @@ class Refunds:
                 self._tell_payment(conn, settled, actor)
             else:
                 _release(conn, settled)
+            also(conn)
             return settled
 
         settled = await self.db.write(work)
@@ -160,7 +163,8 @@ class Refunds:
         charge = self._parse_charge(row)
         record_move(conn, charge, before=before, actor=actor, reason=f"refund {refund.id}")
         event = events.refunded(charge, refund)
-        self._outbox.add(conn, event, tenant=charge.tenant, aggregate_id=charge.id, parent=refund.traceparent)
+        whose = {"tenant": charge.tenant, "tenant_name": charge.tenant_name}
+        self._outbox.add(conn, event, **whose, aggregate_id=charge.id, parent=refund.traceparent)
 
 
 def _known(conn: sa.Connection, tenant: str, key: str, body_hash: str) -> tuple[Refund, bool] | None:
@@ -177,18 +181,19 @@ def _known(conn: sa.Connection, tenant: str, key: str, body_hash: str) -> tuple[
     return _parse(known), False
 
 
-def _lock(conn: sa.Connection, tenant: str, payment_id: str) -> tuple[int, int]:
-    """What was captured, and what of it has neither gone back nor is reserved to.
+def _lock(conn: sa.Connection, tenant: str, payment_id: str) -> tuple[int, int, str]:
+    """What was captured, what of it has neither gone back nor is reserved to, and the tenant's name.
 
     Until the transaction's end no other refund of the payment is begun or settled: on PostgreSQL, of two replicas with
     one key the later would find no refund, and then nothing left to reserve.
     """
     mine = (payments.c.tenant == tenant, payments.c.id == payment_id)
-    query = sa.select(payments.c.amount, payments.c.amount - payments.c.refunded).where(*mine).with_for_update()
+    left = payments.c.amount - payments.c.refunded
+    query = sa.select(payments.c.amount, left, payments.c.tenant_name).where(*mine).with_for_update()
     if (row := conn.execute(query).one_or_none()) is None:
         raise PaymentNotFound
-    captured, left = row
-    return captured, left
+    captured, rest, tenant_name = row
+    return captured, rest, tenant_name
 
 
 def _find(conn: sa.Connection, tenant: str, key: str) -> Refund | None:
@@ -220,8 +225,9 @@ def _release(conn: sa.Connection, failed: Refund) -> None:
     conn.execute(sa.update(payments).where(mine).values(refunded=payments.c.refunded - failed.amount))
 
 
-def _insert(conn: sa.Connection, tenant: str, wanted: WantedRefund, amount: int) -> Refund:
-    insert = upsert(conn, refunds).values(_new(tenant, wanted, amount)).on_conflict_do_nothing().returning(refunds)
+def _insert(conn: sa.Connection, tenant: str, tenant_name: str, wanted: WantedRefund, amount: int) -> Refund:
+    row = _new(tenant, tenant_name, wanted, amount)
+    insert = upsert(conn, refunds).values(row).on_conflict_do_nothing().returning(refunds)
     if (made := conn.execute(insert).mappings().one_or_none()) is None:
         raise KeyMismatch  # taken this moment, for a payment that isn't the locked one
     return _parse(made)
@@ -230,7 +236,8 @@ def _insert(conn: sa.Connection, tenant: str, wanted: WantedRefund, amount: int)
 def _begin_again(conn: sa.Connection, failed: Refund, amount: int) -> Refund:
     """Of less, where some has gone back in another way since: what failed is certainly not known to the provider."""
     asked = failed.asked or failed.amount
-    values = {"status": RefundStatus.PROCESSING, "amount": amount, "asked": asked, "processed_at": None, "reason": None}
+    values = {"status": RefundStatus.PROCESSING, "amount": amount, "asked": asked, "begun": refunds.c.begun + 1}
+    values |= {"processed_at": None, "reason": None}
     mine = (refunds.c.id == failed.id, refunds.c.status.in_(refund_moves_into(RefundStatus.PROCESSING)))
     update = sa.update(refunds).where(*mine).values(values | _about_to_post()).returning(refunds)
     again = _parse(conn.execute(update).mappings().one())
@@ -250,10 +257,11 @@ def _given_back(payment_id: str) -> Any:
     )
 
 
-def _new(tenant: str, wanted: WantedRefund, amount: int) -> dict[str, Any]:
+def _new(tenant: str, tenant_name: str, wanted: WantedRefund, amount: int) -> dict[str, Any]:
     return {
         "id": new_id(),
         "tenant": tenant,
+        "tenant_name": tenant_name,
         "key": wanted.key,
         "payment_id": wanted.payment_id,
         "amount": amount,

@@ -29,7 +29,7 @@ def line(entry: sa.RowMapping) -> dict[str, Any]:
         "kind": entry["kind"],
         "orderId": entry["order_id"],
         "paymentId": entry["payment_id"],
-        "idempotencyKey": provider_key(entry["key"], entry["id"]),
+        "idempotencyKey": provider_key(entry["key"], entry["id"], entry["begun"]),
         "transactionId": entry["transaction_id"],
         "amount": in_major_units(entry["amount"], entry["currency"]),
         "currency": entry["currency"],

@@ -12,7 +12,11 @@ def charges_under(conn: sa.Connection, key: str) -> list[sa.RowMapping]:
     return list(conn.execute(sa.select(payments).where(payments.c.key == key)).mappings())
 
 
+def charge_of(conn: sa.Connection, payment_id: str) -> sa.RowMapping:
+    return conn.execute(sa.select(payments).where(payments.c.id == payment_id)).mappings().one()
+
+
 def refunds_under(conn: sa.Connection, key: str) -> list[sa.RowMapping]:
-    """The refunds that a provider knows by `key`, which for those of the API is their id."""
-    known_by: Any = sa.or_(refunds.c.key == key, refunds.c.id == key)
+    """The refunds that a provider knows by `key`, or did when they were begun before: see `domain.provider_key`."""
+    known_by: Any = sa.or_(refunds.c.key == key, refunds.c.id == key.partition(":")[0])
     return list(conn.execute(sa.select(refunds).where(known_by)).mappings())

@@ -13,6 +13,7 @@ payments = sa.Table(
     metadata,
     sa.Column("id", sa.String(36), primary_key=True),
     sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("tenant_name", sa.String(255), nullable=False, server_default=""),
     sa.Column("key", sa.String(255), nullable=False),
     sa.Column("order_id", sa.String(64), nullable=False),
     sa.Column("amount", sa.BigInteger, nullable=False),  # minor units
@@ -55,10 +56,12 @@ refunds = sa.Table(
     metadata,
     sa.Column("id", sa.String(36), primary_key=True),
     sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("tenant_name", sa.String(255), nullable=False, server_default=""),
     sa.Column("key", sa.String(255), nullable=False),
     sa.Column("payment_id", sa.String(36), sa.ForeignKey("payments.id", name="fk_refunds_payment"), nullable=False),
     sa.Column("amount", sa.BigInteger, nullable=False),  # minor units
     sa.Column("asked", sa.BigInteger),  # `amount` is less where less was left of it; null in rows older than this
+    sa.Column("begun", sa.Integer, nullable=False, server_default="1"),  # how often: a failed one is begun again
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("transaction_id", sa.String(128)),  # the provider's id of it
     sa.Column("reason", sa.String(255)),

@@ -4,7 +4,8 @@ A webhook says what an answer says, only later, or earlier, or twice: it settles
 harmless.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -19,14 +20,15 @@ from chassis.db import upsert
 from chassis.ids import now
 from chassis.retention import Expiry
 from chassis.telemetry import told_of
-from chassis.webhooks import Signatures
+from chassis.webhooks import Signatures, by_provider
 from chassis.wire import Wire
-from payment.api.shapes import Amount, Reference
+from payment.attempts import Also
 from payment.charges import Charges, report_late
 from payment.currencies import exponent_of
-from payment.domain import AmountDoesNotFit, Approved, Declined, Refund, minor_units
+from payment.domain import AmountDoesNotFit, Approved, Charge, Declined, Refund, minor_units
 from payment.refunds import Refunds
-from payment.system import charges_under, refunds_under
+from payment.shapes import Amount, Reference
+from payment.system import charge_of, charges_under, refunds_under
 from payment.tables import webhooks
 
 log = structlog.get_logger()
@@ -50,78 +52,90 @@ class Delivery(Wire, NoCards):
     data: Told
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """What we have under a delivery's key: a charge, or a refund and the charge it is of; and whether the delivery has
+    had its effect before."""
+
+    charge: Charge | None = None
+    refund: Refund | None = None
+    repeated: bool = False
+
+
 class Webhooks:
     def __init__(self, *, charges: Charges, refunds: Refunds) -> None:
         self._charges = charges
         self._refunds = refunds
-        self.signatures = Signatures()
+        self._signatures: Mapping[str, Signatures] = {}
         self.expiry = Expiry.of(webhooks.c.received_at, _REMEMBERED)
 
     def unlock(self, secrets: str) -> None:
-        self.signatures = Signatures(secrets)
+        """JSON by provider."""
+        self._signatures = by_provider(secrets)
+
+    def verify(self, provider: str, body: bytes, headers: Mapping[str, str]) -> str:
+        """The delivery's id, where that provider signed it. Raises NotSigned."""
+        return self._signatures.get(provider, Signatures()).verify(body, headers)
 
     async def take(self, provider: str, delivery_id: str, delivery: Delivery) -> None:
-        """Settle what it is about, if that is open still. A delivery that has been taken before does nothing.
-
-        It is remembered after its effect, and only if it had one: killed between the two, the provider sends it again,
-        and settling twice is settling once.
-        """
-        if await self._seen(provider, delivery_id):
+        """Settle what it is about, if that is open still: in one transaction, in which it is remembered too. A delivery
+        that had its effect before does nothing."""
+        known = await self._charges.db.read(lambda conn: self._look(conn, provider, delivery_id, delivery))
+        if known.repeated:
             log.info("webhook.repeated", provider=provider, webhook_id=delivery_id)
             return
-        about = self._refund if delivery.type == "refund.succeeded" else self._charge
-        if await about(provider, delivery):
-            await self._remember(provider, delivery_id)
+        if known.charge is None:
+            return
 
-    async def _charge(self, provider: str, delivery: Delivery) -> bool:
-        """Whether this settled it."""
-        told = delivery.data
-        rows = await self._charges.db.read(lambda conn: charges_under(conn, told.idempotency_key))
-        charge = _only([self._charges.parse(row) for row in rows], provider, told)
-        if charge is None:
-            return False
-        with told_of(tenant=charge.tenant):
-            if charge.provider != provider:
-                if delivery.type == "charge.approved":
-                    # It was proved absent there, and then appeared: money to be looked after by a person.
-                    log.error("charge.at_two_providers", payment_id=charge.id, provider=provider)
-                return False
-            if not _same_money(told, charge.amount, charge.currency):
-                log.error("webhook.other_amount", payment_id=charge.id, provider=provider)
-                return False
-            approved = delivery.type == "charge.approved"
-            outcome = (
-                Approved(transaction_id=told.transaction_id) if approved else Declined(reason=told.reason or "declined")
-            )
-            if charge.final:  # most come after the charge's own answer: no need to write in order to learn that
-                report_late(charge, outcome, stands=charge)
-                return False
-            return await self._charges.settle(charge, outcome, actor=f"webhook of provider {provider}") is not None
-
-    async def _refund(self, provider: str, delivery: Delivery) -> bool:
-        told = delivery.data
-        rows = await self._charges.db.read(lambda conn: refunds_under(conn, told.idempotency_key))
-        refund = _only([Refund.model_validate(row) for row in rows], provider, told)
-        if refund is None:
-            return False
-        with told_of(tenant=refund.tenant):
-            charge = await self._charges.attempts.get(refund.payment_id)
-            if charge.provider != provider or not _same_money(told, refund.amount, charge.currency):
-                log.error("webhook.other_amount", refund_id=refund.id, provider=provider)
-                return False
-            outcome = Approved(transaction_id=told.refund_id or told.transaction_id)
-            return await self._refunds.settle(refund, outcome, actor=f"webhook of provider {provider}") is not None
-
-    async def _seen(self, provider: str, delivery_id: str) -> bool:
-        query = sa.select(webhooks.c.id).where(webhooks.c.provider == provider, webhooks.c.id == delivery_id)
-        return await self._charges.db.read(lambda conn: conn.execute(query).one_or_none() is not None)
-
-    async def _remember(self, provider: str, delivery_id: str) -> None:
-        def work(conn: sa.Connection) -> None:
+        def remember(conn: sa.Connection) -> None:
             row = {"provider": provider, "id": delivery_id, "received_at": now()}
             conn.execute(upsert(conn, webhooks).values(row).on_conflict_do_nothing())
 
-        await self._charges.db.write(work)
+        with told_of(tenant=known.charge.tenant, tenant_name=known.charge.tenant_name):
+            if known.refund is not None:
+                await self._settle_refund(provider, delivery.data, known.refund, known.charge, remember)
+            else:
+                await self._settle_charge(provider, delivery, known.charge, remember)
+
+    def _look(self, conn: sa.Connection, provider: str, delivery_id: str, delivery: Delivery) -> _Known:
+        same = (webhooks.c.provider == provider, webhooks.c.id == delivery_id)
+        if conn.execute(sa.select(webhooks.c.id).where(*same)).first() is not None:
+            return _Known(repeated=True)
+        key = delivery.data.idempotency_key
+        if delivery.type != "refund.succeeded":
+            row = _only(charges_under(conn, key), provider, delivery.data)
+            return _Known(charge=self._charges.parse(row)) if row is not None else _Known()
+        if (row := _only(refunds_under(conn, key), provider, delivery.data)) is None:
+            return _Known()
+        refund = Refund.model_validate(row)
+        return _Known(refund=refund, charge=self._charges.parse(charge_of(conn, refund.payment_id)))
+
+    async def _settle_charge(self, provider: str, delivery: Delivery, charge: Charge, remember: Also) -> None:
+        told, approved = delivery.data, delivery.type == "charge.approved"
+        if charge.provider != provider:
+            if approved:  # it was proved absent there, and then appeared: money to be looked after by a person
+                log.error("charge.at_two_providers", payment_id=charge.id, provider=provider)
+            return
+        if not _same_money(told, charge.amount, charge.currency):
+            log.error("webhook.other_amount", payment_id=charge.id, provider=provider)
+            return
+        outcome = (
+            Approved(transaction_id=told.transaction_id) if approved else Declined(reason=told.reason or "declined")
+        )
+        if charge.final:  # most come after the charge's own answer: no need to write in order to learn that
+            report_late(charge, outcome, stands=charge)
+            return
+        await self._charges.settle(charge, outcome, actor=f"webhook of provider {provider}", also=remember)
+
+    async def _settle_refund(self, provider: str, told: Told, refund: Refund, charge: Charge, remember: Also) -> None:
+        if charge.provider != provider or not _same_money(told, refund.amount, charge.currency):
+            log.error("webhook.other_amount", refund_id=refund.id, provider=provider)
+            return
+        if told.idempotency_key != refund.provider_key:  # of an earlier time, which has failed, by what we know
+            log.error("refund.contradicted", refund_id=refund.id, status=refund.status.value)
+            return
+        outcome = Approved(transaction_id=told.refund_id or told.transaction_id)
+        await self._refunds.settle(refund, outcome, actor=f"webhook of provider {provider}", also=remember)
 
 
 def parse(body: bytes, validate: Callable[[Any], Delivery] = Delivery.model_validate) -> Delivery | None:
@@ -135,7 +149,7 @@ def parse(body: bytes, validate: Callable[[Any], Delivery] = Delivery.model_vali
 _TYPES = ("charge.approved", "charge.declined", "refund.succeeded")
 
 
-def _only(found: list[Any], provider: str, told: Told) -> Any:
+def _only(found: Sequence[sa.RowMapping], provider: str, told: Told) -> sa.RowMapping | None:
     """The one that it is about. None where it is none of ours, or could be another's."""
     if len(found) == 1:
         return found[0]

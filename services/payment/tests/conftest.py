@@ -23,7 +23,7 @@ from chassis import migrations
 from chassis.ids import new_id, now
 from payment.api.invoked import ProcessPayment, RefundPayment, process, refund
 from payment.app import assemble, create_app
-from payment.domain import Absent, Approved, Charge, Declined, Outcome, Refund, Refused, Unknown, provider_key
+from payment.domain import Absent, Approved, Charge, Declined, Outcome, Refund, Refused, Unknown
 from payment.services import Services
 from payment.settings import Settings
 from payment.tables import metadata, moves, outbox, payments, refund_keys, refunds
@@ -34,12 +34,13 @@ from stack.issuer import Issuer
 ONLY_A = ({"weights": {"a": 1}},)
 A_THEN_B = ({"weights": {"a": 1, "b": 0}},)
 APP_TOKEN = "app-token-of-the-tests"
-WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"a secret of the tests' own, 24+").decode()
+WEBHOOK_SECRETS = orjson.dumps({"a": "whsec_" + base64.b64encode(b"a secret of the tests' own, 24+").decode()}).decode()
 SEAL_KEY = Fernet.generate_key().decode()
 
 
 class FakeProvider:
-    """Honours keys: the same key moves money once, however often it is posted.
+    """Honours keys as Stripe does: the same key moves money once, however often it is posted; what was refused under it
+    stays refused, and another amount under it is refused too.
 
     `next_posts` says what becomes of the coming posts: `lost` does the work and drops the answer, `late` does the work
     only when `catch_up` is called, `down` does nothing and answers nothing, `decline` and `refuse` answer so; empty is
@@ -49,6 +50,8 @@ class FakeProvider:
     def __init__(self, name: str = "") -> None:
         self.name = name
         self.money: dict[str, int] = {}
+        self.asked: dict[str, int] = {}
+        self.refused: set[str] = set()
         self.late: list[tuple[str, int, dict[str, Any]]] = []
         self.on_booked: Callable[[str], Awaitable[None]] | None = None
         self.charges: dict[str, Approved | Declined] = {}
@@ -75,10 +78,10 @@ class FakeProvider:
 
     async def refund(self, refund: Refund, of: Charge) -> Outcome:
         assert of.transaction_id == f"tx{self.name}-{of.key}"  # no other provider's
-        return await self._post(provider_key(refund.key, refund.id), refund.amount, self.refunds)
+        return await self._post(refund.provider_key, refund.amount, self.refunds)
 
     async def look_up_refund(self, refund: Refund) -> Outcome | Absent:
-        return self._look_up(provider_key(refund.key, refund.id), self.refunds)
+        return self._look_up(refund.provider_key, self.refunds)
 
     def catch_up(self) -> None:
         for key, amount, book in self.late:
@@ -93,9 +96,12 @@ class FakeProvider:
         self.posts.append(key)
         await self.may_begin.wait()
         fate = self.next_posts.popleft() if self.next_posts else "well"
+        if key in self.refused or self.asked.setdefault(key, amount) != amount:
+            return Refused(reason="refused by the provider (400)")
         if fate == "down":
             return Unknown(reason="no answer")
         if fate == "refuse" or (fate == "decline" and book is self.refunds):  # a refund knows no decline
+            self.refused.add(key)
             return Refused(reason="refused by the provider (400)")
         if fate == "late":
             self.late.append((key, amount, book))
@@ -244,7 +250,7 @@ def provider() -> FakeProvider:
 @pytest.fixture
 def sidecar() -> FakeSidecar:
     made = FakeSidecar()
-    made.secrets |= {"seal-keys": SEAL_KEY, "webhook-secrets": WEBHOOK_SECRET, "payment-b-key": "key-of-b"}
+    made.secrets |= {"seal-keys": SEAL_KEY, "provider-webhook-secrets": WEBHOOK_SECRETS, "payment-b-key": "key-of-b"}
     return made
 
 

@@ -71,6 +71,18 @@ async def test_a_currency_left_out_is_usd_and_the_description_is_kept(client, si
     assert sidecar.invoked[0][1]["currency"] == "USD"
 
 
+async def test_the_name_of_the_tenant_is_in_events_and_logs_of_its_charges_and_refunds(client, sidecar, capture):
+    named = {"X-Tenant-Name": "K%C3%B6ln%20%26%20S%C3%B6hne"}
+    with capture() as logs:
+        paid = (await client.post("/process-payment", json=BODY, headers=named)).json()["paymentId"]
+        await client.post("/refund-payment", json={"key": "r", "paymentId": paid, "amount": "9.00"})
+    await eventually(lambda: len(sidecar.published) == 2, every=0.005)
+
+    assert [event["tenantname"] for event in sidecar.published] == ["Köln & Söhne"] * 2
+    settled = [line for line in logs if line["event"] in {"charge.settled", "refund.settled"}]
+    assert [line["tenant_name"] for line in settled] == ["Köln & Söhne"] * 2
+
+
 async def test_a_decline_is_a_value_in_a_200(client, sidecar):
     declined = {"transactionId": "t-2", "status": "declined", "reason": "insufficient_funds"}
     sidecar.answers[CHARGE] = Answer(status=200, data=declined)

@@ -18,6 +18,7 @@ from stack.eventually import eventually
 NEWER = "whsec_" + base64.b64encode(b"the newer secret of the two, 24+").decode()
 OLDER = "whsec_" + base64.b64encode(b"the older secret of the two, 24+").decode()
 FOREIGN = "whsec_" + base64.b64encode(b"somebody else's secret, of 24+").decode()
+OF_B = "whsec_" + base64.b64encode(b"provider b's own secret, of 24+").decode()
 PAID = {"key": "o-1:charge", "orderId": "o-1", "amount": "9.00", "currency": "USD", "paymentMethod": "credit_card"}
 
 
@@ -37,7 +38,7 @@ def signed(body: bytes, *, secret: str = NEWER, ago: float = 0, delivery_id: str
 
 @pytest.fixture
 def sidecar(sidecar):
-    sidecar.secrets["webhook-secrets"] = f"{NEWER},{OLDER}"
+    sidecar.secrets["provider-webhook-secrets"] = json.dumps({"a": f"{NEWER}, {OLDER}", "b": OF_B})
     return sidecar
 
 
@@ -83,6 +84,34 @@ async def test_while_secrets_rotate_either_signs(provider_calls, webhook_body, u
     assert (answer.status_code, answer.content) == (204, b"")
     payment = await stands(unknown)
     assert (payment["status"], payment["transactionId"]) == ("succeeded", "tx-o-1:charge")
+
+
+async def test_each_provider_speaks_by_its_own_secret_and_for_itself_alone(
+    provider_calls, webhook_body, unknown, stands
+):
+    word = webhook_body("charge.approved", key="o-1:charge")
+
+    assert (await provider_calls(word, provider="a", secret=OF_B)).status_code == 401
+    assert (await provider_calls(word, provider="b", secret=NEWER)).status_code == 401
+    assert (await stands(unknown))["status"] == "processing"
+    assert (await provider_calls(word, provider="b", secret=OF_B)).status_code == 204  # it is none of its charges
+
+
+async def test_its_effect_and_that_it_was_taken_are_one_transaction(opened, provider, tell):
+    """Whatever dies between two would leave one without the other."""
+    till = await opened()
+    provider.next_posts.append("down")
+    provider.blind = True
+    await till.pay()
+    writes = []
+    write = till.parts.db.write
+    till.parts.db.write = lambda work: writes.append(work) or write(work)
+    for _ in range(2):
+        await tell(till, "a", "charge.approved", key="o-1:charge", delivery_id="msg_1")
+
+    assert len(writes) == 1
+    ids = sa.select(webhooks.c.id)
+    assert await till.parts.db.read(lambda conn: list(conn.scalars(ids))) == ["msg_1"]
 
 
 async def test_five_minutes_either_way_are_tolerated_and_more_is_not(provider_calls, webhook_body, unknown, stands):
@@ -216,6 +245,27 @@ async def test_a_refund_that_was_given_after_all_is_an_alert(opened, provider, t
         await tell(till, "a", "refund.succeeded", key="o-1:refund", amount="4.00")
 
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["refund.contradicted"]
+
+
+async def test_a_refund_begun_again_is_settled_by_its_new_key_and_of_its_old_one_a_person_hears(
+    opened, provider, tell, capture
+):
+    till = await opened()
+    paid = (await till.pay()).payment_id
+    provider.next_posts.extend(["refuse", "down"])
+    provider.blind = True
+    await till.give_back(paid, "4.00")
+    assert (await till.give_back(paid, "4.00")).status == "processing"
+    with capture() as logs:
+        await tell(till, "a", "refund.succeeded", key="o-1:refund", amount="4.00")
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["refund.contradicted"]
+    assert (await till.refund_row()).status == "processing"
+
+    again = (await till.refund_row()).id + ":2"
+    await tell(till, "a", "refund.succeeded", key=again, refundId="r-2", amount="4.00")
+
+    row = await till.refund_row()
+    assert (row.status, row.transaction_id) == ("succeeded", "r-2")
 
 
 @pytest.mark.parametrize("wrong", [{"amount": "9.01"}, {"amount": "9.001"}, {"currency": "EUR"}, {"currency": "QQQ"}])

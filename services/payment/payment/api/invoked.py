@@ -3,6 +3,7 @@
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal
+from urllib.parse import unquote
 
 from fastapi import Header, Request, Response
 from pydantic import Field
@@ -12,17 +13,19 @@ from chassis.edge.auth import TENANT
 from chassis.edge.routes import Routes, refused
 from chassis.wire import Wire
 from payment import routing
-from payment.api.shapes import PRINTABLE, Amount, Body
 from payment.charges import WantedCharge
 from payment.currencies import exponent_of
 from payment.domain import CAPTURED, Charge, Refund, Status, Waits, minor_units
 from payment.refunds import WantedRefund
 from payment.services import Services, services
+from payment.shapes import PRINTABLE, Amount, Body
 from payment.store import PaymentStore
 
 Key = Annotated[str, Field(max_length=255, pattern=r"^[\x21-\x7e]+$")]  # it stands in a header
 # Believed because the edge lets nobody in but our own sidecar; shaped as the tenant in a token is.
 Tenant = Annotated[str, Header(alias="X-Tenant-Id", pattern=TENANT)]
+# For logs, spans and events; percent-encoded, since a header has no other letters.
+TenantName = Annotated[str, Header(alias="X-Tenant-Name", max_length=3000)]
 
 
 class ProcessPayment(Body):
@@ -69,9 +72,11 @@ router = Routes(tags=["invoked"])
     response_model=PaymentResult,
     responses=refused({422: "invalid-request, idempotency-mismatch"}),
 )
-async def process_payment(request: Request, tenant: Tenant, body: ProcessPayment) -> Response:
+async def process_payment(
+    request: Request, tenant: Tenant, body: ProcessPayment, tenant_name: TenantName = ""
+) -> Response:
     """Charge once per key. `processing` when it isn't known within 6 s; asking again joins or drives it on."""
-    return _answer(await process(services(request), tenant, body))
+    return _answer(await process(services(request), tenant, body, tenant_name=unquote(tenant_name)[:255]))
 
 
 @router.post(
@@ -90,9 +95,10 @@ async def refund_payment(request: Request, tenant: Tenant, body: RefundPayment) 
     return _answer(await refund(services(request), tenant, body))
 
 
-async def process(made: Services, tenant: str, request: ProcessPayment) -> PaymentResult:
+async def process(made: Services, tenant: str, request: ProcessPayment, *, tenant_name: str = "") -> PaymentResult:
     amount = Decimal(request.amount)
     wanted = WantedCharge(
+        tenant_name=tenant_name,
         key=request.key,
         order_id=request.order_id,
         amount=minor_units(amount, exponent_of(request.currency)),

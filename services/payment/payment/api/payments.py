@@ -14,9 +14,9 @@ from chassis.paging import decode_cursor, encode_cursor
 from chassis.problems import Invalid
 from chassis.schedule import GIVE_UP
 from chassis.wire import Wire
-from payment.api.shapes import PRINTABLE, Body, PaymentView, Reference, RefundView
 from payment.domain import Approved, Declined, NotOverdue, PaymentNotFound, RefundNotFound, Refused, Status
 from payment.services import services
+from payment.shapes import PRINTABLE, Body, PaymentView, Reference, RefundView
 from payment.store import PaymentStore
 
 _NO_PAYMENT = {403: "different-tenant", 404: "payment-not-found"}

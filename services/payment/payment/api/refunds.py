@@ -11,10 +11,10 @@ from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
 from chassis.problems import Problem
 from payment.api.payments import PaymentId
-from payment.api.shapes import Amount, Body, Money, RefundView
 from payment.currencies import exponent_of
 from payment.domain import AmountDoesNotFit, Charge, Refund, RefundStatus, minor_units
 from payment.services import services
+from payment.shapes import Amount, Body, Money, RefundView
 from payment.store import PaymentStore
 
 MAX_KEY = 255
@@ -34,9 +34,10 @@ _HEADERS: dict[str, Any] = {
         "schema": {"type": "string", "enum": ["true"]},
     },
 }
+_RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
 _MADE: dict[int | str, dict[str, Any]] = {
     201: {"description": "Given back, or (`failed`) refused by the provider for good", "headers": _HEADERS},
-    202: {"model": RefundView, "description": "The outcome isn't known yet", "headers": _HEADERS},
+    202: {"model": RefundView, "description": "The outcome isn't known yet", "headers": _HEADERS | _RETRY_AFTER},
 }
 
 
@@ -108,5 +109,7 @@ def _answer(refund: Refund, charge: Charge, *, replayed: bool) -> Response:
     if replayed:
         headers["Idempotency-Replayed"] = "true"
     view = RefundView.of(refund, charge.currency).model_dump_json(by_alias=True)
-    status = 202 if refund.status is RefundStatus.PROCESSING else 201
-    return Response(view, status, headers=headers, media_type="application/json")
+    known = refund.status is not RefundStatus.PROCESSING
+    if not known:
+        headers["Retry-After"] = "2"  # we look again after that, the first time
+    return Response(view, 201 if known else 202, headers=headers, media_type="application/json")

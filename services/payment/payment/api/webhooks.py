@@ -32,7 +32,7 @@ async def take_webhook(provider: str, request: Request) -> Response:
         raise Problem(status=404, error_type="provider-not-found", title="No such provider")
     body = await request.body()
     try:
-        delivery_id = made.webhooks.signatures.verify(body, request.headers)
+        delivery_id = made.webhooks.verify(provider, body, request.headers)
     except NotSigned as unsigned:
         raise Problem(status=401, error_type="webhook-not-signed", title="Not signed", detail=str(unsigned)) from None
     if len(delivery_id) > MAX_ID:

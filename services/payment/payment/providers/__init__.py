@@ -1,6 +1,6 @@
 """Payment providers: one file each, and one line here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from chassis.sidecar import Sidecar
@@ -21,6 +21,12 @@ class Provider(Protocol):
     async def look_up_refund(self, refund: Refund) -> Outcome | Absent: ...
 
 
+# By the name that a row keeps. Made of the sidecar and the service's own secrets, which are filled at start.
+PROVIDERS: Mapping[str, Callable[[Sidecar, Mapping[str, str]], Provider]] = {
+    "a": lambda sidecar, _secrets: ProviderA(sidecar),
+    "b": ProviderB,
+}
+
+
 def providers(sidecar: Sidecar, secrets: Mapping[str, str]) -> dict[str, Provider]:
-    """By the name that a row keeps. `secrets` is the service's own, filled at start."""
-    return {"a": ProviderA(sidecar), "b": ProviderB(sidecar, secrets)}
+    return {name: make(sidecar, secrets) for name, make in PROVIDERS.items()}

@@ -4,7 +4,7 @@ from typing import Any
 
 from chassis.sidecar import Sidecar
 from payment.currencies import in_major_units
-from payment.domain import Absent, Charge, Outcome, Refund, Unknown, provider_key
+from payment.domain import Absent, Charge, Outcome, Refund, Unknown
 from payment.providers import wire
 
 _ENDPOINT = "payment-a"
@@ -39,14 +39,12 @@ class ProviderA:
             _ENDPOINT,
             path,
             body=body,
-            headers=_keyed(provider_key(refund.key, refund.id)),
+            headers=_keyed(refund.provider_key),
             read=_read_refund,
         )
 
     async def look_up_refund(self, refund: Refund) -> Outcome | Absent:
-        return await wire.look_up(
-            self._sidecar, _LOOKUP, f"{_PATH}/refunds", provider_key(refund.key, refund.id), _read_refund
-        )
+        return await wire.look_up(self._sidecar, _LOOKUP, f"{_PATH}/refunds", refund.provider_key, _read_refund)
 
 
 def _keyed(key: str) -> dict[str, str]:

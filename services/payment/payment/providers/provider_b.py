@@ -5,7 +5,7 @@ from typing import Any
 
 from chassis.sidecar import Sidecar
 from payment.currencies import in_major_units
-from payment.domain import Absent, Charge, Outcome, Refund, Unknown, provider_key
+from payment.domain import Absent, Charge, Outcome, Refund, Unknown
 from payment.providers import wire
 
 KEY = "payment-b-key"
@@ -37,11 +37,11 @@ class ProviderB:
     async def refund(self, refund: Refund, of: Charge) -> Outcome:
         path = wire.refunds_path(_PATH, of)
         body = {"amount": in_major_units(refund.amount, of.currency)}
-        headers = self._headers(provider_key(refund.key, refund.id))
+        headers = self._headers(refund.provider_key)
         return await wire.post(self._sidecar, _ENDPOINT, path, body=body, headers=headers, read=_read_refund)
 
     async def look_up_refund(self, refund: Refund) -> Outcome | Absent:
-        key = provider_key(refund.key, refund.id)
+        key = refund.provider_key
         path = f"{_PATH}/refunds"
         return await wire.look_up(self._sidecar, _LOOKUP, path, key, _read_refund, headers=self._headers())
 
