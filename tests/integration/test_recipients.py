@@ -254,7 +254,7 @@ async def test_a_stream_hears_what_another_replica_sent_and_once_what_it_missed(
         assert sorted(told) == missed
 
 
-async def test_a_stream_tells_a_user_of_nothing_but_their_own(brew: Brewery, notices: Notices) -> None:
+async def test_a_stream_tells_a_user_of_nothing_but_their_own(brew: Brewery) -> None:
     """A customer has ordered by themself, and had a buyer order, whom notification knows the customer from."""
     customer, buyer = f"r-{new_id()}", f"u-{new_id()}"
     await brew.publish_to("orders", "order.confirmed.v1", confirmed(customer, buyer))

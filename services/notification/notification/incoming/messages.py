@@ -9,7 +9,7 @@ from notification.domain import Notification
 from notification.incoming.read_event import RoutedEvent, context_of, group_of
 from notification.incoming.routing_table import Route
 from notification.queue.new_notification import effect_of, new_notification
-from notification.recipients.contacts import Contact, Contacts, Recipient, first_reachable
+from notification.recipients.contacts import Contact, Contacts, Recipient
 
 
 def messages(
