@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from chassis.db import Database
 from chassis.ids import new_id, now
 from notification.domain import ChannelName, Notification, ResetGone, Suppressed
-from notification.queue.new_notification import effect_of, new_notification
+from notification.queue.new_notification import effect_of, new_notification, user_of
 from notification.recipients.contacts import Contact, Contacts, Recipient
 from notification.recipients.preferences import Preferences
 from notification.recipients.sending_rules import Decision, History, Message, Suppress, decide
@@ -55,15 +55,16 @@ class Resets:
         self._reset_url = reset_url
 
     async def link(self, notification: Notification) -> Mapping[str, Any] | Suppressed:
-        """What the message's template needs: a link that holds now. In its fragment, which no server sees or logs. And
-        in whose language it is said, which like the account is in no row of the message."""
+        """What the message's template needs: a link that holds now, its token in the fragment, which no server sees or
+        logs; and to whom it speaks, in which language: like the account, that is in no row of the message."""
         token = secrets.token_urlsafe(_BYTES)
         contact = await self._db.write(lambda conn: _issue(conn, notification, _hash(token)))
         if isinstance(contact, Suppressed):
             return contact
         return {
             "locale": contact.locale,
-            "resetLink": f"{self._reset_url}#token={token}",
+            "user": user_of(contact),
+            "resetUrl": f"{self._reset_url}#token={token}",
             "expiresInMinutes": int(_VALID.total_seconds() // 60),
         }
 

@@ -224,8 +224,11 @@ async def test_everybody_gets_one_message_in_their_own_words(desk: Desk) -> None
     one, two = sorted(await desk.messages(), key=lambda row: row.recipient_id)
     assert (one.address, one.locale, one.owner, one.status) == ("c-1@example.com", "pt-BR", "owner of c-1", "queued")
     assert (two.locale, one.group_id, one.category, one.template) == ("en", asked, "Marketing", "offer")
-    assert orjson.loads(one.context) == {"drink": "Latte", "price": "4.50"}
-    assert orjson.loads(two.context) == {"drink": "Latte", "price": "3.00"}
+    user = {"name": "Ada", "phone": ""}
+    first = user | {"id": "c-1", "email": "c-1@example.com", "locale": "pt-BR"}
+    second = user | {"id": "c-2", "email": "c-2@example.com", "locale": ""}
+    assert orjson.loads(one.context) == {"user": first, "drink": "Latte", "price": "4.50"}
+    assert orjson.loads(two.context) == {"user": second, "drink": "Latte", "price": "3.00"}
     assert one.traceparent == two.traceparent == TRACE
     assert await desk.results(asked) == [("c-1", "queued", None), ("c-2", "queued", None)]
 

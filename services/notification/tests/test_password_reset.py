@@ -80,6 +80,13 @@ async def test_asking_answers_everybody_alike(ada, inbox):
     assert [mail["To"] for mail in inbox.mails] == [ADA]
 
 
+async def test_the_mail_greets_whose_account_it_is_and_has_a_url_to_reset_it(ada, inbox):
+    await mailed(ada, inbox)
+    text = inbox.mails[0].get_body(("plain",)).get_content()
+    assert text.startswith("Hello Ada,")
+    assert "http://localhost:8001/reset-password#token=" in text
+
+
 async def test_however_the_address_is_written_the_mail_goes_to_its_account(ada, inbox):
     assert (await ask(ada, "ADA@Example.com")).status_code == 202
     await eventually(lambda: inbox.mails, every=0.01)

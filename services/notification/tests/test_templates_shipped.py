@@ -89,7 +89,7 @@ def test_an_email_that_one_can_be_spared_has_a_link_for_that():
             html = render(source, {**samples()[key], **link}, locale=locale).html
             assert 'href="https://example.com/u?t=1&amp;c=2"' in html, (key, locale)
             without = render(source, samples()[key], locale=locale).html
-            assert "<a" not in without or "resetLink" in names(source, "html"), (key, locale)
+            assert "<a" not in without or "resetUrl" in names(source, "html"), (key, locale)
 
 
 def test_the_link_that_spares_one_an_email_stands_in_its_text_too():
@@ -148,6 +148,11 @@ def test_a_brazilian_is_told_in_portuguese_and_a_dane_in_english():
 )
 def test_whoever_knows_a_subject_finds_it(key, subject):
     assert render(shipped()[key]["en"], samples()[key], locale="en").subject == subject
+
+
+@pytest.mark.parametrize(("user", "greeting"), [({"name": "Ada"}, "Hello Ada,"), ({"name": ""}, "Hello,")])
+def test_a_welcome_greets_its_recipient(user, greeting):
+    assert render(shipped()["Account", "welcome"]["en"], {"user": user}, locale="en").text.startswith(greeting)
 
 
 def test_every_file_belongs_to_a_template():

@@ -24,10 +24,10 @@ from notification.domain import ChannelName, Notification
 from notification.queue.bulk_rate import AHEAD, Rates, at_once, booked, slots
 from notification.queue.enqueue import enqueue
 from notification.queue.new_notification import effect_of, new_notification
-from notification.recipients.contacts import Recipient
+from notification.recipients.contacts import Contact, Contacts
 from notification.recipients.permission import admit
 from notification.recipients.sending_rules import Send
-from notification.tables import bulk_recipients, bulks, contacts
+from notification.tables import bulk_recipients, bulks
 
 log = structlog.get_logger()
 
@@ -143,10 +143,7 @@ def _drafts(
     conn: sa.Connection, bulk: _Bulk, rows: Sequence[sa.Row[Any]]
 ) -> tuple[dict[int, Notification], dict[int, str]]:
     """By number: what is to be sent, and why the others get nothing."""
-    query = sa.select(contacts).where(
-        contacts.c.tenant == bulk.tenant, contacts.c.id.in_([row.recipient_id for row in rows])
-    )
-    known = {contact.id: contact for contact in conn.execute(query)}
+    known = Contacts(conn, bulk.tenant).find_all([row.recipient_id for row in rows])
     drafts: dict[int, Notification] = {}
     refused: dict[int, str] = {}
     for row in rows:
@@ -159,10 +156,10 @@ def _drafts(
     return drafts, refused
 
 
-def _draft(bulk: _Bulk, contact: sa.Row[Any], own: Mapping[str, Any]) -> Notification | None:
+def _draft(bulk: _Bulk, contact: Contact, own: Mapping[str, Any]) -> Notification | None:
     """By the first channel that has an address; None where none has."""
     message = new_notification(
-        Recipient(id=contact.id, email=contact.email, phone=contact.phone, locale=contact.locale),
+        contact,
         bulk.channels,
         tenant=bulk.tenant,
         effect=effect_of("bulk", bulk.id, contact.id),

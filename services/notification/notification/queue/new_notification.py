@@ -41,7 +41,8 @@ def new_notification(
     **particulars: Unpack[Particulars],
 ) -> Notification:
     """By the first of `channels` that reaches `recipient`, the others behind it as its chain; where none does, its
-    address is empty. `owner` is the recipient itself where nobody else is."""
+    address is empty. `owner` is the recipient itself where nobody else is. Its template knows whom it speaks to as
+    `user`, unless `context` has one of its own."""
     channel, address, chain = first_reachable(recipient, channels)
     return Notification(
         id=new_id(),
@@ -57,10 +58,18 @@ def new_notification(
         category=category,
         template=template,
         locale=recipient.locale or DEFAULT,
-        context=context,
+        context={"user": user_of(recipient), **context},
         traceparent=traceparent,
         **particulars,
     )
+
+
+_USER = tuple(field.name for field in fields(Recipient))
+
+
+def user_of(recipient: Recipient) -> dict[str, str]:
+    """What a template may say of its recipient."""
+    return {name: getattr(recipient, name) for name in _USER}
 
 
 def effect_of(*parts: str) -> str:

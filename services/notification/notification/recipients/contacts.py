@@ -107,6 +107,11 @@ class Contacts:
         row = self._conn.execute(_FIND, {"tenant_is": self._tenant, "id_is": recipient_id}).one_or_none()
         return None if row is None else _contact(row)
 
+    def find_all(self, recipient_ids: Collection[str]) -> dict[str, Contact]:
+        """By id; only those that are known."""
+        query = sa.select(contacts).where(contacts.c.tenant == self._tenant, contacts.c.id.in_(recipient_ids))
+        return {row.id: _contact(row) for row in self._conn.execute(query)}
+
     def get(self, recipient_id: str) -> Contact:
         """Raises UnknownRecipient."""
         if (contact := self.find(recipient_id)) is None:
