@@ -238,6 +238,23 @@ async def test_a_forged_receipt_is_refused_and_a_signed_one_has_the_last_word(br
     assert (seen["status"], seen["error"]) == ("delivered", None)
 
 
+async def test_an_order_shows_what_became_of_the_mail_about_it(brew: Brewery, notices: Notices) -> None:
+    order_id = (await brew.place(email=f"soft-{new_id()}@people.example")).json()["id"]
+
+    async def notified(status: str) -> bool:
+        shown = (await brew.order(order_id))["notified"]
+        assert (shown and shown["status"]) == status
+        return (await brew.timeline(order_id))["notify"]["status"] == status
+
+    assert await eventually(lambda: notified("sent"), within=30)
+    [mail] = await notices.history(subjectId=order_id)
+    secret = json.loads(brew.stack.apps[NOTIFICATION].secrets["receipt-secrets"])["smtp"]
+    body = report(mail["id"], "email.delivered")
+    async with client_of(brew.stack, NOTIFICATION) as provider:
+        await provider.post("/api/v1/receipts/smtp", content=body, headers=signed(body, secret))
+    assert await eventually(lambda: notified("delivered"), within=30)
+
+
 async def test_a_receipt_that_never_comes_is_asked_for(brew: Brewery, notices: Notices) -> None:
     app, job = replicas(brew.stack, NOTIFICATION)[-1], "NotificationLookUps"
     by_dapr = {"dapr-api-token": brew.stack.dapr_token}

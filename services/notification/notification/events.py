@@ -21,8 +21,9 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class NotificationEvent(Event):
-    """`version` is 1 for "sent", which another word may follow, and 2 for the last one, whoever says it and whether or
-    not it was ever sent. No address and no words are in it."""
+    """What became of one message about `subjectId`, an order's id or a loan's. `version` is 1 for "sent", which another
+    word may follow, and 2 for the last one, whoever says it and whether or not it was ever sent. Later messages have
+    greater ids. No address and no words are in it."""
 
     topic: ClassVar[str] = "notifications"
 
@@ -50,7 +51,7 @@ class NotificationDelivered(NotificationEvent):
 
 
 class NotificationFailed(NotificationEvent):
-    """It reaches nobody: `status` is failed or bounced."""
+    """It reaches nobody, and no channel is left that it could go by: `status` is failed or bounced."""
 
     type: ClassVar[str] = "notification.failed.v1"
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE | {"version": 2, "status": "bounced"}]})

@@ -12,4 +12,5 @@ RULES: Rules = {
     "POST /api/v1/orders/{order_id}/cancel": Access.OWN,
     "POST /api/v1/orders/{order_id}/status": Access.STAFF,
     "POST /api/v1/orders/{order_id}/ship": Access.STAFF,
+    "POST /events/notifications": Access.SIDECAR,
 }

@@ -40,6 +40,7 @@ from order.services import Services
 from order.settings import Settings
 from order.steps import Steps
 from order.store import StoreParts
+from order.subscriptions import subscribe
 from order.system import SystemStore
 
 SERVICE = "order-service"
@@ -85,6 +86,7 @@ def create_app(
     app.state.services = services
     for resource in (catalog, orders):
         resource.router.add_to(app)
+    subscribe(app, app_id=SERVICE, pubsub=settings.pubsub)
     services.jobs.mount(app)
     return app
 

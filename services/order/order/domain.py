@@ -134,8 +134,21 @@ class Payment(Shape):
     transaction_id: str | None = None
 
 
+class Notice(StrEnum):
+    SENT = "sent"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+class Notified(Shape):
+    """What became of the newest message about an order, and when: `failed` once no channel is left to try."""
+
+    status: Notice
+    at: datetime
+
+
 class Order(Shape):
-    """An order as everybody sees it."""
+    """An order as everybody sees it. `notified` is null until its customer has been told something."""
 
     id: str
     tenant_id: str
@@ -148,6 +161,7 @@ class Order(Shape):
     decline_code: Annotated[DeclineCode | None, Field(exclude=True)] = None
     location: Location
     tracking_number: str | None = None
+    notified: Notified | None = None
     created_at: datetime
     version: int
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from order.declines import DeclineCode
-from order.domain import Customer, Item, Location, Money, Order, Payment, PaymentStatus, Status
+from order.domain import Customer, Item, Location, Money, Notice, Notified, Order, Payment, PaymentStatus, Status
 from order.tables import orders
 
 Row = sa.Row[Any]
@@ -37,6 +37,18 @@ CONFIRM = (
     )
     .returning(orders)
 )
+_message = (sa.bindparam("message_id", type_=sa.String), sa.bindparam("message_version", type_=sa.Integer))
+_older = sa.tuple_(orders.c.notified_by, orders.c.notified_version) < sa.tuple_(*_message)
+NOTIFIED = (
+    sa.update(orders)
+    .where(*_one, sa.or_(orders.c.notified_by.is_(None), _older))
+    .values(
+        notified=sa.bindparam("notice"),
+        notified_at=sa.bindparam("at"),
+        notified_by=_message[0],
+        notified_version=_message[1],
+    )
+)
 
 
 def to_order(row: Row) -> Order:
@@ -52,9 +64,14 @@ def to_order(row: Row) -> Order:
         decline_code=DeclineCode(row.decline_code) if row.decline_code else None,
         location=Location(row.location),
         tracking_number=row.tracking_number,
+        notified=to_notified(row),
         created_at=row.created_at,
         version=row.version,
     )
+
+
+def to_notified(row: Row) -> Notified | None:
+    return Notified(status=Notice(row.notified), at=row.notified_at) if row.notified else None
 
 
 def to_facts(order: Order) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from chassis.ids import now
 from chassis.saga import StepRecord
 from order import events
 from order.declines import WORDS, DeclineCode
-from order.domain import Money, PaymentStatus, Status
-from order.rows import CONFIRM, to_order
+from order.domain import Money, Notified, PaymentStatus, Status
+from order.rows import CONFIRM, NOTIFIED, to_order
 from order.saga import Approved, Declined, OrderRef
 from order.stock import return_stock
 from order.store import OrderStore, StoreParts
@@ -39,7 +39,7 @@ class Stores:
         self._parts = parts
 
     def of(self, tenant: str) -> "SagaStore":
-        """For whoever drives a saga: the tenant's orders, whoever placed them."""
+        """For whoever drives a saga, and for events: the tenant's orders, whoever placed them."""
         return SagaStore(self._parts, tenant)
 
     async def postpone(self, ref: OrderRef, delay: timedelta) -> bool:
@@ -51,7 +51,7 @@ class Stores:
 
 
 class SagaStore(OrderStore):
-    """What the saga's steps do, besides: never for a request."""
+    """What the saga's steps and events do, besides: never for a request."""
 
     async def to_charge(self, order_id: str) -> Charge:
         row = await self._row(order_id)
@@ -128,6 +128,12 @@ class SagaStore(OrderStore):
         open_still = sa.or_(orders.c.lease_until.is_not(None), orders.c.due_at.is_not(None))
         values = {"lease_until": None, "due_at": now() + delay}
         return await self._write(lambda conn: self._update(conn, order_id, open_still, **values) is not None)
+
+    async def notified(self, order_id: str, notified: Notified, *, message_id: str, message_version: int) -> None:
+        """An older message, or an older word about the same one, changes nothing."""
+        last = {"message_id": message_id, "message_version": message_version}
+        values = self._one(order_id) | last | {"notice": notified.status, "at": notified.at}
+        await self._parts.db.write(lambda conn: conn.execute(NOTIFIED, values))
 
     async def write_timeline(self, order_id: str, records: Sequence[StepRecord]) -> None:
         await self._parts.db.write(lambda conn: self._record(conn, order_id, records))

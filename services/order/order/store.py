@@ -33,7 +33,7 @@ from order.domain import (
     moves_into,
 )
 from order.requests import OrderRequest
-from order.rows import INSERT, SELECT, Row, items_json, to_facts, to_order
+from order.rows import INSERT, SELECT, Row, items_json, to_facts, to_notified, to_order
 from order.stock import return_stock, take_stock
 from order.tables import orders
 from order.timeline import TimelineEntry, record, timeline_of
@@ -172,8 +172,8 @@ class OrderStore:
         return await self._write(work)
 
     async def timeline(self, order_id: str) -> list[TimelineEntry]:
-        await self._row(order_id)
-        return await timeline_of(self._parts.db, self._tenant, order_id)
+        row = await self._row(order_id)
+        return await timeline_of(self._parts.db, self._tenant, order_id, to_notified(row))
 
     def _record(self, conn: sa.Connection, order_id: str, records: Sequence[StepRecord]) -> None:
         record(conn, self._tenant, order_id, records)

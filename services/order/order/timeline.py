@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from chassis.db import Database, upsert, upsert_in
 from chassis.saga import Phase, StepRecord
-from order.domain import Shape
+from order.domain import Notice, Notified, Shape
 from order.tables import timeline
 
 
@@ -21,6 +21,7 @@ class StepName(StrEnum):
     GIVE_BACK = "give_back"
     REFUND = "refund"
     CANCEL = "cancel"
+    NOTIFY = "notify"
 
 
 class StepStatus(StrEnum):
@@ -30,14 +31,15 @@ class StepStatus(StrEnum):
 
 
 class TimelineEntry(Shape):
-    """`duration_ms` is the last attempt's."""
+    """`duration_ms` is the last attempt's. `notify` is another service's step: its status is that of the newest message
+    about the order, and how long it took is not known here."""
 
     step: StepName
     phase: Phase
-    status: StepStatus
+    status: StepStatus | Notice
     attempts: int
     started_at: datetime
-    duration_ms: float
+    duration_ms: float | None
     error: str | None
 
 
@@ -65,14 +67,16 @@ def _once_more(dialect: str) -> Any:
     return insert.on_conflict_do_update(index_elements=key, set_=again, where=open_still)
 
 
-async def timeline_of(db: Database, tenant: str, order_id: str) -> list[TimelineEntry]:
+async def timeline_of(
+    db: Database, tenant: str, order_id: str, notified: Notified | None = None
+) -> list[TimelineEntry]:
     query = (
         sa.select(timeline)
         .where(timeline.c.tenant == tenant, timeline.c.order_id == order_id)
         .order_by(timeline.c.started_at, timeline.c.step)
     )
     rows = await db.read(lambda conn: list(conn.execute(query)))
-    return [
+    steps = [
         TimelineEntry(
             step=StepName(row.step),
             phase=Phase(row.phase),
@@ -84,6 +88,19 @@ async def timeline_of(db: Database, tenant: str, order_id: str) -> list[Timeline
         )
         for row in rows
     ]
+    return steps if notified is None else sorted([*steps, _notify(notified)], key=lambda step: step.started_at)
+
+
+def _notify(notified: Notified) -> TimelineEntry:
+    return TimelineEntry(
+        step=StepName.NOTIFY,
+        phase=Phase.THEN,
+        status=notified.status,
+        attempts=1,
+        started_at=notified.at,
+        duration_ms=None,
+        error=None,
+    )
 
 
 def _row(tenant: str, order_id: str, one: StepRecord, *, attempts: int) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis.edge.auth import Access, Caller, Role
-from chassis.ids import new_id
+from chassis.ids import new_id, now
 from order.access import RULES
-from order.domain import NotYourOrder, OrderOfOtherTenant, Status
+from order.domain import Notice, Notified, NotYourOrder, OrderOfOtherTenant, Status
 from order.requests import OrderRequest
 from order.saga import Approved, Declined, OrderRef
 from order.saga_store import SagaStore, Stores
@@ -164,6 +164,7 @@ def test_every_rule_about_an_order_minds_whose_it_is():
 
 PAID = Approved(payment_id="p-1", transaction_id="tx-1")
 REFUSED = Declined(status="declined", payment_id="p-1")
+SENT = Notified(status=Notice.SENT, at=now())
 
 
 def caller(tenant: str, subject: str, *roles: Role) -> Caller:
@@ -187,6 +188,7 @@ DRIVERS: dict[str, Callable[[SagaStore, OrderRef], Any]] = {
     "owe_refund": lambda store, ref: store.owe_refund(ref, PAID),
     "refunded": lambda store, ref: store.refunded(ref, list),
     "postpone": lambda store, ref: store.postpone(ref.id, timedelta(0)),
+    "notified": lambda store, ref: store.notified(ref.id, SENT, message_id=new_id(), message_version=1),
     "write_timeline": lambda store, ref: store.write_timeline(ref.id, []),
 }
 
