@@ -45,7 +45,8 @@ async def take_notification(request: Request) -> Response:
         message = MessageMoved.model_validate(event.data)
         if _ORDER_ID.match(message.subject_id):
             notified = Notified(status=notice, at=event.time or now())
-            last = {"message_id": message.notification_id, "message_version": message.version}
-            await stores.of(event.tenantid).notified(message.subject_id, notified, **last)
+            await stores.of(event.tenantid).notified(
+                message.subject_id, notified, message_id=message.notification_id, message_version=message.version
+            )
 
     return await receive(request, _TOPIC, take)
