@@ -70,10 +70,35 @@ def test_payment_is_called_as_the_design_says():
     """Architecture, step 2: 10 s, three exponential retries, a breaker of three failures and 30 s."""
     policies = TARGETS["apps"]["payment-service"]
     retry = POLICIES["retry"][policies["retry"]]
-    breaker = POLICIES["circuitBreaker"][policies["circuitBreaker"]]
     assert POLICIES["timeout"][policies["timeout"]] == "10s"
     assert (retry["policy"], retry["maxRetries"]) == ("exponential", 3)
-    assert breaker == {"maxRequests": 1, "timeout": "30s", "trip": "consecutiveFailures >= 3"}
+
+
+@pytest.mark.parametrize(
+    ("target", "failures", "seconds"),
+    [
+        ("payment-service", 3, 30),
+        ("payment-a", 5, 30),
+        ("payment-b", 5, 30),
+        ("sms", 5, 30),
+        ("sms-legacy", 5, 30),
+        ("push", 3, 60),
+    ],
+)
+def test_a_breaker_opens_after_so_many_failures_for_so_long(target, failures, seconds):
+    breaker = POLICIES["circuitBreaker"][TARGETS["apps"][target]["circuitBreaker"]]
+    assert breaker == {"maxRequests": 1, "timeout": f"{seconds}s", "trip": f"consecutiveFailures >= {failures}"}
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_provider_has_three_seconds_an_attempt_and_three_retries_whose_pauses_are_dapr_s(endpoint):
+    """Why 3 s and not 30, and why the pauses are not 2, 4 and 8 s, stands beside the figures: only these two can be set
+    of an exponential policy, and a field that Dapr doesn't know would be left out in silence."""
+    policies = TARGETS["apps"][endpoint]
+    assert POLICIES["timeout"][policies["timeout"]] == "3s"
+    retry = POLICIES["retry"][policies["retry"]]
+    assert retry.keys() == {"policy", "maxInterval", "maxRetries", "matching"}
+    assert (retry["policy"], retry["maxInterval"], retry["maxRetries"]) == ("exponential", "10s", 3)
 
 
 def longest_call(target: str) -> float:
