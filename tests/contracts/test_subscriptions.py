@@ -1,6 +1,5 @@
 """Who hears what, in code and declared: nothing twice, and a place for what can't be processed."""
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,14 +61,31 @@ def test_a_dead_letter_can_be_delivered_to_the_route_that_its_topic_has(heard):
     assert [each for each in topics if each.route != f"/events/{each.topic}"] == []
 
 
-def test_the_readme_names_every_topic_that_is_heard_and_where_it_is_subscribed(heard):
-    table = (ROOT / "README.md").read_text().partition("| topic |")[2].partition("\n\n")[0]
-    rows = re.findall(r"^\| `([a-z-]+)` \|.*\| ([^|]*) \|$", table, re.MULTILINE)
-    apps = [
-        (topic, app, where) for topic, cell in rows for app, where in re.findall(r"([a-z]+-service), ([a-z ]+)", cell)
-    ]
-    shown = {(topic, app): where == "declared" for topic, app, where in apps}
+@pytest.fixture(scope="module")
+def table():
+    """The README's: of each topic the cells of its first row, by their column."""
+    text = (ROOT / "README.md").read_text()
+    lines = text[text.index("| topic |") :].partition("\n\n")[0].splitlines()
+    header, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    found = (dict(zip(header, row, strict=True)) for row in rows if row[0])
+    return {row["topic"].strip("`"): row for row in found}
+
+
+def test_the_readme_names_every_topic_that_is_heard_where_it_is_subscribed_and_its_dead_letters(heard, table):
     by_hand = {(each.topic, each.app) for each in declared()}
-    assert shown == {
-        (each.topic, each.app): (each.topic, each.app) in by_hand for each in heard if not each.topic.endswith(".dead")
+    shown = {
+        (topic, *pair)
+        for topic, row in table.items()
+        for pair in zip(row["heard by"].split("; "), row["dead letters"].split("; "), strict=True)
+        if "service" in row["heard by"]
     }
+    assert shown == {
+        (each.topic, f"{each.app}, {'declared' if (each.topic, each.app) in by_hand else 'in code'}", f"`{each.dead}`")
+        for each in heard
+        if not each.topic.endswith(".dead")
+    }
+
+
+def test_the_readme_names_whoever_tells_each_of_our_events(table):
+    for event in contracts.EVENTS:
+        assert table[event.topic]["told by"] == f"{event.__module__.partition('.')[0]}-service"
