@@ -1,7 +1,7 @@
 """A notification: what it is, how it moves, and when it is tried again."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
@@ -144,6 +144,19 @@ def before(target: Status) -> list[Status]:
 
 
 # --- what is to be sent ---
+class SignedLink(str):
+    """A link that lets in whoever has it, by the `token` that it ends with. No template sees that, and no record holds
+    it: it is put in as the message leaves."""
+
+    __slots__ = ("token",)
+    token: str
+
+    def __new__(cls, url: str, token: str) -> "SignedLink":
+        link = super().__new__(cls, url + token)
+        link.token = token
+        return link
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
     """A message in words; empty where its template has none for a channel."""
@@ -206,7 +219,7 @@ async def _nobody(provider: str) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """What a channel is given, ready to go. `id` is the Message-ID and the provider's idempotency key; `subject_id`
-    what it is about; `headers` are e-mail headers, ASCII and ours.
+    what it is about; `headers` are e-mail headers, ASCII and ours. `tokens` are in its words and in no record of it.
 
     `provider` may have it already. A channel with several calls `posting` with a provider's name before it asks that
     one: once it returns, whoever takes over from this process knows.
@@ -224,6 +237,7 @@ class Message:
     recipient_id: str = ""
     category: str = ""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    tokens: Sequence[str] = field(default=(), repr=False)
     provider: str = ""
     posting: Callable[[str], Awaitable[None]] = field(default=_nobody, repr=False, compare=False)
 
@@ -231,15 +245,23 @@ class Message:
 # --- how an attempt ends ---
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """The provider took it. `message_id` is the provider's own name for it, by which receipts are matched; `askable`
-    says that the provider tells by it what became of the message."""
+    """The provider took it, with `subject` and `content` as its words. `message_id` is the provider's own name for it,
+    by which receipts are matched; `askable` says that the provider tells by it what became of the message."""
 
     subject: str | None = None
+    content: str = ""
     provider: str = ""
     message_id: str = ""
     segments: int = 0
     cost: str = ""
     askable: bool = False
+
+    def without(self, tokens: Sequence[str]) -> "Delivered":
+        """As it is kept."""
+        subject, content = self.subject or "", self.content
+        for token in tokens:
+            subject, content = subject.replace(token, "…"), content.replace(token, "…")
+        return replace(self, subject=subject or None, content=content)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from chassis.db import Database
 from chassis.ids import new_id, now
-from notification.domain import ChannelName, Notification, ResetGone, Suppressed
+from notification.domain import ChannelName, Notification, ResetGone, SignedLink, Suppressed
 from notification.queue.new_notification import effect_of, new_notification, user_of
 from notification.recipients.contacts import Contact, Contacts, Recipient
 from notification.recipients.preferences import Preferences
@@ -64,7 +64,7 @@ class Resets:
         return {
             "locale": contact.locale,
             "user": user_of(contact),
-            "resetUrl": f"{self._reset_url}#token={token}",
+            "resetUrl": SignedLink(f"{self._reset_url}#token=", token),
             "expiresInMinutes": int(_VALID.total_seconds() // 60),
         }
 

@@ -51,6 +51,7 @@ notifications = sa.Table(
     sa.Column("lease_until", Timestamp),  # of one that is being sent: another process may take it after that
     sa.Column("digest_of", sa.String(36)),  # the one that carries it; "" while it waits for its digest's time
     sa.Column("subject", sa.String(255)),
+    sa.Column("content", sa.Text),  # as it was sent, the tokens of its links left out
     sa.Column("error", sa.String(255)),
     sa.Column("provider", sa.String(32)),
     sa.Column("provider_message_id", sa.String(128)),

@@ -10,8 +10,9 @@ from notification.domain import ChannelName
 from stack.eventually import eventually
 
 ITEM = {
-    "id", "eventId", "recipientId", "channel", "category", "template", "locale", "status", "subject", "subjectId",
-    "attempts", "error", "provider", "segments", "cost", "createdAt", "nextAttemptAt", "sentAt", "deliveredAt",
+    "id", "eventId", "recipientId", "channel", "category", "template", "locale", "status", "subject", "content",
+    "subjectId", "attempts", "error", "provider", "segments", "cost",
+    "createdAt", "nextAttemptAt", "sentAt", "deliveredAt",
 }  # fmt: skip
 
 
@@ -41,6 +42,11 @@ async def test_an_event_ends_in_the_inbox_and_in_the_history(client, inbox, side
     assert (email["channel"], email["subject"]) == ("email", "Ada, your order is ready")
     assert (push["channel"], push["subject"], push["recipientId"]) == ("push", None, "c-1")
     assert [mail["Message-ID"] for mail in inbox.mails] == [f"<{email['id']}@brewline>"]
+    assert push["content"] == "prepared"
+    (token,) = re.findall(r"token=(\S+)>", inbox.mails[0]["List-Unsubscribe"])
+    text = inbox.mails[0].get_body(("plain",)).get_content()
+    assert f"/api/v1/unsubscribe?token={token}" in text
+    assert email["content"].split() == text.replace(token, "…").split()
     assert inbox.mails[0]["traceparent"].split("-")[1] == "a" * 32
     assert [body["status"] for _, body in sidecar.invoked] == ["prepared"]
     one = (await client.get(f"/api/v1/notifications/{email['id']}")).json()

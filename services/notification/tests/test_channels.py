@@ -30,7 +30,7 @@ def message(**changes) -> Message:
 async def test_a_push_says_what_the_provider_expects():
     sidecar = FakeSidecar({PATH: Answer(status=202, data=None)})
     pushed = message()
-    assert await Push(sidecar=sidecar, endpoint="push").send(pushed) == Delivered(provider="push")
+    assert await Push(sidecar=sidecar, endpoint="push").send(pushed) == Delivered(content="prepared", provider="push")
     body = {"type": "order_status", "orderId": "o-1", "status": "prepared", "customerEmail": "ada@example.com"}
     assert sidecar.invoked == [(PATH, body)]
     assert sidecar.headers == [{"Idempotency-Key": pushed.id}]

@@ -128,7 +128,7 @@ def message(**changes: Any) -> Message:
 async def test_an_email_arrives_with_what_finds_its_order_and_trace(email, inbox):
     sent = message()
     assert await email.send(sent) == Delivered(
-        subject="Thank you, Ada", provider="smtp", message_id=f"<{sent.id}@brewline>"
+        subject="Thank you, Ada", content=sent.rendered.text, provider="smtp", message_id=f"<{sent.id}@brewline>"
     )
     mail = inbox.mails[0]
     assert mail["Message-ID"] == f"<{sent.id}@brewline>"

@@ -415,8 +415,11 @@ class Provider:
 TAKEN = Accepted(message_id="m-1", cost=Cost("KES", Decimal("0.8000")), segments=2)
 
 
-def by(provider: str) -> Delivered:
-    return Delivered(provider=provider, message_id="m-1", segments=2, cost="KES 0.8000")
+WORDS = "Your order is ready"
+
+
+def by(provider: str, content: str = WORDS) -> Delivered:
+    return Delivered(content=content, provider=provider, message_id="m-1", segments=2, cost="KES 0.8000")
 
 
 def message(**changes: Any) -> Message:
@@ -424,7 +427,7 @@ def message(**changes: Any) -> Message:
         "id": new_id(),
         "tenant": "default",
         "address": ADA,
-        "rendered": Rendered(sms="Your order is ready"),
+        "rendered": Rendered(sms=WORDS),
         "context": {},
         "template": "order_ready",
         "subject_id": "o-1",
@@ -451,7 +454,7 @@ async def test_the_first_provider_takes_what_it_can():
 async def test_segments_that_no_provider_tells_are_counted_here():
     provider = Provider("a", Accepted(message_id="m-1"))
     outcome = await Sms([provider], "").send(message(rendered=Rendered(sms="x" * 161)))
-    assert outcome == Delivered(provider="a", message_id="m-1", segments=2)
+    assert outcome == Delivered(content="x" * 161, provider="a", message_id="m-1", segments=2)
 
 
 @pytest.mark.parametrize(
@@ -579,7 +582,7 @@ async def test_a_template_without_words_for_sms_is_refused_before_a_word_is_said
 async def test_a_text_of_hundreds_of_segments_is_paid_for_by_nobody():
     provider = Provider("a", TAKEN)
     sms = Sms([provider], "")
-    assert await sms.send(message(rendered=Rendered(sms="x" * 1530))) == by("a")
+    assert await sms.send(message(rendered=Rendered(sms="x" * 1530))) == by("a", "x" * 1530)
     for words in ("x" * 1531, "☕" * 671, "x" * 65_536):
         refused = await sms.send(message(rendered=Rendered(sms=words)))
         assert refused == Refused("the text is longer than 10 segments")

@@ -87,6 +87,25 @@ async def test_the_mail_greets_whose_account_it_is_and_has_a_url_to_reset_it(ada
     assert "http://localhost:8001/reset-password#token=" in text
 
 
+WORDS = "{{ resetUrl }} {{ resetUrl|upper }} {{ resetUrl|urlencode }} {{ resetUrl|truncate(50) }}"
+
+
+async def test_no_record_holds_the_token_whatever_its_template_does_to_the_link(ada, inbox, database_url):
+    source = {"subject": WORDS, "text": WORDS, "html": WORDS, "push": WORDS}
+    path, sample = "/api/v1/templates/Account/password-reset", {"resetUrl": "https://brewline.example/r#token=t"}
+    draft = {"locale": "en", "source": source, "sample": sample, "version": 0}
+    assert (await ada.put(path, json=draft)).status_code == 200
+    assert (await ada.post(f"{path}/publish", json={"locale": "en", "version": 1})).status_code == 200
+    token = await mailed(ada, inbox)
+    (item,) = await ended(ada, 1)
+    assert "#token=… HTTP://LOCALHOST:8001/RESET-PASSWORD#TOKEN=…" in item["content"]
+    assert item["subject"].startswith("http://localhost:8001/reset-password#token=… ")
+    with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as connection:
+        written = "\n".join(connection.iterdump()).lower()
+    assert not any(token[at : at + 8].lower() in written for at in range(len(token) - 7))
+    assert (await redeem(ada, token)).status_code == 204
+
+
 async def test_however_the_address_is_written_the_mail_goes_to_its_account(ada, inbox):
     assert (await ask(ada, "ADA@Example.com")).status_code == 202
     await eventually(lambda: inbox.mails, every=0.01)

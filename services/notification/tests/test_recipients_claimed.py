@@ -66,7 +66,8 @@ async def test_an_order_under_anothers_id_shows_nothing_of_whether_a_guessed_add
     shown = (await client.get(HISTORY, headers=mallory)).json()["items"]
     its_own = {"id", "eventId", "subjectId", "createdAt", "sentAt", "deliveredAt"}
     first, second = ({name: item[name] for name in item.keys() - its_own} for item in shown)
-    assert first == second
+    words = [item["content"].replace(item["subjectId"], "") for item in shown]
+    assert first | {"content": words[0]} == second | {"content": words[1]}
     assert first["status"] == "sent"
 
 

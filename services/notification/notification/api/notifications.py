@@ -67,7 +67,8 @@ class AttemptView(Wire):
 
 
 class NotificationView(Wire):
-    """`channel` is the one that it went, or is to go, by. `error` is why it waits, or never arrived."""
+    """`channel` is the one that it went, or is to go, by. `content` is what was sent, with `…` for the token of a link
+    that lets its recipient in; what went out in a digest has none. `error` is why it waits, or never arrived."""
 
     id: str
     event_id: str
@@ -78,6 +79,7 @@ class NotificationView(Wire):
     locale: str
     status: Status
     subject: str | None
+    content: str | None
     subject_id: str
     attempts: int
     error: str | None

@@ -31,6 +31,8 @@ from notification.recipients.permission import handed_on
 from notification.tables import attempts, notifications
 
 _LONGEST_ERROR = 255
+_LONGEST_SUBJECT = 255
+_LONGEST_CONTENT = 65_536  # the text of every message; of one in HTML alone its beginning
 _OURS = "smtp"  # an e-mail's receipts name it by our own id
 
 
@@ -112,7 +114,7 @@ def _storable(text: str) -> str:
 
 
 def _words(outcome: Outcome) -> str:
-    return _storable(outcome.subject or "") if isinstance(outcome, Delivered) else ""
+    return _storable(outcome.subject or "")[:_LONGEST_SUBJECT] if isinstance(outcome, Delivered) else ""
 
 
 def _handed_on(conn: sa.Connection, attempt: Settled, status: Status) -> Notification | None:
@@ -138,6 +140,7 @@ def _ending(attempt: Settled, retry: datetime | None) -> dict[str, Any]:
         "retry": retry,
         "reason": _error(attempt.outcome),
         "heading": None,
+        "said": None,
         "ended": None,
         "who": None,
         "reference": None,
@@ -148,7 +151,8 @@ def _ending(attempt: Settled, retry: datetime | None) -> dict[str, Any]:
     if isinstance(attempt.outcome, Delivered):
         provider, reference = _name(attempt.notification, attempt.outcome)
         ending |= {
-            "heading": _storable(attempt.outcome.subject or "") or None,
+            "heading": _words(attempt.outcome) or None,
+            "said": _storable(attempt.outcome.content)[:_LONGEST_CONTENT] or None,
             "ended": attempt.at,
             "who": provider,
             "reference": reference,
@@ -177,6 +181,7 @@ def _settling(status: Status) -> sa.Update:
         attempts=notifications.c.attempts + 1,
         next_attempt_at=sa.bindparam("retry"),
         subject=sa.bindparam("heading"),
+        content=sa.bindparam("said"),
         error=sa.bindparam("reason"),
         sent_at=sa.bindparam("ended"),
         provider=sa.bindparam("who"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jwt
 from pydantic import TypeAdapter
 
-from notification.domain import ChannelName
+from notification.domain import ChannelName, SignedLink
 from notification.recipients.preferences import Category
 
 _ALGORITHM = "HS256"
@@ -44,9 +44,9 @@ class Unsubscribing:
         if any(len(key.encode()) < _SHORTEST_KEY for key in self._keys):
             raise ValueError(f"a key needs {_SHORTEST_KEY} bytes")
 
-    def link(self, tenant: str, recipient_id: str, channel: ChannelName, category: str) -> str:
+    def link(self, tenant: str, recipient_id: str, channel: ChannelName, category: str) -> SignedLink:
         claims = {"t": tenant, "r": recipient_id, "n": channel, "c": category}
-        return self._url + jwt.encode(claims, self._keys[0], algorithm=_ALGORITHM)
+        return SignedLink(self._url, jwt.encode(claims, self._keys[0], algorithm=_ALGORITHM))
 
     def read(self, token: str) -> Subscription:
         """Raises Forged."""

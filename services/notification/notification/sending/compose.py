@@ -2,12 +2,24 @@
 not be stored, such as the link of a password reset."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from chassis.db import Database
-from notification.domain import DIGEST, PARTS, ChannelName, Message, Notification, Refused, Rendered, Suppressed
+from notification.domain import (
+    DIGEST,
+    PARTS,
+    ChannelName,
+    Message,
+    Notification,
+    Refused,
+    Rendered,
+    SignedLink,
+    Suppressed,
+)
 from notification.queue.digests import carried_by
 from notification.recipients.unsubscribe_link import Unsubscribing
 from notification.templates.catalog import Catalog
@@ -52,6 +64,7 @@ class Wording:
                 notification.tenant, notification.recipient_id, notification.channel, notification.category
             )
             made, headers = {**made, "unsubscribeLink": link}, self._unsubscribing.headers(link)
+        made, tokens = _hidden(made)
         category, name = ("Digest", "digest") if notification.link == DIGEST else (None, None)
         rendered = await self._rendered(
             notification,
@@ -66,7 +79,7 @@ class Wording:
             id=notification.id,
             tenant=notification.tenant,
             address=notification.address,
-            rendered=rendered,
+            rendered=_shown(rendered, tokens),
             context=notification.context,
             template=notification.template,
             subject_id=notification.subject_id,
@@ -75,6 +88,7 @@ class Wording:
             recipient_id=notification.recipient_id,
             category=notification.category,
             headers=headers,
+            tokens=list(tokens.values()),
         )
 
     async def _rendered(
@@ -126,6 +140,28 @@ class Wording:
             return Suppressed("nothing to tell")
         told = {"count": len(items) + len(left), "more": len(left)}
         return {**told, "items": items[::-1], "category": notification.category}
+
+
+def _hidden(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """`values` with something else where a link has its token, and which token that is. Digits, so that no filter
+    changes them; as many, so that nothing is cut in the middle of them later; and any, so that nobody else's words in
+    the context can name them."""
+    tokens: dict[str, str] = {}
+    hidden = dict(values)
+    for name, value in values.items():
+        if isinstance(value, SignedLink):
+            length = len(value.token)
+            digits = f"{secrets.randbelow(10**length):0{length}}"
+            tokens[digits] = value.token
+            hidden[name] = value.removesuffix(value.token) + digits
+    return hidden, tokens
+
+
+def _shown(rendered: Rendered, tokens: Mapping[str, str]) -> Rendered:
+    for digits, token in tokens.items():
+        words = {part: text.replace(digits, token) for part, text in asdict(rendered).items()}
+        rendered = Rendered(**words)
+    return rendered
 
 
 def _cut(text: str, longest: int) -> str:

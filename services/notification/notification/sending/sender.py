@@ -167,7 +167,8 @@ class Sender:
                 message = await self._wording.message(notification)
                 if not isinstance(message, Message):
                     return message
-                return await channel.send(replace(message, provider=notification.provider, posting=ask))
+                outcome = await channel.send(replace(message, provider=notification.provider, posting=ask))
+                return outcome.without(message.tokens) if isinstance(outcome, Delivered) else outcome
         except TimeoutError:  # whoever was asked last may have it
             return Postponed("timed out", provider=asked)
         except (*DATABASE_DOWN, Unavailable) as down:

@@ -96,7 +96,8 @@ class Email:
             await self._transmit(to, self._composed(message, to, subject))
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             return _failed(error)
-        return Delivered(subject=subject, provider=_NAME, message_id=f"<{message.id}@brewline>")
+        content = message.rendered.text or message.rendered.html
+        return Delivered(subject=subject, content=content, provider=_NAME, message_id=f"<{message.id}@brewline>")
 
     def _composed(self, message: Message, to: str, subject: str) -> bytes:
         return compose(

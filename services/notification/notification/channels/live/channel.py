@@ -7,7 +7,8 @@ class Live:
     concurrency = 1
 
     async def send(self, message: Message) -> Outcome:
-        return Delivered(subject=(message.rendered.push or message.rendered.subject)[:255], provider="live")
+        words = message.rendered.push or message.rendered.subject
+        return Delivered(subject=words, content=words, provider="live")
 
     async def close(self) -> None:
         return

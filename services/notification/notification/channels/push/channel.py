@@ -30,16 +30,16 @@ class Push:
             answer = await self._sidecar.invoke(self._endpoint, _PATH, body, headers=headers)
         except Unavailable as down:
             return Postponed(f"push: {down.what} down", provider=_NAME)
-        return _outcome(answer, may_have_it=message.provider == _NAME)
+        return _outcome(answer, content=str(message.context["status"]), may_have_it=message.provider == _NAME)
 
     async def close(self) -> None:
         return
 
 
-def _outcome(answer: Answer, *, may_have_it: bool) -> Outcome:
+def _outcome(answer: Answer, *, content: str, may_have_it: bool) -> Outcome:
     match answer.verdict:
         case Verdict.ANSWERED:
-            return Delivered(provider=_NAME)
+            return Delivered(content=content, provider=_NAME)
         case Verdict.NOT_SENT:
             unavailable = "push service temporarily unavailable"
             # What was asked before the breaker opened may have been taken all the same.

@@ -134,6 +134,7 @@ def _nobody(told: Sequence[tuple[str, NotAccepted]], may_have_it: str) -> Outcom
 
 def _delivered(provider: SmsProvider, taken: Accepted, text: Text) -> Delivered:
     return Delivered(
+        content=text.body,
         provider=provider.name,
         message_id=taken.message_id,
         segments=taken.segments or measure(text.body).segments,  # ours where the provider tells none
