@@ -123,7 +123,7 @@ def install(app: FastAPI, refusals: Mapping[type[Exception], Problem]) -> None:
     """Register the handlers. A refusal's own text is its `detail`; its attribute `members`, if any, is added."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        return respond(of(error, refusals), instance=request.url.path)
+        return respond(of(error, refusals), instance=request.scope.get("raw_path", b"").decode("ascii"))
 
     handled = [Problem, Invalid, Unavailable, RequestValidationError, HTTPException]
     for kind in (*handled, *DATABASE_DOWN, *refusals):
@@ -163,6 +163,14 @@ def of(error: Exception, refusals: Mapping[type[Exception], Problem] = MappingPr
 
 MALFORMED = Problem(status=400, error_type="malformed-json", title="The body is not valid JSON")
 
+NOT_JSON = Problem(
+    status=415,
+    error_type="unsupported-media-type",
+    title="Unsupported media type",
+    detail="The body has to be sent as `Content-Type: application/json`.",
+    headers={"Accept": "application/json"},
+)
+
 
 def _http(error: HTTPException) -> Problem:
     if error.status_code == 400 and isinstance(error.__cause__, (RecursionError, ValueError)):
@@ -176,6 +184,8 @@ def _invalid_request(error: RequestValidationError) -> Problem:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return MALFORMED
+    if isinstance(error.body, bytes):  # FastAPI leaves it as it is where its Content-Type is not JSON's
+        return NOT_JSON
     return invalid([FieldProblem(pointer=_pointer(one, error.body), detail=str(one["msg"])) for one in error.errors()])
 
 

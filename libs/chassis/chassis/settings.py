@@ -84,7 +84,9 @@ class ServiceSettings(BaseSettings):
 
     # `<number>/<second|minute|hour>`; empty is none. Per tenant, caller and route; public routes by address.
     rate_limit: Rate = "60000/minute"
-    rate_limits: dict[str, Rate] = {}  # another limit for a route: {"POST /api/v1/things": "100/minute"}
+    # Another limit for a route: {"POST /api/v1/things": "100/minute"}. Each service has a variable of its own for it:
+    # one that names routes which are not its own doesn't start.
+    rate_limits: dict[str, Rate] = {}
     rate_limit_store: str = "statestore"
     rate_limit_without_store: Literal["open", "closed"] = "open"
 

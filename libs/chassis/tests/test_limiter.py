@@ -512,3 +512,13 @@ async def test_whoever_lacks_the_role_is_counted_too(issuer: Issuer):
         statuses = [(await client.get("/things", headers=nobody)).status_code for _ in range(4)]
 
     assert statuses == [403, 403, 429, 429]
+
+
+async def test_whoever_has_no_good_token_is_counted_by_address_over_all_routes(issuer: Issuer):
+    async with calling(issuer, "2/hour") as client:
+        bad = {"Authorization": "Bearer nonsense"}
+        statuses = [(await client.get("/things", headers=headers)).status_code for headers in ({}, bad, {}, bad)]
+        served = await client.get("/things", headers=issuer.bearer())
+
+    assert statuses == [401, 401, 429, 429]
+    assert served.status_code == 200

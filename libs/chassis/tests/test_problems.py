@@ -188,6 +188,22 @@ async def test_json_that_is_broken_is_400(client: httpx.AsyncClient):
     assert (answer.status_code, answer.json()["errorType"]) == (400, "malformed-json")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+    ],
+)
+async def test_a_body_that_is_not_sent_as_plain_json_is_told_so(client: httpx.AsyncClient, headers: dict[str, str]):
+    answer = await client.post("/things", content=b'{"parts": []}', headers=headers)
+
+    assert (answer.status_code, answer.json()["errorType"]) == (415, "unsupported-media-type")
+    assert answer.headers.get("accept", answer.headers.get("accept-encoding")) in {"application/json", "identity"}
+
+
 @pytest.mark.parametrize("body", [b"[" * 100_000, b"9" * 5000, b'"\xff"'], ids=["deep", "long", "no UTF-8"])
 async def test_json_that_nobody_parses_is_broken_too(body: bytes):
     async def take(thing: Thing) -> None:

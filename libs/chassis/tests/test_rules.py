@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import httpx
 import pytest
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI, Request, WebSocket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,8 +60,8 @@ def app(issuer: Issuer) -> FastAPI:
         refusals={},
     )
 
-    async def reached() -> str:
-        return "reached"
+    async def reached(request: Request) -> str:
+        return request.path_params.get("thing_id", "reached")
 
     async def made(body: dict[str, Any]) -> str:
         return f"made {len(body)}"
@@ -93,11 +93,11 @@ async def test_a_route_without_a_rule_is_not_there(client: httpx.AsyncClient, is
     assert refusal(await client.get("/forgotten", headers=issuer.bearer("admin"))) == (404, "not-found")
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "POST", "HEAD", "OPTIONS", "TRACE", "BREW", "get"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "POST", "OPTIONS", "TRACE", "BREW", "get"])
 async def test_another_method_is_told_which_there_are(app: FastAPI, method: str):
     wire = await asked(app, method, "/admin")
 
-    assert (wire.status, wire.headers[b"allow"]) == (405, b"GET")
+    assert (wire.status, wire.headers[b"allow"]) == (405, b"GET, HEAD")
 
 
 async def test_methods_of_one_path_are_told_in_order_and_each_has_its_own_rule(
@@ -105,7 +105,7 @@ async def test_methods_of_one_path_are_told_in_order_and_each_has_its_own_rule(
 ):
     staff = issuer.bearer("staff")
 
-    assert (await client.put("/things/7", headers=staff)).headers["allow"] == "DELETE, GET"
+    assert (await client.put("/things/7", headers=staff)).headers["allow"] == "DELETE, GET, HEAD"
     assert (await client.get("/things/7", headers=staff)).status_code == 200
     assert refusal(await client.delete("/things/7", headers=staff)) == (403, "role-missing")
 
@@ -150,11 +150,22 @@ async def test_a_path_that_is_encoded_is_the_same_path(client: httpx.AsyncClient
     assert (await client.get("/%61dmin", headers=issuer.bearer("admin"))).status_code == 200
 
 
-async def test_an_encoded_slash_parts_the_path_as_a_plain_one_does(client: httpx.AsyncClient, issuer: Issuer):
-    body: dict[str, Any] = {"headers": issuer.bearer(), "json": {}}
+async def test_an_encoded_slash_is_a_character_of_its_segment(client: httpx.AsyncClient, issuer: Issuer):
+    staff = issuer.bearer("staff")
 
-    assert (await client.post("/things/7%2Fending", **body)).status_code == 200
-    assert refusal(await client.get("/things/a%2Fb", headers=issuer.bearer("admin"))) == (404, "not-found")
+    for path in ("/things/KE%2F001", "/things/KE%2f001"):
+        assert (await client.get(path, headers=staff)).json() == "KE/001"
+    refused = await client.post("/things/7%2Fending", headers=staff, json={})
+    assert (*refusal(refused), refused.json()["instance"]) == (405, "method-not-allowed", "/things/7%2Fending")
+
+
+async def test_head_is_get_without_a_body(app: FastAPI, client: httpx.AsyncClient, issuer: Issuer):
+    for path in ("/health/live", "/public", "/admin"):
+        head, get = [await client.request(method, path) for method in ("HEAD", "GET")]
+        assert (head.status_code, head.content) == (get.status_code, b"")
+        assert head.headers["content-type"] == get.headers["content-type"]
+    assert (await client.head("/things/7", headers=issuer.bearer())).status_code == 403
+    assert (await asked(app, "HEAD", "/things/7/ending")).status == 405
 
 
 @settings(max_examples=100)

@@ -1,5 +1,7 @@
-"""A process that is told to stop ends what is under way well, and soon."""
+"""A service as a process: what it makes of bytes that come, and how it ends when it is told to."""
 
+import asyncio
+import re
 import signal
 import subprocess
 import sys
@@ -19,13 +21,15 @@ import asyncio, sys
 from collections.abc import AsyncGenerator
 
 import sqlalchemy as sa
+from fastapi import Request
 from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from chassis.app import create_app, serve
+from chassis.app import create_app
 from chassis.edge.auth import Access
 from chassis.changes.feed import Changes, Entry, changes_table
 from chassis.db import Database
+from chassis.server import serve
 from chassis.leases import Leases, leases_table
 from chassis.settings import ServiceSettings
 from stack.fake_sidecar import FakeSidecar
@@ -42,7 +46,7 @@ async def start(lifespan):
     await changes.tell(Entry("t", "things", "a", None))
 
 settings = ServiceSettings(app_port=int(sys.argv[1]), dapr_http_port=1, app_api_token=16 * "x", rate_limit="")
-rules = {"GET /stream": Access.PUBLIC, "GET /slow": Access.PUBLIC}
+rules = {"GET /stream": Access.PUBLIC, "GET /slow": Access.PUBLIC, "POST /echo": Access.PUBLIC}
 outside = {"settings": settings, "sidecar": FakeSidecar()}
 app = create_app(title="t", rules=rules, start=start, checks={}, refusals={}, **outside)
 app.state.leaving.append(changes.end_readers)
@@ -60,6 +64,10 @@ async def pieces() -> AsyncGenerator[str]:
     yield "begun, "
     await asyncio.sleep(1)
     yield "done"
+
+@app.post("/echo")
+async def echo(request: Request) -> dict[str, str]:
+    return {"body": (await request.body()).decode(), "key": request.headers.get("idempotency-key", "")}
 
 serve(app, settings, service="t")
 """
@@ -124,6 +132,52 @@ async def test_told_to_stop_it_ends_streams_whole_answers_what_is_under_way_and_
     await served.has_ended()
 
     assert time.monotonic() - told_at < 5
+
+
+SMUGGLED = b"GET /health/live HTTP/1.1\r\nHost: t\r\n\r\n"
+POSTED = b"POST /echo HTTP/1.1\r\nHost: t\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+SIZED = b"%bContent-Length: %d\r\n\r\n" % (POSTED, len(SMUGGLED))
+LAST = b"GET /nowhere HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
+
+
+CHUNKED = b"%bTransfer-Encoding: chunked\r\n\r\n" % POSTED
+OFFER = b"\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+CONVERSATIONS: list[tuple[list[bytes], list[int]]] = [
+    ([SIZED + SMUGGLED + LAST], [200, 404]),
+    ([SIZED, SMUGGLED, LAST], [200, 404]),
+    ([SIZED[:40], SIZED[40:] + SMUGGLED[:7], SMUGGLED[7:] + LAST], [200, 404]),
+    ([CHUNKED, b"%x\r\n%b\r\n0\r\n\r\n" % (len(SMUGGLED), SMUGGLED), LAST], [200, 404]),
+    ([3 * (SIZED + SMUGGLED) + LAST], [200, 200, 200, 404]),
+    ([SMUGGLED.replace(b"\r\n\r\n", OFFER) + LAST], [200, 404]),
+    ([b"CONNECT t:443 HTTP/1.1\r\nHost: t\r\n\r\n" + LAST], [400]),
+    ([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + LAST], [400]),
+]
+
+
+async def test_an_offer_to_speak_another_protocol_is_ignored_and_its_body_is_no_request(served: Served):
+    for segments, statuses in CONVERSATIONS:
+        answers = await said_on_one_connection(served.port, *segments)
+
+        assert [int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", answers)] == statuses, segments
+        assert answers.count(b'"body":"GET /health/live') == b"".join(segments).count(b"POST")
+
+
+async def test_a_blank_at_the_end_of_a_header_is_no_part_of_it(served: Served):
+    head = b"POST /echo HTTP/1.1\r\nHost: t\r\nIdempotency-Key: \tk-1 \t \r\nConnection: close\r\n\r\n"
+
+    assert b'"key":"k-1"' in await said_on_one_connection(served.port, head)
+
+
+async def said_on_one_connection(port: int, *segments: bytes) -> bytes:
+    """Everything that is answered until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for segment in segments:
+        writer.write(segment)
+        await writer.drain()
+        await asyncio.sleep(0.05)  # segments of their own; one that is not parts nothing wrongly
+    answers = await reader.read()
+    writer.close()
+    return answers
 
 
 async def first_of(lines: AsyncIterator[str]) -> str:

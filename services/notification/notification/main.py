@@ -2,7 +2,7 @@
 
 from dapr.ext.workflow import WorkflowRuntime
 
-from chassis.app import serve
+from chassis.server import serve
 from notification.app import SERVICE, create_app
 from notification.settings import Settings
 

@@ -19,7 +19,9 @@ class Settings(ServiceSettings):
     # As much as a sidecar delivers. An event refused with a 413 would be delivered again without end.
     max_body_bytes: int = 4 * 1024 * 1024
     # Anybody may ask, and each time a row is written.
-    rate_limits: dict[str, Limit] = Field(default={"POST /api/v1/password-resets": "30/minute"})
+    rate_limits: dict[str, Limit] = Field(
+        default={"POST /api/v1/password-resets": "30/minute"}, validation_alias="NOTIFICATION_RATE_LIMITS"
+    )
     database_url: str = Field(
         default="sqlite:///var/data/notification.db", validation_alias="NOTIFICATION_DATABASE_URL"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from chassis.settings import ServiceSettings
+from chassis.settings import Rate, ServiceSettings
 
 
 class Settings(ServiceSettings):
@@ -14,6 +14,7 @@ class Settings(ServiceSettings):
     database_url: str = Field(default="sqlite:///var/data/order.db", validation_alias="ORDER_DATABASE_URL")
     catalog_file: Path | None = Field(default=None, validation_alias="ORDER_CATALOG_FILE")
     wait_seconds: float = Field(default=5.0, validation_alias="ORDER_WAIT_SECONDS")
+    rate_limits: dict[str, Rate] = Field(default={}, validation_alias="ORDER_RATE_LIMITS")
     pubsub: str = Field(default="pubsub", validation_alias="ORDER_PUBSUB")
     state_store: str = Field(default="statestore", validation_alias="ORDER_STATE_STORE")
 

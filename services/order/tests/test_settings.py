@@ -46,7 +46,7 @@ def test_everything_can_be_set_from_the_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("DAPR_HTTP_PORT", "9501")
     monkeypatch.setenv("ORDER_DATABASE_URL", "postgresql://db/orders")
     monkeypatch.setenv("CORS_ORIGINS", "https://board.example, https://till.example")
-    monkeypatch.setenv("RATE_LIMITS", '{"POST /api/v1/orders": "10/second"}')
+    monkeypatch.setenv("ORDER_RATE_LIMITS", '{"POST /api/v1/orders": "10/second"}')
     monkeypatch.setenv("ORDER_CATALOG_FILE", "/etc/catalog.json")
 
     settings = Settings()
@@ -70,7 +70,7 @@ def test_everything_can_be_set_from_the_environment(monkeypatch: pytest.MonkeyPa
         ("AUTH_ALGORITHMS", "RS256,none"),
         ("AUTH_ALGORITHMS", ""),
         ("RATE_LIMIT", "often"),
-        ("RATE_LIMITS", '{"POST /api/v1/orders": "lots"}'),
+        ("ORDER_RATE_LIMITS", '{"POST /api/v1/orders": "lots"}'),
     ],
 )
 def test_a_setting_that_would_open_a_door_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str):

@@ -1,6 +1,6 @@
 """The payment service's process."""
 
-from chassis.app import serve
+from chassis.server import serve
 from payment.app import SERVICE, create_app
 from payment.settings import Settings
 

@@ -4,11 +4,13 @@ Nothing of a request is read before its rule is met: no body, and no route that 
 """
 
 import hmac
+import re
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC
 from email.utils import format_datetime
+from urllib.parse import quote, unquote
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chassis import problems
 from chassis.edge.auth import Access, Caller
 from chassis.edge.limiter import Limiter
+from chassis.edge.routes import SLASH
 from chassis.edge.rules import Book, Rule
 from chassis.edge.tokens import Tokens, unauthenticated
 from chassis.problems import Problem
@@ -23,6 +26,8 @@ from chassis.settings import Deprecated, ServiceSettings
 from chassis.telemetry import meter, told_of
 
 log = structlog.get_logger()
+
+_ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
 
 APP_TOKEN = b"dapr-api-token"
 _AUTHORIZATION = b"authorization"
@@ -32,6 +37,10 @@ _requests = meter.create_counter("edge.requests", description="by route, status,
 
 Headers = list[tuple[bytes, bytes]]
 _NOTHING: Headers = []
+
+
+_UNKNOWN_CALLER = Rule(route="unauthenticated", access=Access.PUBLIC)
+_LONGEST_AGENT = 200
 
 
 class AnswerBroken(Exception):
@@ -56,6 +65,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        method, scope, send = scope["method"], _routable(scope), _unless_head(scope, send)
         answering = _Answering(send, self._deprecation(scope["path"]))
         with ExitStack() as context:
             try:
@@ -67,27 +77,36 @@ class Edge:
                     answering.refused = "answer-broken"
                     raise AnswerBroken from None  # the server logs what it gets, and doesn't redact it
                 answering.refused = problem.error_type
-                await problems.respond(problem, instance=scope["path"])(scope, receive, answering.send)
+                await problems.respond(problem, instance=_path_as_sent(scope))(scope, receive, answering.send)
             finally:
-                answering.record(scope["method"])
+                answering.record(method, _raw_header(scope, b"user-agent"))
 
     async def _admit(self, scope: Scope, answering: "_Answering", context: ExitStack) -> None:
         rule = answering.rule = self._book.find(scope["method"], scope["path"])
+        if rule.access is Access.PROBE:
+            return
+        log.debug("request.begun", route=rule.route)
         match rule.access:
-            case Access.PROBE:
-                return
             case Access.SIDECAR:
                 self._require_sidecar(scope)
             case Access.PUBLIC | Access.SIGNED:
                 await self._limit(rule, answering, "address", _address(scope))
             case _:
-                caller = answering.caller = await self._tokens.caller(_only_header(scope, _AUTHORIZATION))
+                caller = answering.caller = await self._caller(scope, answering)
                 scope.setdefault("state", {})["caller"] = caller
                 context.enter_context(
                     told_of(tenant=caller.tenant, tenant_name=caller.tenant_name, caller=caller.subject)
                 )
                 await self._limit(rule, answering, "caller", caller.tenant, caller.subject)
                 _require_role(caller, rule.access)
+
+    async def _caller(self, scope: Scope, answering: "_Answering") -> Caller:
+        try:
+            return await self._tokens.caller(_only_header(scope, _AUTHORIZATION))
+        except Problem as refusal:
+            if refusal.status == 401:  # whoever has no name yet is counted by address, over all routes
+                await self._limit(_UNKNOWN_CALLER, answering, "address", _address(scope))
+            raise
 
     def _require_sidecar(self, scope: Scope) -> None:
         if not hmac.compare_digest(_raw_header(scope, APP_TOKEN), self._app_token):
@@ -123,7 +142,7 @@ class _Answering:
                 message["headers"] = [*message.get("headers", ()), *self.headers]
         await self._send(message)
 
-    def record(self, method: str) -> None:
+    def record(self, method: str, user_agent: bytes) -> None:
         took = time.perf_counter() - self._began
         route = self.rule.route if self.rule else f"{method} unknown"
         path = route.partition(" ")[2]
@@ -139,6 +158,7 @@ class _Answering:
             route=path,
             status=self.status,  # 0: the caller hung up before there was one
             duration_ms=round(took * 1000, 2),
+            user_agent=user_agent[:_LONGEST_AGENT].decode("latin-1"),
             **({"tenant": tenant, "caller": self.caller.subject} if self.caller else {}),
             **({"refused": self.refused} if self.refused else {}),
         )
@@ -153,6 +173,32 @@ def _require_role(caller: Caller, access: Access) -> None:
             title="Not allowed",
             detail=f"The role {role} is missing.",
         )
+
+
+def _routable(scope: Scope) -> Scope:
+    """As the rules and the router read it: what `HEAD` asks for is what `GET` does, and a slash within a segment, which
+    comes as %2F, is no end of it."""
+    raw: bytes = scope.get("raw_path", b"")
+    if b"%2f" in raw or b"%2F" in raw:
+        scope = {**scope, "path": unquote(_ENCODED_SLASH.sub(quote(SLASH), raw.decode("ascii")))}
+    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+
+
+def _unless_head(scope: Scope, send: Send) -> Send:
+    """For `HEAD` the answer is over with its headers, however long its body would be."""
+    if scope["method"] != "HEAD":
+        return send
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body", "body": b""})
+
+    return sending
+
+
+def _path_as_sent(scope: Scope) -> str:
+    return scope["raw_path"].decode("ascii") if "raw_path" in scope else scope["path"]
 
 
 def _raw_header(scope: Scope, name: bytes) -> bytes:
@@ -188,17 +234,17 @@ def _announcement(version: Deprecated) -> Headers:
 class SecurityHeaders:
     """The outermost layer: what every answer tells a browser, a preflight's included."""
 
-    _PAGES = frozenset({"/docs"})  # they load scripts
     _HEADERS = _encoded(
         {
             "X-Content-Type-Options": "nosniff",
             "X-Frame-Options": "DENY",
             "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-store",
             "Cross-Origin-Resource-Policy": "same-site",
             "Strict-Transport-Security": "max-age=31536000; includeSubDomains",  # browsers heed it over TLS only
+            "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",  # a page that loads has its own
         }
     )
-    _NO_CONTENT = _encoded({"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'"})
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -207,14 +253,12 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        added = self._HEADERS if scope["path"] in self._PAGES else self._HEADERS + self._NO_CONTENT
 
         async def adding(message: Message) -> None:
             if message["type"] == "http.response.start":
                 known: Headers = list(message.get("headers", ()))
                 names = {name.lower() for name, _ in known}
-                extra = added if b"cache-control" in names else [*added, (b"cache-control", b"no-store")]
-                message["headers"] = known + [one for one in extra if one[0] not in names]
+                message["headers"] = known + [header for header in self._HEADERS if header[0] not in names]
             await send(message)
 
         await self._app(scope, receive, adding)

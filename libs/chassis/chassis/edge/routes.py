@@ -5,6 +5,18 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from starlette.convertors import StringConvertor, register_url_convertor
+
+# Stands for a slash that came as %2F, which separates nothing. Unicode keeps it for a program's own use.
+SLASH = "\ufdd0"
+
+
+class _Segment(StringConvertor):
+    def convert(self, value: str) -> str:
+        return value.replace(SLASH, "/")
+
+
+register_url_convertor("str", _Segment())
 
 _PROBLEM_CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
 

@@ -18,6 +18,7 @@ CHASSIS_RULES: Rules = {
     "GET /health/live": Access.PROBE,
     "GET /health/ready": Access.PROBE,
     "GET /docs": Access.PUBLIC,
+    "GET /docs/{file}": Access.PUBLIC,
     "GET /openapi.json": Access.PUBLIC,
     "POST /job/{name}": Access.SIDECAR,
 }
@@ -59,7 +60,7 @@ class Book:
         if path.startswith("/dapr/"):  # Dapr's own questions; whoever else asks is told nothing
             return Rule(route=f"{method} /dapr", access=Access.SIDECAR)
         if methods:
-            allowed = ", ".join(sorted(methods))
+            allowed = ", ".join(sorted({*methods, *({"HEAD"} if "GET" in methods else ())}))
             raise Problem(
                 status=405,
                 error_type="method-not-allowed",
