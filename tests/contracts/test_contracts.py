@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import contracts
 import notification
@@ -53,6 +54,26 @@ def test_what_is_committed_is_what_the_code_says():
     stale = contracts.differences(contracts.generate(), contracts.CONTRACTS)
 
     assert stale == [], "run `make contracts`"
+
+
+def test_every_service_says_valid_openapi_3_1(documents):
+    for document in documents.values():
+        OpenAPIV31SpecValidator(document).validate()
+        assert document["openapi"].startswith("3.1")
+        assert document["servers"]
+
+
+def test_no_request_has_a_default_which_some_generated_clients_take_for_required(documents):
+    for name, document in documents.items():
+        schemas = document["components"]["schemas"]
+        defaults = [f"{name} {of}" for of, schema in schemas.items() for part in _parts(schema) if "default" in part]
+        assert defaults == []
+
+
+def _parts(schema):
+    yield schema
+    for member in schema.get("properties", {}).values():
+        yield from _parts(member)
 
 
 def test_a_changed_a_missing_and_a_forgotten_file_are_each_named(tmp_path: Path):
