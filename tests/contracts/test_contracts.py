@@ -193,6 +193,24 @@ def test_no_object_in_a_requests_body_takes_members_that_nobody_knows(documents,
     assert {name for name in objects if schemas[name].get("additionalProperties") is not False} == set()
 
 
+@pytest.mark.parametrize("service", ["order", "payment", "notification"])
+def test_a_status_a_phase_or_a_step_is_one_of_those_that_there_are(documents, service):
+    """So that a generated client can switch on it. The steps of notification's sagas are data."""
+    words = {"status", "phase", "fromStatus", "toStatus"} | ({"step"} if service != "notification" else set())
+    schemas = documents[service]["components"]["schemas"]
+    said = {
+        f"{name}.{member}": schema
+        for name, shape in schemas.items()
+        for member, schema in shape.get("properties", {}).items()
+        if member in words and name != "ProblemDocument"
+    }
+    assert said
+    for at, schema in said.items():
+        for choice in schema.get("anyOf", [schema]):
+            meant = schemas[choice["$ref"].rpartition("/")[2]] if "$ref" in choice else choice
+            assert meant["enum"], at
+
+
 def test_every_refusal_is_a_problem_document_and_nothing_else(documents, operations):
     for at, operation in operations:
         assert "default" in operation["responses"], at

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from chassis.addresses import EmailAddress
 from chassis.cards import CardToken, NoCards
 from chassis.wire import RequestBody
-from order.domain import CUSTOMER_ID, Currency, Customer, Location
+from order.domain import CUSTOMER_ID, STAFF_MOVES, Currency, Customer, Location
 
 # Anything but control characters and line breaks, which could forge a header or a log line.
 _LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
@@ -72,7 +72,9 @@ class OrderRequest(RequestBody, NoCards):
 
 
 class StatusChange(RequestBody):
-    status: str
+    """Any other status, be it one of an order's life or not, is a move that staff can't make: 409."""
+
+    status: Annotated[str, Field(json_schema_extra={"enum": [*sorted(STAFF_MOVES)]})]
 
 
 class Shipment(RequestBody):

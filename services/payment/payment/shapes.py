@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 from chassis.cards import NoCards
 from chassis.wire import RequestBody, Wire
 from payment.currencies import in_major_units
-from payment.domain import Charge, Refund
+from payment.domain import Charge, Refund, RefundStatus, Status
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
 # A decimal string in major units, digits 0 to 9 only.
@@ -34,7 +34,7 @@ class PaymentView(Wire):
     id: str
     tenant_id: str
     order_id: str
-    status: str
+    status: Status
     amount: Money
     refunded: Money
     provider: str
@@ -67,7 +67,7 @@ class PaymentView(Wire):
 class RefundView(Wire):
     id: str
     payment_id: str
-    status: str
+    status: RefundStatus
     amount: Money
     transaction_id: str | None
     reason: str | None

@@ -54,11 +54,11 @@ class RefundList(Wire):
 
 
 class Move(Wire):
-    """One move of the payment, or of the refund that it names."""
+    """One move of the payment, or of the refund that it names, whose statuses are some of a payment's."""
 
     refund_id: str | None
-    from_status: str
-    to_status: str
+    from_status: Status
+    to_status: Status
     actor: str
     reason: str | None
     reference: str | None
