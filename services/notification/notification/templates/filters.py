@@ -136,7 +136,7 @@ FILTERS: Mapping[str, _Function] = {
     "upper": _textual(str.upper),
     "urlencode": _textual(do_urlencode),
 }
-# What the language puts around a loop's list, around what ~ joins and around what `in` searches.
+# What the language puts around a loop's list, around what ~ joins and around what is compared.
 INTERNAL: Mapping[str, _Function] = {
     "<each>": _each,
     "<concat>": _metered(_join),

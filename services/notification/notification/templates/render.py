@@ -10,8 +10,7 @@ from chassis.problems import FieldProblem
 from notification.domain import Rendered
 from notification.templates import locales
 from notification.templates.limits import LONGEST_VALUE, RUN, Run, TooMuch
-from notification.templates.sample_check import missing
-from notification.templates.sandbox import GIVEN, BadTemplate, compile_template
+from notification.templates.sandbox import GIVEN, BadTemplate, compile_template, names_of
 from notification.templates.shipped import PARTS, Source
 
 _LONGEST_HTML = 500_000  # characters, rendered; any other part is as long as any text may be
@@ -28,15 +27,18 @@ class NotRenderable(Exception):
 
 
 def check(source: Source, sample: Mapping[str, Any], *, locale: str = locales.DEFAULT) -> list[FieldProblem]:
-    """What keeps a template from being published: what is wrong with its text; every name that the sample has not;
-    what goes wrong when it is rendered with it."""
+    """What keeps a template from being published: what is wrong with its text; every name that the sample has not, in
+    whatever branch; what goes wrong when it is rendered with it."""
     try:
         parts = compile_template(source)
     except BadTemplate as bad:
         return bad.errors
-    if problems := missing(source, sample):
-        return problems
-    for part in parts:
+    problems = [
+        FieldProblem(pointer=f"/{part}", detail=f"{name} is not in the sample")
+        for part in parts
+        for name in sorted(names_of(part, getattr(source, part)) - sample.keys())
+    ]
+    for part in () if problems else parts:
         try:
             render(source, sample, locale=locale, parts=[part])
         except NotRenderable as error:
