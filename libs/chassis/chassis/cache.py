@@ -6,6 +6,10 @@ before is never read again. The rule by which no stale value is read, whichever 
 generation was loaded after its writer had seen that position. Generations that differ (a replica has forgotten an
 old one) cost a load and nothing else.
 
+An entry has a time of its own, counted from its load. One without slides: it is gone half an hour after it was last
+asked for, and is loaded anew after an hour however often that was. Memory keeps either for ten minutes at most, so that
+whoever goes on asking goes on renewing it in the store.
+
 Values are JSON-able and shared by whoever reads them: nobody may change one.
 """
 
@@ -36,6 +40,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 Clock = Callable[[], float]
 
+_SLIDING = timedelta(minutes=30)
 _STORE_SECONDS = 0.3
 _PAUSE_SECONDS = 2.0  # after a failure, in which the store is not asked
 _SKEW_SECONDS = 5.0  # by which replicas' clocks may differ
@@ -62,7 +67,7 @@ class Cache:
         changes: Changes | None,
         name: str,
         l1_seconds: float = 300,
-        l2_seconds: int = 3600,
+        longest_seconds: float = 3600,
         l1_entries: int = 10_000,
         clock: Clock = time.monotonic,
         wall: Clock = time.time,
@@ -72,14 +77,14 @@ class Cache:
         self._changes = changes
         self._name = name
         self._topic = f"cache:{name}"
-        self._l2_seconds = l2_seconds
+        self._longest = longest_seconds
         self._clock = clock
         self._wall = wall
         self._failed_at = -math.inf
         # Between once and twice the time: what was loaded together does not expire together.
         self._l1: TLRUCache[str, _Kept] = TLRUCache(
             l1_entries,
-            ttu=lambda _key, _value, at: at + l1_seconds * random.uniform(1, 2),  # noqa: S311  nothing secret
+            ttu=lambda _key, kept, at: at + min(kept.seconds, l1_seconds * random.uniform(1, 2)),  # noqa: S311  no secret
             timer=clock,
         )
         self._flights: dict[str, _Flight] = {}
@@ -87,23 +92,28 @@ class Cache:
         self._saving = Tasks()
         self._labels = {level: {"cache": name, "level": level} for level in ("l1", "l2", "load", "joined")}
         # Long enough that everything an invalidation was about has expired on both levels, wherever it was kept.
-        remembered = 2 * (l2_seconds + l1_seconds)
+        remembered = 2 * (longest_seconds + l1_seconds)
         self._marks = _Marks(seconds=remembered, clock=clock)
         if changes is not None:
             changes.on_change(self._topic, self._on_change, recent=timedelta(seconds=remembered))
 
-    async def get_or_load(self, key: str, load: Callable[[], Awaitable[T]]) -> T:
+    async def get_or_load(
+        self, key: str, load: Callable[[], Awaitable[T]], *, expires_in: timedelta | None = None
+    ) -> T:
         """The value, from the nearest level that has it, else by `load`: once for all who ask meanwhile.
 
-        None is a value too. What `load` raises, everybody who waited for it gets, and it is not kept.
+        `expires_in` counts from its load; without, half an hour from when it was last asked for. None is a value too.
+        What `load` raises, everybody who waited for it gets, and it is not kept.
         """
+        if expires_in is not None and expires_in.total_seconds() > self._longest:
+            raise ValueError(f"an entry of this cache lives for {self._longest} s at most")
         newest = self._marks.of(key).stamp
         if (kept := self._kept(key)) is not None and newest <= kept.stamp:
             self._count("l1")
             return cast("T", kept.value)
         flight = self._flights.get(key)
         if flight is None or flight.stamp < newest:  # one that began before an invalidation is not for us
-            flight = self._take_off(key, load)
+            flight = self._take_off(key, load, expires_in)
         else:
             self._count("joined")
         await asyncio.wait({flight.task})  # a caller who is cancelled cancels nobody else's load
@@ -145,9 +155,9 @@ class Cache:
 
     # --- one load at a time ---
 
-    def _take_off(self, key: str, load: Callable[[], Awaitable[Any]]) -> "_Flight":
+    def _take_off(self, key: str, load: Callable[[], Awaitable[Any]], expires_in: timedelta | None) -> "_Flight":
         mark = self._marks.of(key)
-        task = asyncio.create_task(self._fly(key, load, mark), name="cache-load")
+        task = asyncio.create_task(self._fly(key, load, mark, expires_in), name="cache-load")
         flight = _Flight(stamp=mark.stamp, task=task)
         self._flights[key] = flight
         self._under_way.add(task)
@@ -161,21 +171,25 @@ class Cache:
         if not flight.task.cancelled():
             flight.task.exception()  # seen, also where all who asked have gone
 
-    async def _fly(self, key: str, load: Callable[[], Awaitable[Any]], mark: "_Mark") -> Any:
+    async def _fly(
+        self, key: str, load: Callable[[], Awaitable[Any]], mark: "_Mark", expires_in: timedelta | None
+    ) -> Any:
         name = f"{self._topic}:{mark.position}:{hashlib.sha256(key.encode()).hexdigest()}"
         stored = await self._stored(name, mark)
         self._count("load" if stored is None else "l2")
         entry = stored or {"at": self._wall(), "value": await load()}
+        if stored is None or expires_in is None:
+            entry = {**entry, "until": self._wall() + (expires_in or _SLIDING).total_seconds()}
         if self._marks.of(key).stamp <= mark.stamp:  # else it was invalidated meanwhile, and may be what was before
-            self._l1[key] = _Kept(stamp=mark.stamp, value=entry["value"])
-            if stored is None:
+            self._l1[key] = _Kept(stamp=mark.stamp, value=entry["value"], seconds=entry["until"] - self._wall())
+            if entry is not stored:
                 self._saving.spawn(self._save(name, entry), name="cache-save")
         return entry["value"]
 
     # --- the second level: down, slow or holding junk, it costs speed and nothing else ---
 
     async def _stored(self, name: str, mark: "_Mark") -> dict[str, Any] | None:
-        """`{at, value}`, where `at` is when its load began; None where there is none that may be used."""
+        """`{at, until, value}`, where `at` is when its load began; None where there is none that may be used."""
         if not self._may_ask():
             return None
         try:
@@ -190,10 +204,11 @@ class Cache:
 
     def _is_good(self, entry: Any, mark: "_Mark") -> bool:
         match entry:
-            case {"at": float() | int() as at, "value": _}:
+            case {"at": float() | int() as at, "until": float() | int() as until, "value": _}:
                 # What was dropped here has its new generation only when the feed brings it. Some stores know no TTL.
                 wall = self._wall()
-                return max(mark.dropped_at, wall - self._l2_seconds) < at - _SKEW_SECONDS and at <= wall + _SKEW_SECONDS
+                oldest = max(mark.dropped_at, wall - self._longest)
+                return oldest < at - _SKEW_SECONDS and at <= wall + _SKEW_SECONDS and wall < until
             case _:
                 return False
 
@@ -202,7 +217,8 @@ class Cache:
             return
         try:
             async with asyncio.timeout(_STORE_SECONDS):
-                await self._sidecar.save_state(self._store, name, entry, ttl_seconds=self._l2_seconds)
+                seconds = max(1, math.ceil(entry["until"] - self._wall()))
+                await self._sidecar.save_state(self._store, name, entry, ttl_seconds=seconds)
         except _NO_STORE as error:
             self._pause(error)
 
@@ -219,10 +235,11 @@ class Cache:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Kept:
-    """A value of the first level; good as long as no mark of its key is younger than `stamp`."""
+    """A value of the first level, for so many seconds; good as long as no mark of its key is younger than `stamp`."""
 
     stamp: int
     value: Any
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

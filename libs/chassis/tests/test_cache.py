@@ -146,7 +146,8 @@ async def test_another_replica_finds_it_in_the_store(store: Store, source: Sourc
     await settled()
 
     assert await cache_of(store).get_or_load("a", source) == "first"
-    assert (source.loads, store.writes, store.ttls) == (1, 1, {3600})
+    await settled()
+    assert (source.loads, store.writes, store.ttls) == (1, 2, {1800})  # and renews it there
 
 
 async def test_caches_and_keys_do_not_meet_in_the_store_and_nothing_of_a_key_stands_there(store: Store):
@@ -182,14 +183,41 @@ async def test_memory_keeps_it_for_five_to_ten_minutes_and_not_all_for_as_long(s
     assert await asked_the_store() >= 100 - some
 
 
-async def test_the_store_keeps_it_for_an_hour_even_one_that_knows_no_expiry(store: Store, source: Source):
+async def test_an_entry_has_a_time_of_its_own_also_in_a_store_that_knows_no_expiry(store: Store, source: Source):
     clock = Clock()
-    await cache_of(store, clock=clock, wall=clock).get_or_load("a", source)
-    await settled()
-    for seconds, loads in ((3500, 1), (101, 2)):
+    for seconds, loads in ((0, 1), (1700, 1), (99, 1), (2, 2)):
         clock.now += seconds
-        await cache_of(store, clock=clock, wall=clock).get_or_load("a", source)
+        one = cache_of(store, clock=clock, wall=clock)
+        await one.get_or_load("a", source, expires_in=timedelta(minutes=30))
+        await settled()
         assert source.loads == loads
+    assert await one.get_or_load("a", source, expires_in=timedelta(seconds=20)) == "first"
+    with pytest.raises(ValueError, match="at most"):
+        await one.get_or_load("a", source, expires_in=timedelta(days=1))
+
+
+async def test_memory_keeps_it_no_longer_than_its_own_time(store: Store, source: Source):
+    clock = Clock()
+    one = cache_of(store, clock=clock, wall=clock)
+    for seconds, loads in ((0, 1), (19, 1), (2, 2)):
+        clock.now += seconds
+        await one.get_or_load("a", source, expires_in=timedelta(seconds=20))
+        await settled()
+        assert source.loads == loads
+
+
+async def test_without_one_it_slides_half_an_hour_by_half_an_hour_up_to_an_hour(store: Store, source: Source):
+    clock = Clock()
+
+    async def asked_after(minutes: float) -> int:
+        clock.now += 60 * minutes
+        await cache_of(store, clock=clock, wall=clock).get_or_load("a", source)
+        await settled()
+        return source.loads
+
+    assert [await asked_after(minutes) for minutes in (0, 29, 29)] == [1, 1, 1]  # the last is 58 minutes old
+    assert await asked_after(3) == 2
+    assert await asked_after(31) == 3
 
 
 async def test_memory_is_bounded(store: Store):
@@ -426,7 +454,7 @@ async def test_an_invalidation_reaches_every_replica_and_the_store(db: Database,
         assert await other.cache.get_or_load("a/1", source) == "second"
         await settled()
         assert await third.cache.get_or_load("a/1", source) == "second"
-        assert (source.loads, store.writes) == (2, 2)
+        assert source.loads == 2
         assert await writer.cache.get_or_load("a/1", source) == "second"
         assert any(key.startswith("cache:things:1:") for key in store.state)
 

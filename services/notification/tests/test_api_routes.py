@@ -198,8 +198,14 @@ async def test_what_was_changed_behind_the_services_back_holds_once_the_cache_is
     assert (await client.delete("/api/v1/cache", params={"pattern": "routes:orders:*"})).status_code == 204
     assert await told(client, event, NEW["type"]) == 1
 
+    with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"), timeout=10)) as connection, connection:
+        connection.execute("DELETE FROM routes")
+    assert await told(client, event, NEW["type"]) == 1
+    assert (await client.delete("/api/v1/cache", params={"pattern": "*"})).status_code == 204
+    assert await told(client, event, NEW["type"]) == 0
 
-@pytest.mark.parametrize("pattern", ["", "*", "secrets:*", "routes:a*b", "templates"])
+
+@pytest.mark.parametrize("pattern", ["", "**", "secrets:*", "routes:a*b", "templates"])
 async def test_only_a_pattern_of_what_is_cached_is_taken(client, pattern):
     refused = await client.delete("/api/v1/cache", params={"pattern": pattern})
     assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "?pattern")

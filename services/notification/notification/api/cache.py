@@ -8,12 +8,14 @@ from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
 from notification.services import services
 
+_KINDS = ("routes", "templates")
+
 Pattern = Annotated[
     str,
     Query(
         max_length=100,
-        pattern=r"^(routes|templates):[^*\x00-\x1f\x7f]*\*?$",
-        description="what the keys begin with: `templates:Account:*`, `routes:orders:*`",
+        pattern=r"^(\*|(routes|templates):[^*\x00-\x1f\x7f]*\*?)$",
+        description="what the keys begin with: `templates:Account:*`, `routes:orders:*`; all that the tenant has: `*`",
     ),
 ]
 
@@ -26,10 +28,11 @@ router = Routes(
 
 
 @router.delete("", status_code=204, response_class=Response)
-async def clear_cache(request: Request, pattern: Pattern) -> Response:
+async def clear_cache(request: Request, pattern: Pattern = "*") -> Response:
     """What the tenant's routes or templates are is asked of the database again, by every replica in a moment."""
     caller = caller_of(request)
     cache = services(request).cache
     kind, _, rest = pattern.removesuffix("*").partition(":")
-    await cache.invalidate_now(f"{kind}:{caller.tenant}:{rest}", tenant=caller.tenant)
+    for cached in [kind] if kind else _KINDS:
+        await cache.invalidate_now(f"{cached}:{caller.tenant}:{rest}", tenant=caller.tenant)
     return Response(status_code=204)

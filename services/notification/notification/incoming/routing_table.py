@@ -7,6 +7,7 @@ row for an event takes their place. Adding an event needs a row and a template, 
 import json
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from notification import tables
 from notification.domain import Chain, ChannelName, ConcurrencyConflict
 
 SHIPPED = Path(__file__).parents[1] / "shipped" / "routes.json"
+_CACHED = timedelta(hours=1)
 _TYPE = re.compile(r"[\x21-\x7e]{1,128}")
 Path_ = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", max_length=128)]
 Group = Annotated[
@@ -165,7 +167,7 @@ class RouteTable:
         if not _TYPE.fullmatch(event_type):
             return None
         document = await self._cache.get_or_load(
-            f"{prefix(tenant)}{topic}:{event_type}", lambda: self._own(tenant, topic, event_type)
+            f"{prefix(tenant)}{topic}:{event_type}", lambda: self._own(tenant, topic, event_type), expires_in=_CACHED
         )
         return _parsed(document) if document else shipped().get((topic, event_type))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -15,8 +16,10 @@ from notification.templates.locales import fallbacks
 from notification.templates.shipped import Source, shipped
 from notification.templates.versions import SHIPPED_VERSION, Key, TemplateStatus
 
-
 # --- what is sent ---
+_CACHED = timedelta(hours=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """`locale` is the template's, which may be less particular than what was asked for; `version` 0 ships."""
@@ -65,7 +68,7 @@ class Catalog:
         async def load() -> _Published:
             return await self._db.read(lambda conn: _published(conn, tenant, category, name))
 
-        return await self._cache.get_or_load(_cached_as(tenant, category, name), load)
+        return await self._cache.get_or_load(_cached_as(tenant, category, name), load, expires_in=_CACHED)
 
 
 def _cached_as(tenant: str, category: str, name: str) -> str:
