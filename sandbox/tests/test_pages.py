@@ -28,7 +28,7 @@ def test_the_front_page_leads_everywhere_and_shows_the_faults(outside: Outside):
         path = f"/sandbox/{name}"
         assert f'href="{path}"' in front
     assert "<td>smtp</td><td>lost-reply</td><td></td><td></td><td>1.0</td><td>4</td>" in front
-    assert ">ledger</a> (1 at provider a, 1 at provider b)" in front
+    assert ">ledger</a> (1 at provider a, 1 at provider b" in front
     assert "".join(f"<option>{target}</option>" for target in sorted(TARGETS)) in front
     assert ">webhooks</a> (on, to nowhere)" in front
     assert ">receipts</a> (of nothing)" in front
