@@ -51,7 +51,7 @@ class NotificationDelivered(NotificationEvent):
 
 
 class NotificationFailed(NotificationEvent):
-    """It reaches nobody, and no channel is left that it could go by: `status` is failed or bounced."""
+    """It reaches nobody, and no other channel takes over: `status` is failed or bounced."""
 
     type: ClassVar[str] = "notification.failed.v1"
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE | {"version": 2, "status": "bounced"}]})

@@ -141,7 +141,7 @@ class Notice(StrEnum):
 
 
 class Notified(Shape):
-    """What became of the newest message about an order, and when: `failed` once no channel is left to try."""
+    """What became of the newest message about an order, and when: `failed` once no other channel takes over."""
 
     status: Notice
     at: datetime
