@@ -15,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 import notification.app
 import notification.events
+import notification.incoming.foreign_events
 import notification.settings
 import order.app
 import order.events
@@ -23,11 +24,13 @@ import payment.app
 import payment.events
 import payment.settings
 from chassis.events import Event
+from notification.incoming.foreign_events import ForeignEvent
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = ROOT / "contracts"
 
 EVENTS: tuple[type[Event], ...] = (*order.events.EVENTS, *payment.events.EVENTS, *notification.events.EVENTS)
+FOREIGN: tuple[type[ForeignEvent], ...] = notification.incoming.foreign_events.EVENTS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def generate() -> dict[str, str]:
     """Every file under contracts/ by its relative name, with its text."""
-    documents = {f"events/{event.type}.json": event_schema(event) for event in EVENTS}
+    documents = {f"events/{event.type}.json": event_schema(event) for event in (*EVENTS, *FOREIGN)}
     documents |= {f"http/{name}.json": app.openapi() for name, app in services().items()}
     return {name: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for name, document in documents.items()}
 
@@ -74,7 +77,7 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
-def event_schema(event: type[Event]) -> JsonSchemaValue:
+def event_schema(event: type[Event | ForeignEvent]) -> JsonSchemaValue:
     """Of the event's `data`. More fields may come: a consumer ignores what it doesn't know."""
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -13,10 +13,12 @@ import notification
 from chassis import migrations
 from chassis.db import Database
 from chassis.events import CloudEvent
+from notification.incoming.foreign_events import misspelt
 from notification.incoming.intake import take
 from notification.incoming.read_event import read
 from notification.incoming.routing_table import shipped
 from notification.tables import metadata
+from notification.templates.shipped import samples
 
 # Topic by topic, from the outside contract.
 TOLD = {
@@ -120,6 +122,26 @@ ROUTED = {route.type: route for (topic, _), route in shipped().items() if topic 
 def test_every_type_that_notification_takes_from_ours_is_one_that_somebody_tells():
     assert ROUTED.keys() <= EVENTS.keys()
     assert all(route.topic == EVENTS[kind]["x-topic"] for kind, route in ROUTED.items())
+
+
+FOREIGN = {event.type: contracts.event_schema(event) for event in contracts.FOREIGN}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_another_team_tells_is_routed_by_fields_that_it_has_and_its_templates_are_proven_with_them(kind):
+    Draft202012Validator.check_schema(FOREIGN[kind])
+    strict = Draft202012Validator(FOREIGN[kind] | {"additionalProperties": False})
+    for example in FOREIGN[kind]["examples"]:
+        strict.validate(example)
+    route = shipped()[FOREIGN[kind]["x-topic"], kind]
+    assert misspelt(route) == []
+    for message in route.messages:
+        strict.validate(samples()[message.category, message.template])
+
+
+def test_a_loan_application_has_ten_fields():
+    schema = FOREIGN["LoanApplicationCreated"]
+    assert len(schema["properties"]) == len(schema["required"]) == 10
 
 
 @pytest.fixture(scope="module")

@@ -184,13 +184,27 @@ async def test_a_dead_letter_is_kept_once_and_delivered_again_to_its_app_alone(c
 
 
 async def test_the_letters_of_another_service_need_no_code_here(client, sidecar, event, letters):
-    poison = event() | {"id": "e" * 300, "subject": None}
+    poison = event(version=-1) | {"subject": None}
     assert (await client.post("/events/dead/stock-service/deliveries", json=poison)).json() == SUCCESS
     (letter,) = await letters()
-    assert (letter["app"], letter["topic"], letter["eventId"]) == ("stock-service", "deliveries", "e" * 255)
+    assert (letter["app"], letter["topic"], letter["eventId"]) == ("stock-service", "deliveries", poison["id"])
     sidecar.answers["stock-service/events/deliveries"] = Answer(status=200, data=SUCCESS)
     assert (await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")).status_code == 200
     assert sidecar.invoked == [("stock-service/events/deliveries", poison)]
+
+
+@pytest.mark.parametrize("name", ["id", "source"])
+async def test_an_event_whose_id_is_too_long_dies_and_lives_once_it_is_replayed(client, sidecar, event, letters, name):
+    long = event() | {name: "é" * 300}
+    assert (await client.post("/events/orders", json=long)).json() == DROP
+    await client.post(DEAD, json=long)
+    (letter,) = await letters()
+    sidecar.answers[AGAIN] = Answer(status=200, data=SUCCESS)
+    for _ in range(2):
+        assert (await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")).status_code == 200
+    for _, again in sidecar.invoked:
+        assert (await client.post("/events/orders", json=again)).json() == SUCCESS
+    assert len((await listed(client))["items"]) == 1
 
 
 async def test_one_that_dies_again_after_its_replay_waits_again(client, event, letters, replay):

@@ -128,6 +128,27 @@ async def test_a_route_that_could_tell_nothing_is_refused_by_name(client, change
     assert await known(client, NEW["type"]) == []
 
 
+LOAN = {"topic": "loan-origination", "type": "LoanApplicationCreated", "subjectId": "applicationId"}
+LOAN |= {"contact": {"id": "customerId", "name": "customerName"}, "correlationId": "eventId"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "pointer"),
+    [
+        ({"subjectId": "aplicationId"}, "/route/subjectId"),
+        ({"correlationId": "event_id"}, "/route/correlationId"),
+        ({"contact": {"id": "customerID"}}, "/route/contact/id"),
+        ({"contact": {"id": "customerId", "phone": "customer.phone"}}, "/route/contact/phone"),
+        ({"messages": [MESSAGE | {"when": {"product": "Payroll"}}]}, "/route/messages/0/when/product"),
+        ({"messages": [MESSAGE, MESSAGE | {"group": "branch:{branch}"}]}, "/route/messages/1/group"),
+    ],
+)
+async def test_a_misspelt_field_of_an_event_that_we_know_is_refused_before_any_is_delivered(client, changed, pointer):
+    answer = await client.put(ROUTES, json={"route": LOAN | changed, "version": 0})
+    assert (answer.status_code, [error["pointer"] for error in answer.json()["errors"]]) == (422, [pointer])
+    assert (await client.put(ROUTES, json={"route": LOAN, "version": 0})).status_code == 200
+
+
 # --- the sagas that routes with steps begin ---
 
 APPLICATION = {

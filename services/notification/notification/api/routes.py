@@ -10,7 +10,9 @@ from pydantic import Field, StringConstraints
 from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
 from chassis.events import Wire
+from chassis.problems import FieldProblem, invalid
 from notification.api.notifications import Text
+from notification.incoming.foreign_events import misspelt
 from notification.incoming.routing_table import EventRoute, prefix
 from notification.services import services
 from notification.unit_of_work import UnitOfWork
@@ -85,6 +87,8 @@ async def put_route(request: Request, body: RouteBody) -> RouteBody:
     """An event's route as a whole; from the answer on it holds at every replica within a moment."""
     caller = caller_of(request)
     made = services(request)
+    if wrong := misspelt(body.route):
+        raise invalid([FieldProblem(pointer=f"/route{at}", detail=f"{path}: no such field") for at, path in wrong])
 
     def work(unit: UnitOfWork) -> int:
         version = unit.routes.put(body.route, body.version)

@@ -25,6 +25,7 @@ from notification.tables import dead_letters
 
 log = structlog.get_logger()
 
+_LONGEST = 255  # characters of an event's id or source, as chassis.events reads them
 _SUCCESS, _RETRY = {"status": "SUCCESS"}, {"status": "RETRY"}
 
 
@@ -83,8 +84,8 @@ def dead_letter(body: bytes, *, app_id: str, topic: str) -> DeadLetter:
         key=hashlib.sha256("\x00".join((app_id, topic, *known_by)).encode()).hexdigest(),
         app=app_id[:64],
         topic=topic[:128],
-        source=source[:255],
-        event_id=event_id[:255],
+        source=source[:_LONGEST],
+        event_id=event_id[:_LONGEST],
         type=_text(event.get("type"))[:128],
         body=body.decode(errors="replace").replace("\x00", "\ufffd"),
     )
@@ -106,13 +107,25 @@ async def redeliver(sidecar: Sidecar, letter: sa.Row[Any]) -> None:
         event = orjson.loads(letter.body)
     except orjson.JSONDecodeError:
         raise NotReplayable("It is no JSON") from None
-    answer = await sidecar.invoke(letter.app, f"events/{letter.topic}", event, private=True)
+    answer = await sidecar.invoke(letter.app, f"events/{letter.topic}", _readable(event), private=True)
     # Without a word of its own nobody knows: a 200 may be a sidecar's that died.
     status = cast("dict[str, Any]", answer.data).get("status") if isinstance(answer.data, dict) else None
     if answer.verdict is Verdict.REFUSED or (answer.verdict is Verdict.ANSWERED and status == "DROP"):
         raise NotReplayable(f"{letter.app} can't process it")
     if answer.verdict is not Verdict.ANSWERED or status != "SUCCESS":
         raise Unavailable("app")
+
+
+def _readable(event: Any) -> Any:
+    """With the hash of an id, or source, that is longer than any app takes: as much its own, whenever it comes."""
+    if not isinstance(event, dict):
+        return event
+    given = cast("dict[str, Any]", event)
+    names = {name: given[name] for name in ("id", "source") if isinstance(given.get(name), str)}
+    hashed = {
+        name: hashlib.sha256(value.encode()).hexdigest() for name, value in names.items() if len(value) > _LONGEST
+    }
+    return given | hashed
 
 
 class DeadLetters:
