@@ -80,6 +80,12 @@ def pointers(answer: httpx.Response) -> list[str]:
     return [error["pointer"] for error in answer.json()["errors"]]
 
 
+async def test_a_templates_language_is_taken_as_a_phone_says_it(client: httpx.AsyncClient) -> None:
+    made = await create(client, locale="en-US-u-mu-celsius")
+    assert (made.status_code, made.json()["locale"]) == (201, "en-US")
+    assert pointers(await create(client, locale="en-XX-u-mu-celsius")) == ["/locale"]
+
+
 async def test_a_template_is_made_revised_and_published(client: httpx.AsyncClient, catalog: Catalog) -> None:
     made = await create(client)
     assert made.status_code == 201

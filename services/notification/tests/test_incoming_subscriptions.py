@@ -290,6 +290,15 @@ async def test_an_address_is_kept_as_everybody_writes_it(deliver, sender, event)
     assert [one.address for one in sender.taken] == ["Ada@example.com"]
 
 
+@pytest.mark.parametrize(
+    ("locale", "tag"), [("pt_br-u-fw-mon-hc-h23-ms-metric-mu-celsius", "pt-BR"), ("x" * 200, "en"), ("klingon", "en")]
+)
+async def test_a_language_is_kept_by_its_tag(deliver, sender, event, locale, tag):
+    customer = {"id": "c-1", "email": "ada@example.com", "locale": locale}
+    assert await deliver(event(customer=customer)) == {"status": "SUCCESS"}
+    assert [message.locale for message in sender.taken] == [tag]
+
+
 async def test_an_address_the_event_leaves_out_is_known_from_an_earlier_one(deliver, sender, event):
     await deliver(event())
     await deliver(event("order.cancelled.v1", version=3, customer={"id": "c-1"}))

@@ -231,6 +231,12 @@ async def test_staff_makes_a_recipient_with_its_groups(client):
     assert (await client.get("/api/v1/recipients/b-1")).json() == made.json()
 
 
+async def test_a_recipients_language_is_taken_as_a_phone_says_it(client):
+    phones = "en-US-u-fw-mon-hc-h23-ms-metric-mu-celsius"
+    made = await client.put("/api/v1/recipients/b-1", json=PUT | {"locale": phones, "version": 0})
+    assert (made.status_code, made.json()["locale"]) == (200, "en-US")
+
+
 async def test_a_branch_is_its_members_and_groups_are_set_in_whole(client, within):
     for number in (2, 1):
         await client.put(f"/api/v1/recipients/b-{number}", json=PUT | {"version": 0})

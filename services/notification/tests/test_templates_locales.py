@@ -26,6 +26,8 @@ from notification.templates.locales import canonical, day, fallbacks, moment, mo
         ("pt-XX", ["pt", "en"]),
         ("de-u-co-phonebk", ["de", "en"]),
         ("en-US-u-mu-celsius", ["en-US", "en"]),
+        ("en-US-u-fw-mon-hc-h23-ms-metric-mu-celsius", ["en-US", "en"]),
+        ("de-u-co-phonebk-t-en-x-any", ["de", "en"]),
     ],
 )
 def test_a_locale_falls_back_step_by_step(locale, chain):

@@ -16,7 +16,7 @@ from notification.recipients.contacts import Contact, Contacts
 from notification.recipients.preferences import Preference
 from notification.recipients.stop_words import stopped
 from notification.services import services
-from notification.templates.locales import canonical
+from notification.templates.locales import LONGEST, canonical
 from notification.unit_of_work import UnitOfWork
 
 _REFUSED = {422: "invalid-request", 503: "database-unavailable"}
@@ -49,7 +49,7 @@ class RecipientBody(Wire):
     name: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
     email: Annotated[str, Field(max_length=254), AfterValidator(_email)] = ""
     phone: Annotated[str, Field(max_length=32), AfterValidator(_e164)] = ""
-    locale: Annotated[str, Field(max_length=35), AfterValidator(_locale)] = ""
+    locale: Annotated[str, Field(max_length=LONGEST), AfterValidator(_locale)] = ""
     groups: Annotated[tuple[Key, ...], Field(max_length=50, examples=[["branch:B-1"]])] = ()
     version: Version
 

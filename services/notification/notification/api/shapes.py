@@ -8,6 +8,7 @@ import orjson
 from pydantic import AfterValidator, Field, StringConstraints
 
 from chassis.problems import MALFORMED
+from notification.templates.locales import LONGEST
 from notification.templates.versions import NAME, tag_of
 
 _LONGEST_CONTEXT = 65_536  # bytes of JSON
@@ -47,5 +48,5 @@ def _tag(locale: str) -> str:
 
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]
-Locale = Annotated[str, Field(max_length=35, examples=["pt-BR"]), AfterValidator(_tag)]
+Locale = Annotated[str, Field(max_length=LONGEST, examples=["pt-BR"]), AfterValidator(_tag)]
 Context = Annotated[dict[str, Any], AfterValidator(_storable)]

@@ -13,6 +13,7 @@ from chassis.ids import now
 from notification.incoming.routing_table import ContactPaths, EventRoute, Route
 from notification.recipients.addresses import usable_email, usable_phone
 from notification.recipients.contacts import Recipient
+from notification.templates.locales import canonical
 
 _ID = re.compile(r"[\x21-\x7e]{1,64}")  # as wide as its column; ids also stand in headers
 _OWNER = re.compile(r"[^\x00]{1,255}")
@@ -95,7 +96,7 @@ def _recipient(data: Mapping[str, Any], paths: ContactPaths) -> Recipient:
         name=_text(data, paths.name, None, needed=False),
         email=usable_email(_text(data, paths.email, None, needed=False)),
         phone=usable_phone(_text(data, paths.phone, None, needed=False)),
-        locale=_text(data, paths.locale, None, needed=False)[:35],
+        locale=canonical(_text(data, paths.locale, None, needed=False)) or "",
     )
 
 

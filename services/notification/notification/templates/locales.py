@@ -15,12 +15,14 @@ from babel.numbers import format_decimal, get_currency_precision
 
 DEFAULT = "en"
 
-_TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*", re.ASCII)
-_LONGEST_TAG = 35  # RFC 5646, 4.4.1
+# RFC 5646: a locale, and extensions of a single letter each, which say nothing that we write by.
+_TAG = re.compile(r"([A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*)(?:-[A-Za-z0-9](?:-[A-Za-z0-9]{1,8})+)*", re.ASCII)
+_LONGEST_TAG = 35  # 4.4.1, without extensions
+LONGEST = 128  # with them
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 _LARGEST = Decimal(10) ** 15
 _FINEST = -20  # decimal places: a Decimal of few bytes may stand for millions of digits
-_LONGEST = 28  # digits: more of them Babel's arithmetic rounds
+_MOST_DIGITS = 28  # more of them Babel's arithmetic rounds
 _COUNTED = 6  # decimal places of a float; more of them are what a division left
 _STYLES = frozenset({"short", "medium", "long", "full"})
 
@@ -51,15 +53,19 @@ def _chain(locale: str, default: str) -> tuple[str, ...]:
 
 
 def _parsed(locale: str) -> Locale | None:
-    tag = locale.replace("_", "-")
-    if len(tag) > _LONGEST_TAG or not _TAG.fullmatch(tag):
-        return None
+    tag = without_extensions(locale)
     while tag:
         try:
             return Locale.parse(tag, sep="-")
         except (UnknownLocaleError, ValueError):
             tag = tag.rpartition("-")[0]
     return None
+
+
+def without_extensions(locale: str) -> str:
+    """en-US for en_US-u-mu-celsius, as phones say it; "" for what is no tag."""
+    found = _TAG.fullmatch(locale.replace("_", "-")) if len(locale) <= LONGEST else None
+    return found[1] if found and len(found[1]) <= _LONGEST_TAG else ""
 
 
 def _written(locale: str) -> Locale:
@@ -129,7 +135,7 @@ def _decimal(value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise TypeError("no number")
     parsed = Decimal(f"{value:.15g}" if isinstance(value, float) else value)  # 0.1 + 0.2 is 0.3
-    small = len(parsed.as_tuple().digits) <= _LONGEST and parsed.adjusted() >= _FINEST
+    small = len(parsed.as_tuple().digits) <= _MOST_DIGITS and parsed.adjusted() >= _FINEST
     if not parsed.is_finite() or abs(parsed) > _LARGEST or not small:
         raise ValueError("no number that anybody would write")
     return parsed

@@ -17,7 +17,7 @@ from chassis.db import upsert
 from chassis.ids import now
 from notification.domain import ConcurrencyConflict, UnknownTemplate
 from notification.tables import templates
-from notification.templates.locales import canonical
+from notification.templates.locales import canonical, without_extensions
 from notification.templates.shipped import Source, samples, shipped
 
 NAME = r"^[A-Za-z][A-Za-z0-9-]{0,63}$"  # of a category, and of a template
@@ -227,4 +227,4 @@ def tag_of(locale: str) -> str | None:
     """The tag that a template in `locale` is kept under: pt-BR for pt_BR. None for what is no locale in all its parts:
     a template for a pt-XX that doesn't exist would be one for all who speak pt."""
     tag = canonical(locale)
-    return tag if tag is not None and tag.count("-") >= locale.replace("_", "-").count("-") else None
+    return tag if tag is not None and tag.count("-") >= without_extensions(locale).count("-") else None
