@@ -129,7 +129,7 @@ async def test_a_route_that_could_tell_nothing_is_refused_by_name(client, change
 
 
 LOAN = {"topic": "loan-origination", "type": "LoanApplicationCreated", "subjectId": "applicationId"}
-LOAN |= {"contact": {"id": "customerId", "name": "customerName"}, "correlationId": "eventId"}
+APPLIED = LOAN | {"contact": {"id": "customerId", "name": "customerName"}, "correlationId": "eventId"}
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ LOAN |= {"contact": {"id": "customerId", "name": "customerName"}, "correlationId
     ],
 )
 async def test_a_misspelt_field_of_an_event_that_we_know_is_refused_before_any_is_delivered(client, changed, pointer):
-    answer = await client.put(ROUTES, json={"route": LOAN | changed, "version": 0})
+    answer = await client.put(ROUTES, json={"route": APPLIED | changed, "version": 0})
     assert (answer.status_code, [error["pointer"] for error in answer.json()["errors"]]) == (422, [pointer])
-    assert (await client.put(ROUTES, json={"route": LOAN, "version": 0})).status_code == 200
+    assert (await client.put(ROUTES, json={"route": APPLIED, "version": 0})).status_code == 200
 
 
 # --- the sagas that routes with steps begin ---

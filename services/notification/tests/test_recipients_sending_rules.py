@@ -458,6 +458,7 @@ def first_shown_or_skipped(at: datetime, wall: str, zone: str) -> datetime:
 @given(near_a_change(), clocks)
 @example(("Pacific/Apia", datetime(2011, 12, 29, 20, tzinfo=UTC)), "08:00")
 @example(("Africa/Cairo", datetime(2026, 4, 23, 12, tzinfo=UTC)), "00:30")
+@example(("Brazil/DeNoronha", datetime(2000, 2, 27, 0, 2, tzinfo=UTC)), "23:01")
 def test_a_digest_comes_the_first_time_the_clock_shows_or_skips_its_time(where: tuple[str, datetime], wall: str):
     zone, now = where
     due = first_shown_or_skipped(now, wall, zone)

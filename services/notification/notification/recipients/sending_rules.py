@@ -159,8 +159,10 @@ def _after_quiet_hours(at: datetime, preference: Preference) -> datetime:
 def _reach(at: datetime, wall: timedelta, zone: ZoneInfo) -> datetime:
     """The first moment, from `at` on, at which the clock there shows `wall` or skips it."""
     then = at + (wall - _shown(at, zone)) % _DAY
-    jump = _offset(then, zone) - _offset(at, zone)
-    return max(_change(at, then, zone), then - jump) if jump else then
+    if not (jump := _offset(then, zone) - _offset(at, zone)):
+        return then
+    change, then = _change(at, then, zone), then - jump
+    return then - _DAY if then - _DAY >= change else max(change, then)  # put back, it shows an hour of the day twice
 
 
 def _change(at: datetime, then: datetime, zone: ZoneInfo) -> datetime:
