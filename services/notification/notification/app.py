@@ -36,6 +36,7 @@ from notification.api import (
     receipts,
     recipients,
     routes,
+    sagas,
     stream,
     templates,
     unsubscribe,
@@ -62,7 +63,6 @@ from notification.incoming.routing_table import RouteTable
 from notification.incoming.saga import WORKFLOW, TellRef, tell_in_turn
 from notification.incoming.saga_records import takeover
 from notification.incoming.saga_steps import Steps
-from notification.incoming.subscriptions import subscribe
 from notification.password_reset import LINK, Resets
 from notification.receipts.inbound import Receipts
 from notification.receipts.signatures import ReceiptSignatures
@@ -73,6 +73,7 @@ from notification.sending.compose import Wording
 from notification.sending.sender import Sender
 from notification.services import Services
 from notification.settings import Settings
+from notification.subscriptions import subscribe
 from notification.templates.catalog import Catalog
 from notification.unit_of_work import Units
 
@@ -88,6 +89,7 @@ RESOURCES = (
     unsubscribe,
     receipts,
     routes,
+    sagas,
     cache,
     password_resets,
     dead_letters,

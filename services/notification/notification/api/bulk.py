@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import Header, Query, Request, Response
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from chassis.edge.auth import Caller, caller_of
 from chassis.edge.routes import Routes, refused
@@ -15,7 +15,7 @@ from chassis.paging import decode_cursor, encode_cursor
 from chassis.problems import Invalid
 from chassis.telemetry import traceparent
 from chassis.wire import RequestBody, Wire
-from notification.api.shapes import Context, Name
+from notification.api.shapes import Context, Name, Text
 from notification.bulk.bulks import BulkStore, Key, Progress, Standing, Wanted
 from notification.bulk.worker import Bulks
 from notification.domain import Chain, ChannelName
@@ -27,7 +27,6 @@ from notification.unit_of_work import Units
 MAX_RECIPIENTS = 10_000
 _MAX_KEY = 255
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Limit = Annotated[int, Query(ge=1, le=100)]
 
 _UNKNOWN = {403: "different-tenant", 404: "bulk-not-found"}

@@ -8,8 +8,9 @@ from fastapi import Depends, Request
 
 from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
-from chassis.events import Wire
-from notification.api.notifications import Text, page_of
+from chassis.wire import Wire
+from notification.api.notifications import page_of
+from notification.api.shapes import Text
 from notification.incoming.dead_letters import redeliver
 from notification.queue.history import Page
 from notification.services import services

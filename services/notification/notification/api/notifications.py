@@ -15,7 +15,7 @@ from chassis.ids import now
 from chassis.problems import Invalid
 from chassis.telemetry import traceparent
 from chassis.wire import RequestBody, Wire
-from notification.api.shapes import Context, Name
+from notification.api.shapes import Context, Name, Text
 from notification.domain import Chain, ChannelName, Notification, Status
 from notification.queue.enqueue import enqueue
 from notification.queue.history import Filter, Page
@@ -28,7 +28,6 @@ from notification.unit_of_work import UnitOfWork
 _MAX_KEY = 255
 _DEEPEST = 10_000  # rows that a page may lie below the first; a cursor goes as deep as there is anything
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 EventId = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 
 

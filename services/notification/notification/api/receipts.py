@@ -12,9 +12,9 @@ from fastapi import Query, Request, Response
 from pydantic import Field, StringConstraints, ValidationError
 
 from chassis.edge.routes import Routes, refused
-from chassis.events import Wire
 from chassis.problems import FieldProblem, Problem, invalid
 from chassis.webhooks import NotSigned
+from chassis.wire import Wire
 from notification.domain import Receipt, Status
 from notification.receipts.inbound import Receipts
 from notification.recipients.addresses import NotAPhone, normalise

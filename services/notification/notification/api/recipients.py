@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from chassis.addresses import email_address
 from chassis.edge.auth import Caller, caller_of
 from chassis.edge.routes import Routes, refused
-from chassis.events import Wire
+from chassis.wire import Wire
 from notification.domain import ChannelName, NotYours, UnknownRecipient
 from notification.recipients.addresses import normalise
 from notification.recipients.contacts import Contact, Contacts

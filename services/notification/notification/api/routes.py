@@ -1,17 +1,14 @@
-"""The routing table: which event is told to whom, by which channel and in which words; and the sagas it began."""
+"""The routing table: which event is told to whom, by which channel and in which words."""
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-import orjson
 from fastapi import Query, Request, Response
 from pydantic import Field, StringConstraints
 
 from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
-from chassis.events import Wire
 from chassis.problems import FieldProblem, invalid
-from notification.api.notifications import Text
+from chassis.wire import Wire
 from notification.incoming.foreign_events import misspelt
 from notification.incoming.routing_table import EventRoute, prefix
 from notification.services import services
@@ -33,47 +30,14 @@ class RouteList(Wire):
     items: list[RouteBody]
 
 
-class StepView(Wire):
-    """`sent`: a provider took a message of it; else it failed or its time ran out."""
-
-    step: str
-    sent: bool
-    ended_at: datetime
-
-
-class SagaView(Wire):
-    """`currentStep` is the one under way, `Completed` at the end."""
-
-    correlation_id: str
-    topic: str
-    type: str
-    subject_id: str
-    recipient_id: str
-    current_step: str
-    steps: list[StepView]
-    started_at: datetime
-    completed_at: datetime | None
-    version: int
-
-
 router = Routes(
-    prefix="/api/v1",
+    prefix="/api/v1/routes",
     tags=["events"],
     responses=refused({409: "concurrency-conflict", 422: "invalid-request", 503: "database-unavailable"}),
 )
 
 
-@router.get("/sagas/{correlation_id}", responses=refused({403: "different-tenant, not-owner", 404: "saga-not-found"}))
-async def get_saga(request: Request, correlation_id: Text) -> SagaView:
-    """How far an event that is told step by step has come."""
-    caller = caller_of(request)
-    units = services(request).units
-    row = await units.read(caller.tenant, lambda unit: unit.sagas.get(correlation_id), owner=caller.owner)
-    told: dict[str, Any] = {name: getattr(row, name) for name in SagaView.model_fields if name != "steps"}
-    return SagaView(**told, steps=orjson.loads(row.steps))
-
-
-@router.get("/routes")
+@router.get("")
 async def list_routes(request: Request) -> RouteList:
     """The tenant's own, and those that ship."""
     caller = caller_of(request)
@@ -82,7 +46,7 @@ async def list_routes(request: Request) -> RouteList:
     return RouteList(items=[RouteBody(route=route, version=version) for route, version in known])
 
 
-@router.put("/routes")
+@router.put("")
 async def put_route(request: Request, body: RouteBody) -> RouteBody:
     """An event's route as a whole; from the answer on it holds at every replica within a moment."""
     caller = caller_of(request)
@@ -100,7 +64,7 @@ async def put_route(request: Request, body: RouteBody) -> RouteBody:
     return RouteBody(route=body.route, version=version)
 
 
-@router.delete("/routes", status_code=204, response_class=Response)
+@router.delete("", status_code=204, response_class=Response)
 async def delete_route(
     request: Request,
     topic: Annotated[Topic, Query()],

@@ -48,5 +48,6 @@ def _tag(locale: str) -> str:
 
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Locale = Annotated[str, Field(max_length=LONGEST, examples=["pt-BR"]), AfterValidator(_tag)]
 Context = Annotated[dict[str, Any], AfterValidator(_storable)]

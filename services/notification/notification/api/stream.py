@@ -14,7 +14,7 @@ from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
 from chassis.problems import Invalid
 from notification.announcements import FEED
-from notification.api.notifications import Text
+from notification.api.shapes import Text
 from notification.services import services
 
 # Then the client connects again, with its Last-Event-ID and a token that is still good.

@@ -17,8 +17,8 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeA
 
 from chassis.cache import Cache
 from chassis.db import Database, upsert
-from chassis.events import Wire
 from chassis.ids import now
+from chassis.wire import Wire
 from notification import tables
 from notification.domain import Chain, ChannelName, ConcurrencyConflict
 

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from pydantic import ConfigDict, Field, field_validator
 
 from chassis.db import upsert
-from chassis.events import Wire
 from chassis.ids import now
+from chassis.wire import Wire
 from notification.domain import ChannelName, ConcurrencyConflict
 from notification.tables import preferences
 
