@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 import notification.settings
+import payment.settings
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = {"timeouts": "timeout", "retries": "retry", "circuitBreakers": "circuitBreaker"}
@@ -111,10 +112,14 @@ def longest_call(target: str) -> float:
     return (1 + retry["maxRetries"]) * float(POLICIES["timeout"][policies["timeout"]].removesuffix("s")) + pauses
 
 
-def test_notification_has_its_messages_in_hand_for_longer_than_a_provider_may_take():
-    settings = notification.settings.Settings(app_api_token="of no importance here")
+@pytest.mark.parametrize(
+    ("service", "settings"),
+    [("notification-service", notification.settings.Settings), ("payment-service", payment.settings.Settings)],
+)
+def test_what_is_sent_or_charged_is_in_hand_for_longer_than_a_provider_may_take(service, settings):
+    providers = [name for name, endpoint in ENDPOINTS.items() if endpoint["scopes"] == [service]]
 
-    assert max(map(longest_call, ("push", "sms", "sms-legacy"))) < settings.call_seconds
+    assert max(map(longest_call, providers)) < settings(app_api_token="of no importance here").call_seconds
 
 
 def test_every_breaker_trips_on_failures_in_a_row():

@@ -48,7 +48,7 @@ QUICK: Mapping[str, Mapping[str, str]] = {
         "ORDER_DRIVER_LEASE_SECONDS": "5",
         "ORDER_PAST_TIMER_SECONDS": "8",
     },
-    "payment": {"PAYMENT_ANSWER_SECONDS": "2.5"},
+    "payment": {"PAYMENT_ANSWER_SECONDS": "2.5", "PAYMENT_CALL_SECONDS": "11", "PAYMENT_CLAIM_SECONDS": "15"},
     "notification": {
         "NOTIFICATION_CALL_SECONDS": "11",
         "NOTIFICATION_SEND_SECONDS": "12",

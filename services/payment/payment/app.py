@@ -106,8 +106,9 @@ def assemble(settings: Settings, sidecar: Sidecar, by_name: Mapping[str, Provide
     leases = Leases(db, tables.leases)
     outbox = Outbox(db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub=settings.pubsub)
     sealer = Sealer()
-    charges = Charges(db, sealer, outbox)
-    refunds = Refunds(db, outbox, charges.parse)
+    claim = timedelta(seconds=settings.claim_seconds)
+    charges = Charges(db, sealer, outbox, claim=claim)
+    refunds = Refunds(db, outbox, charges.parse, claim=claim)
     charge_driver = _charge_driver(settings, charges, by_name, tasks)
     refund_driver = _refund_driver(settings, charges, refunds, by_name, tasks)
     webhooks = Webhooks(charges=charges, refunds=refunds)
@@ -148,6 +149,7 @@ def _charge_driver(
         turn_to_next=charges.turn_to_next,
         tasks=tasks,
         answer_seconds=settings.answer_seconds,
+        call=timedelta(seconds=settings.call_seconds),
     )
 
 
@@ -174,6 +176,7 @@ def _refund_driver(
         turn_to_next=stay,
         tasks=tasks,
         answer_seconds=settings.answer_seconds,
+        call=timedelta(seconds=settings.call_seconds),
     )
 
 

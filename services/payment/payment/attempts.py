@@ -17,7 +17,6 @@ from payment.domain import Charge, Refund
 A = TypeVar("A", Charge, Refund)
 Also = Callable[[sa.Connection], None]
 
-CLAIM = timedelta(seconds=30)  # longer than the declared policies let one call to a provider take
 _OPEN = "processing"
 
 
@@ -26,9 +25,12 @@ def nothing(_conn: sa.Connection) -> None:
 
 
 class Attempts(Generic[A]):
-    def __init__(self, db: Database, table: sa.Table, parse: Callable[[sa.RowMapping], A]) -> None:
+    """For `claim` an attempt is its driver's: longer than one call to a provider may take."""
+
+    def __init__(self, db: Database, table: sa.Table, parse: Callable[[sa.RowMapping], A], *, claim: timedelta) -> None:
         self.db = db
         self._table = table
+        self._claim = claim
         self._select = sa.select(table).where(table.c.id == sa.bindparam("of_id"))
         self._parse = parse
 
@@ -40,15 +42,29 @@ class Attempts(Generic[A]):
         """Become the one driver of an open attempt; None when it is final or somebody else drives it."""
         table = self._table
         free = sa.or_(table.c.claimed_until.is_(None), table.c.claimed_until < now())
-        return await self._update(attempt_id, free, claimed_until=now() + CLAIM)
+        return await self._update(attempt_id, free, claimed_until=self.claimed_until(now()))
+
+    def claimed_until(self, at: datetime) -> datetime:
+        return at + self._claim
+
+    def about_to_post(self, at: datetime) -> dict[str, Any]:
+        """Of a row that is written, with its claim, by whoever posts it at once for the first time."""
+        until = self.claimed_until(at)
+        return {
+            "attempts": 0,
+            "first_posted_at": at,
+            "posted_until": until,
+            "claimed_until": until,
+            "next_check_at": until + recheck_delay(0),
+        }
 
     async def posting(self, attempt: A) -> A | None:
         """On record before every call that may move money: when the first one was, and until when one may arrive.
 
         None when somebody else has posted, turned or settled it since `attempt` was read: then nobody posts that.
         """
-        first = sa.func.coalesce(self._table.c.first_posted_at, now())
-        values = {"first_posted_at": first, "posted_until": now() + CLAIM, "claimed_until": now() + CLAIM}
+        first, until = sa.func.coalesce(self._table.c.first_posted_at, now()), self.claimed_until(now())
+        values = {"first_posted_at": first, "posted_until": until, "claimed_until": until}
         return await self._update(attempt.id, self._unposted_since(attempt), **values)
 
     async def still_unknown(self, attempt: A) -> timedelta:

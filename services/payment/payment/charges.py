@@ -1,6 +1,6 @@
 """Charges in SQL: the unique (tenant, key) row is the idempotency record, written before any provider hears of it."""
 
-from datetime import datetime
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -10,11 +10,10 @@ import structlog
 from chassis.db import Database, upsert_in
 from chassis.ids import new_id, now
 from chassis.outbox import Outbox
-from chassis.schedule import recheck_delay
 from chassis.sealing import Sealer
 from chassis.telemetry import traceparent
 from payment import events
-from payment.attempts import CLAIM, Also, Attempts, nothing
+from payment.attempts import Also, Attempts, nothing
 from payment.domain import CAPTURED, Approved, Charge, Declined, Final, KeyMismatch, Refused, Status, Value, moves_into
 from payment.moves import record_move
 from payment.tables import payments
@@ -68,11 +67,11 @@ class WantedCharge(Value):
 
 
 class Charges:
-    def __init__(self, db: Database, sealer: Sealer, outbox: Outbox) -> None:
+    def __init__(self, db: Database, sealer: Sealer, outbox: Outbox, *, claim: timedelta) -> None:
         self.db = db
         self._sealer = sealer
         self._outbox = outbox
-        self.attempts: Attempts[Charge] = Attempts(db, payments, self.parse)
+        self.attempts: Attempts[Charge] = Attempts(db, payments, self.parse, claim=claim)
 
     async def get_or_insert(self, tenant: str, wanted: WantedCharge, route: list[str]) -> tuple[Charge, bool]:
         """The key's charge, and whether this call made it: `processing` and claimed, or, for a settlement of nothing,
@@ -169,7 +168,7 @@ class Charges:
             "version": payments.c.version + 1,
             "first_posted_at": None,
             "posted_until": None,
-            "claimed_until": now() + CLAIM,
+            "claimed_until": self.attempts.claimed_until(now()),
         }
         update = sa.update(payments).where(*mine).values(values).returning(payments)
 
@@ -207,16 +206,10 @@ class Charges:
             "traceparent": traceparent(),
             "created_at": at,
         }
-        return row if wanted.settle_only else row | self._about_to_post(at, wanted)
-
-    def _about_to_post(self, at: datetime, wanted: WantedCharge) -> dict[str, Any]:
-        return {
-            "card_token": self._sealer.seal(wanted.card_token) if wanted.card_token else None,
-            "first_posted_at": at,
-            "posted_until": at + CLAIM,
-            "claimed_until": at + CLAIM,
-            "next_check_at": at + CLAIM + recheck_delay(0),
-        }
+        if wanted.settle_only:
+            return row
+        token = self._sealer.seal(wanted.card_token) if wanted.card_token else None
+        return row | self.attempts.about_to_post(at) | {"card_token": token}
 
 
 def report_late(charge: Charge, outcome: Final, *, stands: Charge) -> None:

@@ -31,6 +31,7 @@ class Driver(Generic[A]):
     """`post` and `look_up` ask the provider; `settle` records a final outcome.
 
     `turn_to_next` leaves a provider that has certainly done nothing, and never will, for another; None: there is none.
+    `call` is how long one call may take: one that could arrive after the attempt's `posted_until` is not made.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Driver(Generic[A]):
     turn_to_next: Callable[[A, str], Awaitable[A | None]]
     tasks: Tasks
     answer_seconds: float
+    call: timedelta
 
     def __post_init__(self) -> None:
         self._driven: dict[str, asyncio.Task[A | None]] = {}
@@ -134,7 +136,7 @@ class Driver(Generic[A]):
             if posting is None or posting.given_up:
                 return posting or attempt, Unknown(reason="moved or given up meanwhile")
             attempt = posting
-        if attempt.posted_until is not None and now() >= attempt.posted_until:
+        if attempt.posted_until is not None and now() + self.call > attempt.posted_until:
             return attempt, Unknown(reason="held up for too long to post")
         return await self._post(attempt, nothing_under_way=nothing_under_way)
 

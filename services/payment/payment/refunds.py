@@ -10,10 +10,9 @@ import structlog
 from chassis.db import Database, upsert
 from chassis.ids import new_id, now
 from chassis.outbox import Outbox
-from chassis.schedule import recheck_delay
 from chassis.telemetry import traceparent
 from payment import events
-from payment.attempts import CLAIM, Also, Attempts, nothing
+from payment.attempts import Also, Attempts, nothing
 from payment.domain import (
     API_KEY,
     Approved,
@@ -50,11 +49,13 @@ class WantedRefund(Value):
 
 
 class Refunds:
-    def __init__(self, db: Database, outbox: Outbox, parse_charge: Callable[[sa.RowMapping], Charge]) -> None:
+    def __init__(
+        self, db: Database, outbox: Outbox, parse_charge: Callable[[sa.RowMapping], Charge], *, claim: timedelta
+    ) -> None:
         self.db = db
         self._outbox = outbox
         self._parse_charge = parse_charge
-        self.attempts: Attempts[Refund] = Attempts(db, refunds, _parse)
+        self.attempts: Attempts[Refund] = Attempts(db, refunds, _parse, claim=claim)
 
     async def get_or_reserve(self, tenant: str, wanted: WantedRefund) -> tuple[Refund, bool] | Waits:
         """The key's refund, and whether this call began it. One that failed is begun again: it is still owed.
@@ -79,9 +80,10 @@ class Refunds:
                     return last, False
                 amount = left
             _reserve(conn, wanted.payment_id, amount)
+            posting = self.attempts.about_to_post(now())
             if known is not None:
-                return _begin_again(conn, known, amount), True
-            return _insert(conn, tenant, tenant_name, wanted, amount), True
+                return _begin_again(conn, known, amount, posting), True
+            return _insert(conn, wanted, amount, posting | {"tenant": tenant, "tenant_name": tenant_name}), True
 
         return await self.db.write(work)
 
@@ -106,7 +108,9 @@ class Refunds:
                 _reserve(conn, payment_id, wanted.amount)
             except RefundExceedsCaptured:
                 return None
-            made = _insert(conn, tenant, tenant_name, wanted, wanted.amount)
+            posting = self.attempts.about_to_post(now())
+            whose = {"tenant": tenant, "tenant_name": tenant_name}
+            made = _insert(conn, wanted, wanted.amount, posting | whose)
             mine = (refund_keys.c.tenant == tenant, refund_keys.c.key == key)
             conn.execute(sa.update(refund_keys).where(*mine).values(refund_id=made.id))
             return made, True
@@ -225,21 +229,30 @@ def _release(conn: sa.Connection, failed: Refund) -> None:
     conn.execute(sa.update(payments).where(mine).values(refunded=payments.c.refunded - failed.amount))
 
 
-def _insert(conn: sa.Connection, tenant: str, tenant_name: str, wanted: WantedRefund, amount: int) -> Refund:
-    row = _new(tenant, tenant_name, wanted, amount)
+def _insert(conn: sa.Connection, wanted: WantedRefund, amount: int, posting: dict[str, Any]) -> Refund:
+    row = posting | {
+        "id": new_id(),
+        "key": wanted.key,
+        "payment_id": wanted.payment_id,
+        "amount": amount,
+        "asked": wanted.amount,
+        "status": RefundStatus.PROCESSING,
+        "traceparent": traceparent(),
+        "created_at": now(),
+    }
     insert = upsert(conn, refunds).values(row).on_conflict_do_nothing().returning(refunds)
     if (made := conn.execute(insert).mappings().one_or_none()) is None:
         raise KeyMismatch  # taken this moment, for a payment that isn't the locked one
     return _parse(made)
 
 
-def _begin_again(conn: sa.Connection, failed: Refund, amount: int) -> Refund:
+def _begin_again(conn: sa.Connection, failed: Refund, amount: int, posting: dict[str, Any]) -> Refund:
     """Of less, where some has gone back in another way since: what failed is certainly not known to the provider."""
     asked = failed.asked or failed.amount
     values = {"status": RefundStatus.PROCESSING, "amount": amount, "asked": asked, "begun": refunds.c.begun + 1}
     values |= {"processed_at": None, "reason": None}
     mine = (refunds.c.id == failed.id, refunds.c.status.in_(refund_moves_into(RefundStatus.PROCESSING)))
-    update = sa.update(refunds).where(*mine).values(values | _about_to_post()).returning(refunds)
+    update = sa.update(refunds).where(*mine).values(values | posting).returning(refunds)
     again = _parse(conn.execute(update).mappings().one())
     record_move(conn, again, before=failed.status, actor="order-service", reason="asked for again: it is still owed")
     return again
@@ -255,33 +268,6 @@ def _given_back(payment_id: str) -> Any:
         .values(status=status, version=payments.c.version + 1)
         .returning(payments)
     )
-
-
-def _new(tenant: str, tenant_name: str, wanted: WantedRefund, amount: int) -> dict[str, Any]:
-    return {
-        "id": new_id(),
-        "tenant": tenant,
-        "tenant_name": tenant_name,
-        "key": wanted.key,
-        "payment_id": wanted.payment_id,
-        "amount": amount,
-        "asked": wanted.amount,
-        "status": RefundStatus.PROCESSING,
-        "traceparent": traceparent(),
-        "created_at": now(),
-        **_about_to_post(),
-    }
-
-
-def _about_to_post() -> dict[str, Any]:
-    at = now()
-    return {
-        "attempts": 0,
-        "first_posted_at": at,
-        "posted_until": at + CLAIM,
-        "claimed_until": at + CLAIM,
-        "next_check_at": at + CLAIM + recheck_delay(0),
-    }
 
 
 def _parse(row: sa.RowMapping) -> Refund:

@@ -1,6 +1,6 @@
 """Everything that can be set, and the only reader of the environment."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from chassis.settings import Rate, ServiceSettings
 from payment.routing import DEFAULT, Rule
@@ -15,3 +15,16 @@ class Settings(ServiceSettings):
     # JSON: [{"currencies": ["USD"], "at_least": "0", "below": "100", "weights": {"a": 80, "b": 20}}, …]
     routes: tuple[Rule, ...] = Field(default=DEFAULT, validation_alias="PAYMENT_ROUTES")
     answer_seconds: float = Field(default=5.5, validation_alias="PAYMENT_ANSWER_SECONDS")
+
+    # How long one call to a provider may take by the declared policies, every retry included; and for how long a charge
+    # or refund is its driver's.
+    call_seconds: float = Field(default=16, gt=0, validation_alias="PAYMENT_CALL_SECONDS")
+    claim_seconds: float = Field(default=30, validation_alias="PAYMENT_CLAIM_SECONDS")
+
+    @model_validator(mode="after")
+    def _nobody_posts_what_is_being_posted(self) -> "Settings":
+        if not self.call_seconds < self.claim_seconds:
+            raise ValueError(
+                "PAYMENT_CALL_SECONDS < PAYMENT_CLAIM_SECONDS: else another replica would post what is being posted"
+            )
+        return self

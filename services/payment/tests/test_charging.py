@@ -9,13 +9,13 @@ import pytest
 from chassis.ids import now
 from chassis.schedule import recheck_delay
 from chassis.sidecar import Answer, SidecarDown
-from payment.attempts import CLAIM, Attempts
+from payment.attempts import Attempts
 from payment.domain import Charge, KeyMismatch, Status
 from payment.providers import providers
 from payment.tables import payments
 from stack.eventually import eventually
 
-EXPIRED = CLAIM + timedelta(seconds=1)
+EXPIRED = timedelta(seconds=31)  # longer than anybody's claim
 CHARGE, LOOKUP = "payment-a/api/v1/payment", "payment-a-lookup/api/v1/payment"
 
 
@@ -113,6 +113,19 @@ async def test_killed_between_the_row_and_the_post_it_is_looked_up_and_then_char
     assert provider.captured == ["o-1:charge"]
 
 
+async def test_what_was_held_up_is_not_posted_while_its_call_could_outlast_the_claim_but_later(till, provider):
+    """Else another replica might prove it absent there, and charge elsewhere, just before it arrives."""
+    driver = till.parts.charge_driver
+    driver.call = timedelta(seconds=30)  # as when all but nothing of its claim were gone
+    assert (await till.pay()).status == "processing"
+    assert provider.posts == []
+
+    driver.call = timedelta(seconds=16)
+    await till.age(EXPIRED)
+    assert (await till.pay()).status == "succeeded"
+    assert provider.posts == provider.captured == ["o-1:charge"]
+
+
 async def test_killed_between_the_post_and_the_record_it_is_found_and_not_posted_again(opened, provider):
     provider.may_answer.clear()
     first = await opened()
@@ -194,7 +207,7 @@ async def test_a_timer_drives_an_unknown_charge_on_without_anybody_asking(till, 
 
     provider.next_posts.extend(["down", "down"])
     charge = await till.parts.charge_driver.attempts.get((await till.pay()).payment_id)
-    attempts = Impatient(till.parts.db, payments, till.parts.charges.parse)
+    attempts = Impatient(till.parts.db, payments, till.parts.charges.parse, claim=timedelta(seconds=30))
     driver = replace(till.parts.charge_driver, attempts=attempts)
 
     assert (await driver.drive(charge, fresh=False)).status is Status.PROCESSING

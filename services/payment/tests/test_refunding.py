@@ -6,7 +6,6 @@ from datetime import timedelta
 import pytest
 
 from chassis.schedule import recheck_delay
-from payment.attempts import CLAIM
 from payment.domain import Approved, KeyMismatch, PaymentOfOtherTenant, RefundExceedsCaptured, Refused
 from payment.tables import refunds
 from stack.eventually import eventually
@@ -154,7 +153,7 @@ async def test_killed_during_a_refund_it_is_looked_up_and_given_once(opened, pro
     await first.kill()
     calling.cancel()
     second = await opened()
-    await second.age(CLAIM + recheck_delay(0) + timedelta(seconds=1))
+    await second.age(timedelta(seconds=31) + recheck_delay(0))
 
     await second.sweep()
 
@@ -303,7 +302,7 @@ async def test_killed_during_the_rest_it_is_given_once_and_told_again(opened, pr
     calling.cancel()
     provider.may_answer.set()
     second = await opened()
-    await second.age(CLAIM + recheck_delay(0) + timedelta(seconds=1))
+    await second.age(timedelta(seconds=31) + recheck_delay(0))
 
     assert (await second.give_back(paid, "9.00")).status == "succeeded"
 
