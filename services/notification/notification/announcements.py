@@ -40,20 +40,20 @@ class Moved:
     words: str = ""
 
 
-def moved(one: Notification | sa.Row[Any], status: Status, words: str = "") -> Moved:
-    """`one` may be a row of `notifications`, which has the same names."""
+def moved(message: Notification | sa.Row[Any], status: Status, words: str = "") -> Moved:
+    """`message` may be a row of `notifications`, which has the same names."""
     return Moved(
-        id=one.id,
-        tenant=one.tenant,
-        owner=one.owner,
-        event_id=one.event_id,
-        recipient_id=one.recipient_id,
-        channel=one.channel,
-        category=one.category,
-        template=one.template,
-        subject_id=one.subject_id,
+        id=message.id,
+        tenant=message.tenant,
+        owner=message.owner,
+        event_id=message.event_id,
+        recipient_id=message.recipient_id,
+        channel=message.channel,
+        category=message.category,
+        template=message.template,
+        subject_id=message.subject_id,
         status=status,
-        traceparent=one.traceparent,
+        traceparent=message.traceparent,
         words=words,
     )
 
@@ -74,7 +74,7 @@ class Announcements:
             if (event := _event(move)) is not None:
                 self._outbox.add(conn, event, tenant=move.tenant, aggregate_id=move.id, parent=move.traceparent)
         self._changes.add_many(
-            conn, [Entry(tenant=one.tenant, topic=FEED, key=one.recipient_id, data=_watched(one)) for one in moves]
+            conn, [Entry(tenant=move.tenant, topic=FEED, key=move.recipient_id, data=_watched(move)) for move in moves]
         )
 
     def add_rows(self, conn: sa.Connection, rows: Sequence[sa.Row[Any]]) -> None:

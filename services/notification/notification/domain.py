@@ -60,8 +60,8 @@ class OtherTenant(Exception):
 
 
 class NotYours(Exception):
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what}; the role staff is missing.")
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; the role staff is missing.")
 
 
 class NotReplayable(Exception):
@@ -212,7 +212,7 @@ class Notification:
         return self.group_id != "" and self.group_id == self.event_id
 
 
-async def _nobody(provider: str) -> None:
+async def _not_recorded(provider: str) -> None:
     """Nobody writes it down."""
 
 
@@ -239,7 +239,7 @@ class Message:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     tokens: Sequence[str] = field(default=(), repr=False)
     provider: str = ""
-    posting: Callable[[str], Awaitable[None]] = field(default=_nobody, repr=False, compare=False)
+    posting: Callable[[str], Awaitable[None]] = field(default=_not_recorded, repr=False, compare=False)
 
 
 # --- how an attempt ends ---

@@ -84,22 +84,27 @@ def _issue(conn: sa.Connection, notification: Notification, token_hash: str) -> 
     if not known:
         return Suppressed("no account")
     # Anybody may claim an address in an order: only what all who have it equally refuse is refused.
-    asked = [(one, _decision(conn, notification, one.id)) for one in known if one.trusted == known[0].trusted]
-    contact, decision = next((one for one in asked if not isinstance(one[1], Suppress)), asked[0])
+    asked = [
+        (contact, _decision(conn, notification, contact.id)) for contact in known if contact.trusted == known[0].trusted
+    ]
+    allowed = (pair for pair in asked if not isinstance(pair[1], Suppress))
+    contact, decision = next(allowed, asked[0])
     if isinstance(decision, Suppress):
         return Suppressed(decision.reason)
     # Two at once would not see each other's, and leave both.
-    mine = sa.and_(contacts.c.tenant == notification.tenant, contacts.c.id == contact.id)
-    conn.execute(sa.select(contacts.c.id).where(mine).with_for_update())
+    account = sa.and_(contacts.c.tenant == notification.tenant, contacts.c.id == contact.id)
+    conn.execute(sa.select(contacts.c.id).where(account).with_for_update())
     table, at = password_resets, now()
-    theirs = sa.and_(table.c.tenant == notification.tenant, table.c.recipient_id == contact.id)
+    of_account = sa.and_(table.c.tenant == notification.tenant, table.c.recipient_id == contact.id)
     if notification.attempts == 0:
         recent = (
-            sa.select(sa.func.count()).select_from(table).where(theirs, table.c.created_at > at - timedelta(hours=1))
+            sa.select(sa.func.count())
+            .select_from(table)
+            .where(of_account, table.c.created_at > at - timedelta(hours=1))
         )
         if conn.execute(recent).scalar_one() >= _MOST_IN_AN_HOUR:
             return Suppressed("too many resets")
-    conn.execute(sa.update(table).where(theirs, table.c.ended_at.is_(None)).values(ended_at=at))
+    conn.execute(sa.update(table).where(of_account, table.c.ended_at.is_(None)).values(ended_at=at))
     issued = {"token_hash": token_hash, "tenant": notification.tenant, "recipient_id": contact.id}
     conn.execute(sa.insert(table).values(**issued, created_at=at, expires_at=at + _VALID))
     return contact

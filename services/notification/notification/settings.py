@@ -74,7 +74,7 @@ class Settings(ServiceSettings):
     )
 
     @model_validator(mode="after")
-    def _nobody_sends_what_is_being_sent(self) -> "Settings":
+    def _a_lease_outlasts_a_send(self) -> "Settings":
         beyond = (WAIT + WRITE_DOWN).total_seconds()
         if not self.call_seconds < self.send_seconds <= self.lease_seconds - beyond:
             raise ValueError(
@@ -89,5 +89,5 @@ class Settings(ServiceSettings):
         than the slowest of them may."""
         by = {"email": ("smtp",), "sms": self.sms_providers, "push": ("push",), "live": ("live",)}
         rates: dict[str, float] = {**self.provider_rates}
-        told = {channel: [rates[name] for name in names if name in rates] for channel, names in by.items()}
-        return {channel: min(known) for channel, known in told.items() if known}
+        known = {channel: [rates[name] for name in names if name in rates] for channel, names in by.items()}
+        return {channel: min(limits) for channel, limits in known.items() if limits}

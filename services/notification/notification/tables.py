@@ -239,7 +239,7 @@ bulks = sa.Table(
     sa.Column("traceparent", sa.String(64), nullable=False),
     sa.Column("created_at", Timestamp, nullable=False),
     sa.Column("taken_at", Timestamp),  # when the last one was
-    sa.Column("turn_at", Timestamp, nullable=False),  # its place in the line: see chunks
+    sa.Column("turn_at", Timestamp, nullable=False),  # its place in the line: see bulk.worker
     sa.Index("ix_bulks_tenant", "tenant", "id"),
     sa.Index("ix_bulks_waiting", "turn_at", **_where("taken_at IS NULL")),
 )

@@ -153,7 +153,7 @@ SYSTEM_SCOPE = {
     "queue.claim": {"claim", "due_channels", "give_back", "posting", "take_back"},
     "queue.digests": {"carried_by", "end_carried", "gathered", "with_whole_digests"},
     "queue.record_outcome": {"early", "settle"},
-    "queue.delivery_status": {"apply", "ask_again_at", "claim_status_questions", "one_at_a_time", "take_early"},
+    "queue.delivery_status": {"apply", "ask_again_at", "claim_status_questions", "lock_messages", "take_early"},
 }
 
 

@@ -26,7 +26,7 @@ from chassis.problems import Problem
 from notification import tables
 from notification.announcements import Announcements
 from notification.api import bulk as api
-from notification.bulk.bulks import BulkStore, Wanted
+from notification.bulk.bulks import BulkStore, NewBulk
 from notification.bulk.worker import CHUNK, Bulks, take_chunk
 from notification.domain import ChannelName, IdempotencyMismatch, OtherTenant, Postponed, Settled, UnknownBulk
 from notification.queue.bulk_rate import Rates
@@ -87,8 +87,8 @@ def wanted(
     recipients: Sequence[tuple[str, dict[str, Any]]],
     channel: ChannelName = ChannelName.EMAIL,
     chain: tuple[ChannelName, ...] = (),
-) -> Wanted:
-    return Wanted(
+) -> NewBulk:
+    return NewBulk(
         channel=channel,
         chain=chain,
         category="Marketing",

@@ -15,7 +15,16 @@ from notification import tables
 from notification.domain import ConcurrencyConflict, UnknownTemplate
 from notification.templates.catalog import Catalog
 from notification.templates.shipped import Source, shipped
-from notification.templates.versions import Head, Key, Position, Template, Templates, TemplateStatus, Wanted, tag_of
+from notification.templates.versions import (
+    Head,
+    Key,
+    Position,
+    Template,
+    TemplateFilter,
+    Templates,
+    TemplateStatus,
+    tag_of,
+)
 from stack.fake_sidecar import FakeSidecar
 
 T = TypeVar("T")
@@ -165,12 +174,12 @@ async def test_pages_hold_every_version_once_and_in_order(shelf: Shelf) -> None:
     for key in (OFFER, OFFER._replace(locale="pt"), CONFIRMED, Key("alpha", "a", "en"), Key("Zeta-9", "z", "en")):
         await shelf.revise(key, "one", 0)
         await shelf.revise(key, "two", 1)
-    whole = await shelf.look(lambda own: own.page(Wanted(), after=None, limit=1000))
+    whole = await shelf.look(lambda own: own.page(TemplateFilter(), after=None, limit=1000))
     assert len(whole) == 10 + sum(len(locales) for locales in shipped().values())
     assert whole == sorted(whole, key=lambda head: head.position)
     paged: list[Head] = []
     after: Position | None = None
-    while page := await shelf.look(lambda own, after=after: own.page(Wanted(), after=after, limit=3)):
+    while page := await shelf.look(lambda own, after=after: own.page(TemplateFilter(), after=after, limit=3)):
         paged += page
         after = page[-1].position
     assert paged == whole
@@ -180,15 +189,15 @@ async def test_pages_hold_every_version_once_and_in_order(shelf: Shelf) -> None:
     ("wanted", "found"),
     [
         (
-            Wanted(category="Marketing"),
+            TemplateFilter(category="Marketing"),
             {1: TemplateStatus.RETIRED, 2: TemplateStatus.PUBLISHED, 3: TemplateStatus.DRAFT},
         ),
-        (Wanted(name="offer", status=TemplateStatus.DRAFT), {3: TemplateStatus.DRAFT}),
-        (Wanted(category="Marketing", status=TemplateStatus.SHIPPED), {}),
-        (Wanted(category="OrderUpdates", name="order-ready"), {0: TemplateStatus.SHIPPED}),
+        (TemplateFilter(name="offer", status=TemplateStatus.DRAFT), {3: TemplateStatus.DRAFT}),
+        (TemplateFilter(category="Marketing", status=TemplateStatus.SHIPPED), {}),
+        (TemplateFilter(category="OrderUpdates", name="order-ready"), {0: TemplateStatus.SHIPPED}),
     ],
 )
-async def test_a_list_is_narrowed(shelf: Shelf, wanted: Wanted, found: dict[int, TemplateStatus]) -> None:
+async def test_a_list_is_narrowed(shelf: Shelf, wanted: TemplateFilter, found: dict[int, TemplateStatus]) -> None:
     await shelf.published(OFFER, "one")
     await shelf.published(OFFER, "two", 1)
     await shelf.revise(OFFER, "three", 2)

@@ -16,7 +16,7 @@ from chassis.problems import Invalid
 from chassis.telemetry import traceparent
 from chassis.wire import RequestBody, Wire
 from notification.api.shapes import Context, Name, Text
-from notification.bulk.bulks import BulkStore, Key, Progress, Standing, Wanted
+from notification.bulk.bulks import BulkStore, Key, NewBulk, Progress, Standing
 from notification.bulk.worker import Bulks
 from notification.domain import Chain, ChannelName
 from notification.queue.history import Page
@@ -63,15 +63,15 @@ class BulkRequest(RequestBody):
             raise Invalid("/chain", "It begins with another channel than the first.")
         return self
 
-    def wanted(self, author: str) -> Wanted:
+    def new_bulk(self, author: str) -> NewBulk:
         """With the trace of the request, which the messages go on with."""
-        return Wanted(
+        return NewBulk(
             channel=self.channel,
             chain=self.chain,
             category=self.template_category,
             template=self.template_name,
             context=self.context,
-            recipients=[(one.recipient_id, one.context) for one in self.recipients],
+            recipients=[(recipient.recipient_id, recipient.context) for recipient in self.recipients],
             author=author,
             traceparent=traceparent(),
         )
@@ -94,9 +94,9 @@ class BulkHead(Wire):
     created_at: datetime
 
     @classmethod
-    def told(cls, row: Any) -> dict[str, Any]:
-        named = {"template_category": row.category, "template_name": row.template}
-        return named | {name: getattr(row, name) for name in cls.model_fields if hasattr(row, name)}
+    def fields_of(cls, row: Any) -> dict[str, Any]:
+        template = {"template_category": row.category, "template_name": row.template}
+        return template | {name: getattr(row, name) for name in cls.model_fields if hasattr(row, name)}
 
 
 class BulkCounts(Wire):
@@ -171,23 +171,23 @@ async def send_bulk(
     if not await made.catalog.knows(caller.tenant, body.template_category, body.template_name):
         raise Invalid("/templateName", "There is no such template, or none of its versions is published.")
     key = None if idempotency_key is None else _key(caller, idempotency_key, await request.body())
-    wanted = body.wanted(caller.subject)
-    await _require_words(made.units, caller.tenant, wanted)
+    bulk = body.new_bulk(caller.subject)
+    await _require_words(made.units, caller.tenant, bulk)
     bulk_id, is_new = await made.units.write(
-        caller.tenant, lambda unit: BulkStore(unit.conn, unit.tenant).create(wanted, key)
+        caller.tenant, lambda unit: BulkStore(unit.conn, unit.tenant).create(bulk, key)
     )
     made.bulks.wake()
-    return _accepted(BulkAccepted(bulk_id=bulk_id, total=len(wanted.recipients)), replayed=not is_new)
+    return _accepted(BulkAccepted(bulk_id=bulk_id, total=len(bulk.recipients)), replayed=not is_new)
 
 
-async def _require_words(units: Units, tenant: str, wanted: Wanted) -> None:
+async def _require_words(units: Units, tenant: str, bulk: NewBulk) -> None:
     """Raises Invalid where no language of the template has anything for a channel: nothing could ever be sent by it."""
-    channels = (wanted.channel, *wanted.chain)
+    channels = (bulk.channel, *bulk.chain)
     wordless = await units.read(
-        tenant, lambda unit: first_wordless(unit.conn, tenant, wanted.category, wanted.template, channels)
+        tenant, lambda unit: first_wordless(unit.conn, tenant, bulk.category, bulk.template, channels)
     )
     if wordless is not None:
-        pointer = "/channel" if wordless is wanted.channel else "/chain"
+        pointer = "/channel" if wordless is bulk.channel else "/chain"
         raise Invalid(pointer, f"The template has no words for {wordless}.")
 
 
@@ -200,7 +200,9 @@ async def list_bulks(
     units = services(request).units
     page = Page(size=limit, cursor=None if cursor is None else decode_cursor(cursor))
     rows, following = await units.read(caller.tenant, lambda unit: BulkStore(unit.conn, unit.tenant).page(page))
-    return BulkPage(items=[BulkHead(**BulkHead.told(row)) for row in rows], next=following and encode_cursor(following))
+    return BulkPage(
+        items=[BulkHead(**BulkHead.fields_of(row)) for row in rows], next=following and encode_cursor(following)
+    )
 
 
 @router.get("/{bulk_id}", responses=refused(_UNKNOWN))
@@ -234,7 +236,7 @@ async def list_bulk_recipients(
 
 def _view(progress: Progress, bulks: Bulks) -> BulkView:
     return BulkView(
-        **BulkHead.told(progress.bulk),
+        **BulkHead.fields_of(progress.bulk),
         counts=BulkCounts(**{standing.value: count for standing, count in progress.counts.items()}),
         completed_at=progress.completed_at,
         eta_seconds=progress.eta_seconds(bulks.rates, now()),
@@ -242,8 +244,8 @@ def _view(progress: Progress, bulks: Bulks) -> BulkView:
 
 
 def _key(caller: Caller, key: str, body: bytes) -> Key:
-    named = orjson.dumps(["bulk", caller.subject, key])
-    return Key(hash=hashlib.sha256(named).hexdigest(), body_hash=hashlib.sha256(body).hexdigest())
+    holder = orjson.dumps(["bulk", caller.subject, key])
+    return Key(hash=hashlib.sha256(holder).hexdigest(), body_hash=hashlib.sha256(body).hexdigest())
 
 
 def _accepted(accepted: BulkAccepted, *, replayed: bool) -> Response:

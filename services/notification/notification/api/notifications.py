@@ -153,13 +153,13 @@ router = Routes(
 
 @router.get("")
 async def list_notifications(
-    request: Request, wanted: Annotated[Filter, Depends(_filter)], page: Annotated[Page, Depends(page_of)]
+    request: Request, filters: Annotated[Filter, Depends(_filter)], page: Annotated[Page, Depends(page_of)]
 ) -> NotificationPage:
     """Newest first; a user's own, for staff everybody's."""
     caller = caller_of(request)
     units = services(request).units
     rows, following = await units.read(
-        caller.tenant, lambda unit: unit.notifications.history(wanted, page), owner=caller.owner
+        caller.tenant, lambda unit: unit.notifications.history(filters, page), owner=caller.owner
     )
     items = [NotificationView.model_validate(row, from_attributes=True) for row in rows]
     return NotificationPage(items=items, next=following)
@@ -176,7 +176,9 @@ async def get_notification(request: Request, notification_id: Text) -> Notificat
     def work(unit: UnitOfWork) -> NotificationDetail:
         row = unit.notifications.get(notification_id)
         shown = NotificationView.model_validate(row, from_attributes=True)
-        tries = [AttemptView.model_validate(one, from_attributes=True) for one in unit.notifications.attempts(row.id)]
+        tries = [
+            AttemptView.model_validate(attempt, from_attributes=True) for attempt in unit.notifications.attempts(row.id)
+        ]
         return NotificationDetail(**shown.model_dump(), tries=tries)
 
     return await units.read(caller.tenant, work, owner=caller.owner)

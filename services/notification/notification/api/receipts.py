@@ -128,7 +128,7 @@ async def take_receipt(
     except NotSigned:
         raise _NOT_SIGNED from None
     except ValidationError as wrong:
-        raise invalid([_field(one["loc"], one["msg"]) for one in wrong.errors()]) from None
+        raise invalid([_field(error["loc"], error["msg"]) for error in wrong.errors()]) from None
     except ValueError:
         raise invalid([FieldProblem(pointer="", detail="not what this provider sends")]) from None
     return Response()
@@ -187,14 +187,14 @@ _TAKERS = {
 }
 
 
-def _of_mail(told: MailReport) -> Receipt | None:
+def _of_mail(report: MailReport) -> Receipt | None:
     """None for a transient bounce: the server that took the message will say more."""
-    notification_id = told.data.message_id.strip("<>").partition("@")[0]
-    if told.type == "email.delivered":
+    notification_id = report.data.message_id.strip("<>").partition("@")[0]
+    if report.type == "email.delivered":
         return Receipt(provider=SMTP, message_id=notification_id, status=Status.DELIVERED)
-    if told.data.kind != "permanent":
+    if report.data.kind != "permanent":
         return None
-    error = _terse("bounced", str(told.data.code or ""))
+    error = _terse("bounced", str(report.data.code or ""))
     return Receipt(provider=SMTP, message_id=notification_id, status=Status.BOUNCED, error=error)
 
 

@@ -182,8 +182,8 @@ def _held(unit: UnitOfWork, recipient_id: str) -> VersionedPreference:
     return VersionedPreference.of(preference, version)
 
 
-def _shown(theirs: Contacts, found: list[Contact]) -> list[RecipientView]:
-    groups = theirs.groups_of([contact.id for contact in found])
+def _shown(contacts: Contacts, found: list[Contact]) -> list[RecipientView]:
+    groups = contacts.groups_of([contact.id for contact in found])
     return [
         RecipientView(
             id=contact.id,

@@ -49,5 +49,5 @@ async def get_saga(request: Request, correlation_id: Text) -> SagaView:
     caller = caller_of(request)
     units = services(request).units
     row = await units.read(caller.tenant, lambda unit: unit.sagas.get(correlation_id), owner=caller.owner)
-    told: dict[str, Any] = {name: getattr(row, name) for name in SagaView.model_fields if name != "steps"}
-    return SagaView(**told, steps=orjson.loads(row.steps))
+    shown: dict[str, Any] = {name: getattr(row, name) for name in SagaView.model_fields if name != "steps"}
+    return SagaView(**shown, steps=orjson.loads(row.steps))

@@ -45,11 +45,11 @@ async def stream_notifications(
     changes = services(request).changes
     ends = time.monotonic() + _LASTS
     feed = changes.follow(tenant=caller.tenant, topic=FEED, key=recipient_id, after=after)
-    async with aclosing(feed) as told:
+    async with aclosing(feed) as changes:
         while True:
             try:
                 async with asyncio.timeout(max(0.0, ends - time.monotonic())):
-                    change = await anext(told)
+                    change = await anext(changes)
             except (StopAsyncIteration, TimeoutError):
                 return
             if caller.owner in {None, change.data["ownerId"]}:

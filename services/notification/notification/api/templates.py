@@ -21,7 +21,7 @@ from notification.templates.render import NotRenderable, check, render
 from notification.templates.sandbox import LONGEST_SOURCE, BadTemplate, compile_template
 from notification.templates.shipped import PARTS, Source
 from notification.templates.sms_length import measure
-from notification.templates.versions import Head, Key, Position, Template, TemplateStatus, Wanted
+from notification.templates.versions import Head, Key, Position, Template, TemplateFilter, TemplateStatus
 from notification.unit_of_work import UnitOfWork
 
 Version = Annotated[int, Field(ge=0, lt=2**31 - 1)]
@@ -147,9 +147,9 @@ async def list_templates(
     """Every version, by category, name, locale and version."""
     caller = caller_of(request)
     units = services(request).units
-    wanted = Wanted(category=category, name=name, status=status)
+    filters = TemplateFilter(category=category, name=name, status=status)
     after = None if cursor is None else _decoded(cursor)
-    found = await units.read(caller.tenant, lambda unit: unit.templates.page(wanted, after=after, limit=limit + 1))
+    found = await units.read(caller.tenant, lambda unit: unit.templates.page(filters, after=after, limit=limit + 1))
     return _page(found, limit)
 
 
@@ -261,8 +261,8 @@ def _previewed(source: Source, sample: Mapping[str, Any], locale: str) -> Previe
             parts[part] = ""
     errors = _below_source(check(source, sample, locale=locale))
     length = measure(sms := parts.pop("sms"))
-    told = SmsView(text=sms, encoding=length.encoding, segments=length.segments, units=length.units)
-    return Preview(locale=locale, sms=told, errors=errors, **parts)
+    text_message = SmsView(text=sms, encoding=length.encoding, segments=length.segments, units=length.units)
+    return Preview(locale=locale, sms=text_message, errors=errors, **parts)
 
 
 async def _compiling(body: SourceBody) -> Source:

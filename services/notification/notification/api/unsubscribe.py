@@ -59,16 +59,16 @@ async def unsubscribe(request: Request, token: Token) -> HTMLResponse:
     """Done at once, also by a mail program's own button; again is the same. The body (`List-Unsubscribe=One-Click`,
     in whichever encoding, or none) says nothing that the link doesn't."""
     made = services(request)
-    told = _read(made.unsubscribing, token)
-    with told_of(tenant=told.tenant):
+    subscription = _read(made.unsubscribing, token)
+    with told_of(tenant=subscription.tenant):
         await made.units.write(
-            told.tenant,
+            subscription.tenant,
             lambda unit: unit.preferences.change(
-                told.recipient_id, lambda held: held.unsubscribed(told.category, told.channel)
+                subscription.recipient_id, lambda held: held.unsubscribed(subscription.category, subscription.channel)
             ),
         )
-        log.info("recipient.unsubscribed", category=told.category, channel=told.channel)
-    return _page(_DONE, told)
+        log.info("recipient.unsubscribed", category=subscription.category, channel=subscription.channel)
+    return _page(_DONE, subscription)
 
 
 def _read(unsubscribing: Unsubscribing, token: str) -> Subscription:
@@ -78,6 +78,6 @@ def _read(unsubscribing: Unsubscribing, token: str) -> Subscription:
         raise Problem(status=404, error_type="link-not-found", title="This link is not one of ours") from None
 
 
-def _page(content: str, told: Subscription) -> HTMLResponse:
-    filled = content.format(category=escape(told.category), channel=_NAMES[told.channel])
+def _page(content: str, subscription: Subscription) -> HTMLResponse:
+    filled = content.format(category=escape(subscription.category), channel=_NAMES[subscription.channel])
     return HTMLResponse(_PAGE.format(content=filled), headers=_HEADERS)

@@ -1,5 +1,5 @@
 """Bulk: one template to thousands. The recipients are rows from the start; a worker of any replica takes them through
-in chunks, those of several bulks in turn (chunks.py)."""
+in chunks, those of several bulks in turn (worker.py)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ _AHEAD = (Standing.PENDING, Standing.QUEUED, Standing.SENDING)
 
 # --- what requests do and see ---
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class NewBulk:
     """`recipients` are ids, each with what is its own in the context."""
 
     channel: ChannelName
@@ -83,7 +83,7 @@ class BulkStore:
         self._conn = conn
         self._tenant = tenant
 
-    def create(self, wanted: Wanted, key: Key | None) -> tuple[str, bool]:
+    def create(self, bulk: NewBulk, key: Key | None) -> tuple[str, bool]:
         """The bulk's id, and whether it was made now: a `key` stands for one. Raises IdempotencyMismatch."""
         bulk_id, at = new_id(), now()
         if key is not None:
@@ -93,20 +93,20 @@ class BulkStore:
         row = {
             "id": bulk_id,
             "tenant": self._tenant,
-            "author": wanted.author,
-            "channel": wanted.channel,
-            "chain": ",".join(wanted.chain),
-            "category": wanted.category,
-            "template": wanted.template,
-            "context": orjson.dumps(wanted.context).decode(),
-            "total": len(wanted.recipients),
+            "author": bulk.author,
+            "channel": bulk.channel,
+            "chain": ",".join(bulk.chain),
+            "category": bulk.category,
+            "template": bulk.template,
+            "context": orjson.dumps(bulk.context).decode(),
+            "total": len(bulk.recipients),
             "taken": 0,
-            "traceparent": wanted.traceparent,
+            "traceparent": bulk.traceparent,
             "created_at": at,
             "turn_at": at,
         }
         self._conn.execute(sa.insert(bulks), row)
-        self._conn.execute(sa.insert(bulk_recipients), _recipient_rows(bulk_id, wanted.recipients))
+        self._conn.execute(sa.insert(bulk_recipients), _recipient_rows(bulk_id, bulk.recipients))
         return bulk_id, True
 
     def page(self, page: Page) -> Rows:
@@ -169,17 +169,17 @@ def _recipient_rows(bulk_id: str, recipients: Sequence[tuple[str, Mapping[str, A
 
 
 def _standings(bulk_id: str) -> sa.Subquery:
-    mine, theirs = bulk_recipients, notifications
-    refused = sa.case((mine.c.error.is_not(None), Standing.FAILED), else_=Standing.PENDING)
+    recipients, messages = bulk_recipients, notifications
+    refused = sa.case((recipients.c.error.is_not(None), Standing.FAILED), else_=Standing.PENDING)
     return (
         sa.select(
-            mine.c.number,
-            mine.c.recipient_id,
-            mine.c.notification_id,
-            sa.func.coalesce(theirs.c.status, refused).label("standing"),
-            sa.func.coalesce(mine.c.error, theirs.c.error).label("error"),
+            recipients.c.number,
+            recipients.c.recipient_id,
+            recipients.c.notification_id,
+            sa.func.coalesce(messages.c.status, refused).label("standing"),
+            sa.func.coalesce(recipients.c.error, messages.c.error).label("error"),
         )
-        .select_from(mine.outerjoin(theirs, theirs.c.id == mine.c.notification_id))
-        .where(mine.c.bulk_id == bulk_id)
+        .select_from(recipients.outerjoin(messages, messages.c.id == recipients.c.notification_id))
+        .where(recipients.c.bulk_id == bulk_id)
         .subquery()
     )

@@ -72,16 +72,16 @@ def _turn(conn: sa.Connection, at: datetime, full: set[str]) -> sa.Row[Any] | No
     """Of those that are not through, and that no other worker is just taking, the one whose last chunk is the longest
     ago; not by channels that are `full`. One that has to wait long for all of its channels keeps them for itself."""
     c = bulks.c
-    here = sa.and_(c.taken_at.is_(None), c.turn_at <= at)
-    line = sa.select(c.id, c.channel, c.chain, c.turn_at).where(here).order_by(c.turn_at, c.id)
-    for one in conn.execute(line).all():
-        channels = set(_channels(one.channel, one.chain))
+    waiting = sa.and_(c.taken_at.is_(None), c.turn_at <= at)
+    line = sa.select(c.id, c.channel, c.chain, c.turn_at).where(waiting).order_by(c.turn_at, c.id)
+    for bulk in conn.execute(line).all():
+        channels = set(_channels(bulk.channel, bulk.chain))
         if channels & full:
-            if at - one.turn_at > AHEAD:
+            if at - bulk.turn_at > AHEAD:
                 full |= channels
             continue
-        mine = sa.select(bulks).where(here, c.id == one.id).with_for_update(skip_locked=True)
-        if (row := conn.execute(mine).one_or_none()) is not None:
+        locked = sa.select(bulks).where(waiting, c.id == bulk.id).with_for_update(skip_locked=True)
+        if (row := conn.execute(locked).one_or_none()) is not None:
             return row
     return None
 
@@ -110,8 +110,8 @@ def _take(conn: sa.Connection, bulk: _Bulk, at: datetime, rates: Rates, size: in
     drafts, refused = _drafts(conn, bulk, _untaken(conn, bulk, end))
     admitted = admit(conn, list(drafts.values()), at)
     # No time of the channel for what its recipient holds back or does not want.
-    going = [each.message for each in admitted if isinstance(each.decision, Send)]
-    messages = [each.message for each in admitted]
+    going = [admission.message for admission in admitted if isinstance(admission.decision, Send)]
+    messages = [admission.message for admission in admitted]
     enqueue(conn, messages, at=at, slots=slots(conn, going, rates, at))
     results = [{"at": number, "made": draft.id, "why": None} for number, draft in drafts.items()]
     results += [{"at": number, "made": None, "why": why} for number, why in refused.items()]

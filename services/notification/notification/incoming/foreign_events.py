@@ -63,8 +63,8 @@ def misspelt(route: EventRoute) -> list[tuple[str, str]]:
 
 
 def _paths(route: EventRoute) -> Iterator[tuple[str, str]]:
-    named = route.model_dump(by_alias=True, include={"subject_id", "owner_id", "correlation_id"}, exclude_none=True)
-    yield from ((f"/{name}", path) for name, path in named.items())
+    ids = route.model_dump(by_alias=True, include={"subject_id", "owner_id", "correlation_id"}, exclude_none=True)
+    yield from ((f"/{name}", path) for name, path in ids.items())
     if route.contact is not None:
         contact = route.contact.model_dump(by_alias=True, exclude={"trusted"}, exclude_none=True)
         yield from ((f"/contact/{name}", path) for name, path in contact.items())

@@ -70,7 +70,11 @@ def read(event: CloudEvent, route: EventRoute) -> RoutedEvent:
         trusted=route.contact is not None and route.contact.trusted,
         data=data,
         route=route,
-        routes=[each for each in route.messages if all(_at(data, path) == value for path, value in each.when.items())],
+        routes=[
+            message
+            for message in route.messages
+            if all(_at(data, path) == value for path, value in message.when.items())
+        ],
         traceparent=event.traceparent[:64],
         at=_moment(event.time),
     )

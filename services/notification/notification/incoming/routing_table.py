@@ -102,7 +102,7 @@ EVENT_ROUTES = TypeAdapter(tuple[EventRoute, ...])
 
 @cache
 def shipped(file: Path = SHIPPED) -> Mapping[tuple[str, str], EventRoute]:
-    return {(one.topic, one.type): one for one in EVENT_ROUTES.validate_python(json.loads(file.read_text()))}
+    return {(route.topic, route.type): route for route in EVENT_ROUTES.validate_python(json.loads(file.read_text()))}
 
 
 # --- a tenant's own rows ---
@@ -120,8 +120,8 @@ class Routes:
 
     def all(self) -> list[tuple[EventRoute, int]]:
         """Every event's route as it holds for the tenant; version 0 is the shipped one."""
-        mine = sa.select(tables.routes).where(tables.routes.c.tenant == self._tenant)
-        own = {(row.topic, row.type): row for row in self._conn.execute(mine)}
+        query = sa.select(tables.routes).where(tables.routes.c.tenant == self._tenant)
+        own = {(row.topic, row.type): row for row in self._conn.execute(query)}
         known = {key: (route, 0) for key, route in shipped().items()}
         known |= {key: (EventRoute.model_validate_json(row.document), row.version) for key, row in own.items()}
         return [known[key] for key in sorted(known)]

@@ -48,9 +48,9 @@ def slots(conn: sa.Connection, messages: Sequence[Notification], rates: Rates, a
             by_channel[message.channel].append(message.id)
     given: dict[str, datetime] = {}
     for channel, ids in sorted(by_channel.items()):  # every replica locks in the same order
-        each = timedelta(seconds=1 / rates[channel])
-        start = _reserve(conn, _row_of(channel), at, len(ids) * each)
-        given |= {key: start + number * each for number, key in enumerate(ids)}
+        interval = timedelta(seconds=1 / rates[channel])
+        start = _reserve(conn, _row_of(channel), at, len(ids) * interval)
+        given |= {key: start + number * interval for number, key in enumerate(ids)}
     return given
 
 

@@ -31,8 +31,8 @@ _WHEN = (notifications.c.lease_until, notifications.c.next_attempt_at)
 def _due(column: sa.Column[datetime], channel: Any) -> sa.Select[Any]:
     in_hand: sa.BindParameter[Any] = sa.bindparam("in_hand", expanding=True)
     c = notifications.c
-    here = sa.and_(c.channel == channel, column <= sa.bindparam("at"), c.id.not_in(in_hand))
-    return sa.select(notifications).where(here).order_by(column)
+    waiting = sa.and_(c.channel == channel, column <= sa.bindparam("at"), c.id.not_in(in_hand))
+    return sa.select(notifications).where(waiting).order_by(column)
 
 
 # Built once: building a statement costs several times what running it does.
@@ -140,8 +140,8 @@ def _put_off(conn: sa.Connection, message: Notification, admitted: Admitted) -> 
     """What admission says of a due row, where it isn't "as it is, at once"; what has ended by it."""
     row, by = notifications.c.id == message.id, admitted.message
     if by.channel is not message.channel:
-        other = {"channel": by.channel, "chain": ",".join(by.chain), "address": by.address}
-        conn.execute(sa.update(notifications).where(row).values(other))
+        next_channel = {"channel": by.channel, "chain": ",".join(by.chain), "address": by.address}
+        conn.execute(sa.update(notifications).where(row).values(next_channel))
     match admitted.decision:
         case Send():
             return []
@@ -153,8 +153,8 @@ def _put_off(conn: sa.Connection, message: Notification, admitted: Admitted) -> 
         case refused:
             conn.execute(move(Status.SUPPRESSED, row, error=refused.reason))
             carried = move(Status.SUPPRESSED, notifications.c.digest_of == message.id, error=refused.reason)
-            others = conn.execute(carried.returning(notifications))
-            return [moved(by, Status.SUPPRESSED), *map(moved_row, others)]
+            carried_rows = conn.execute(carried.returning(notifications))
+            return [moved(by, Status.SUPPRESSED), *map(moved_row, carried_rows)]
 
 
 def _supersede(conn: sa.Connection, rows: Mapping[str, Row]) -> list[Moved]:
@@ -174,8 +174,8 @@ def _supersede(conn: sa.Connection, rows: Mapping[str, Row]) -> list[Moved]:
 
 def posting(conn: sa.Connection, notification: Notification, provider: str) -> None:
     """`provider` is about to be asked to send it: whatever dies, it may have it from now on."""
-    mine = sa.and_(notifications.c.tenant == notification.tenant, notifications.c.id == notification.id)
-    conn.execute(sa.update(notifications).where(mine).values(provider=provider))
+    row = sa.and_(notifications.c.tenant == notification.tenant, notifications.c.id == notification.id)
+    conn.execute(sa.update(notifications).where(row).values(provider=provider))
 
 
 def take_back(conn: sa.Connection) -> None:
@@ -188,6 +188,6 @@ def give_back(conn: sa.Connection, unsent: Sequence[Notification]) -> None:
     """Not begun, and not to be begun by this process: due at once for whoever comes next. One whose lease ran out may
     be another's by now, and is."""
     leased = sa.tuple_(notifications.c.id, notifications.c.lease_until)
-    mine = leased.in_([(message.id, message.lease_until) for message in unsent])
+    still_leased = leased.in_([(message.id, message.lease_until) for message in unsent])
     sending = notifications.c.status == Status.SENDING
-    conn.execute(move(Status.QUEUED, sa.and_(mine, sending), next_attempt_at=now()))
+    conn.execute(move(Status.QUEUED, sa.and_(still_leased, sending), next_attempt_at=now()))

@@ -25,7 +25,7 @@ def apply(conn: sa.Connection, receipt: Receipt) -> list[Row]:
 
     A receipt may overtake the commit of the answer that it belongs to. It is kept then, for `take_early`.
     """
-    one_at_a_time(conn, receipt.provider, [receipt.message_id])
+    lock_messages(conn, receipt.provider, [receipt.message_id])
     rows = _move(conn, receipt)
     if not rows and conn.execute(_KNOWN, _message(receipt)).first() is None:
         row = _row(receipt) | {"received_at": now()}
@@ -33,7 +33,7 @@ def apply(conn: sa.Connection, receipt: Receipt) -> list[Row]:
     return rows
 
 
-def one_at_a_time(conn: sa.Connection, provider: str, message_ids: Collection[str]) -> None:
+def lock_messages(conn: sa.Connection, provider: str, message_ids: Collection[str]) -> None:
     """Before a receipt, or the answer that names its message, is written down: committed at the same moment, neither
     would see the other."""
     take_turns(conn, [f"receipt {provider} {message_id}" for message_id in message_ids])
@@ -69,8 +69,8 @@ _TAKE = (
 
 def _moving(status: Status, which: sa.ColumnElement[bool]) -> sa.Update:
     delivered = status is Status.DELIVERED
-    said: dict[str, Any] = {"delivered_at": sa.bindparam("at")} if delivered else {"error": sa.bindparam("reason")}
-    return move(status, which, ask_at=None, **said).returning(notifications)
+    values: dict[str, Any] = {"delivered_at": sa.bindparam("at")} if delivered else {"error": sa.bindparam("reason")}
+    return move(status, which, ask_at=None, **values).returning(notifications)
 
 
 _LAST_WORDS = (Status.DELIVERED, Status.BOUNCED, Status.FAILED)
@@ -83,12 +83,12 @@ _MOVE_DIGEST = {
 
 def _move(conn: sa.Connection, receipt: Receipt) -> list[Row]:
     delivered = receipt.status is Status.DELIVERED
-    told = {"at": now()} if delivered else {"reason": receipt.error[:_LONGEST_ERROR] or receipt.status.value}
-    rows = list(conn.execute(_MOVE[receipt.status], _message(receipt) | told))
+    values = {"at": now()} if delivered else {"reason": receipt.error[:_LONGEST_ERROR] or receipt.status.value}
+    rows = list(conn.execute(_MOVE[receipt.status], _message(receipt) | values))
     if not rows:
         return []
     carriers = {"carriers": [row.id for row in rows]}
-    return rows + list(conn.execute(_MOVE_DIGEST[receipt.status], carriers | told))
+    return rows + list(conn.execute(_MOVE_DIGEST[receipt.status], carriers | values))
 
 
 def _message(receipt: Receipt) -> dict[str, Any]:

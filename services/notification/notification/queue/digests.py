@@ -62,18 +62,18 @@ def gathered(conn: sa.Connection, going: list[Notification]) -> list[Notificatio
 
 def carried_by(conn: sa.Connection, carrier_id: str) -> list[Notification]:
     """The messages of a digest beside the one that carries them, oldest first."""
-    mine = sa.select(notifications).where(notifications.c.digest_of == carrier_id).order_by(notifications.c.id)
-    return [notification_of(row) for row in conn.execute(mine)]
+    carried = sa.select(notifications).where(notifications.c.digest_of == carrier_id).order_by(notifications.c.id)
+    return [notification_of(row) for row in conn.execute(carried)]
 
 
 def end_carried(conn: sa.Connection, moves: Sequence[Moved], settled: Sequence[Settled]) -> list[Moved]:
     """A digest's messages share the end of the one that carried them."""
     digests = {end.notification.id: end.at for end in settled if end.notification.link == DIGEST}
-    others: list[Moved] = []
+    ended_rows: list[Moved] = []
     for moved in moves:
         if moved.id in digests and moved.status is not Status.QUEUED:
-            mine = sa.and_(notifications.c.digest_of == moved.id, notifications.c.status == Status.QUEUED)
+            carried = sa.and_(notifications.c.digest_of == moved.id, notifications.c.status == Status.QUEUED)
             sent_at = digests[moved.id] if moved.status is Status.SENT else None
-            ended = move(moved.status, mine, sent_at=sent_at).returning(notifications)
-            others += [moved_row(row) for row in conn.execute(ended)]
-    return others
+            ended = move(moved.status, carried, sent_at=sent_at).returning(notifications)
+            ended_rows += [moved_row(row) for row in conn.execute(ended)]
+    return ended_rows

@@ -52,21 +52,21 @@ class Notifications:
         self._tenant = tenant
         self._owner = owner
 
-    def history(self, wanted: Filter, page: Page) -> Rows:
+    def history(self, filters: Filter, page: Page) -> Rows:
         """Rows of `notifications`, newest first, and the cursor of the next page if there is one."""
         c = notifications.c
-        asked = {c.subject_id: wanted.subject_id, c.recipient_id: wanted.recipient_id, c.owner: self._owner}
-        asked |= {c.channel: wanted.channel}
+        asked = {c.subject_id: filters.subject_id, c.recipient_id: filters.recipient_id, c.owner: self._owner}
+        asked |= {c.channel: filters.channel}
         query = sa.select(notifications).where(c.tenant == self._tenant)
         for number, (column, value) in enumerate((name, value) for name, value in asked.items() if value is not None):
             # Only the first, the narrowest, by its index: SQLite, which doesn't know how many there are, takes any.
             query = query.where((column if number == 0 else column.concat("")) == value)
         # Ids are UUIDv7, whose first 48 bits are the time they were made: a range of them is a range of the index.
-        if wanted.since is not None:
-            query = query.where(c.id >= first_id(wanted.since.timestamp() - _SKEW), c.created_at >= wanted.since)
-        if wanted.until is not None:
-            query = query.where(c.created_at <= wanted.until)
-            end = first_id(wanted.until.timestamp() + _SKEW)
+        if filters.since is not None:
+            query = query.where(c.id >= first_id(filters.since.timestamp() - _SKEW), c.created_at >= filters.since)
+        if filters.until is not None:
+            query = query.where(c.created_at <= filters.until)
+            end = first_id(filters.until.timestamp() + _SKEW)
             if page.cursor is None:
                 query = query.where(c.id < end)
             else:  # of two bounds SQLite takes one

@@ -24,7 +24,7 @@ from notification.domain import (
     retry_at,
     status_after,
 )
-from notification.queue.delivery_status import one_at_a_time, take_early
+from notification.queue.delivery_status import lock_messages, take_early
 from notification.queue.digests import end_carried
 from notification.queue.moves import move
 from notification.recipients.permission import handed_on
@@ -33,13 +33,13 @@ from notification.tables import attempts, notifications
 _LONGEST_ERROR = 255
 _LONGEST_SUBJECT = 255
 _LONGEST_CONTENT = 65_536  # the text of every message; of one in HTML alone its beginning
-_OURS = "smtp"  # an e-mail's receipts name it by our own id
+_SMTP = "smtp"  # an e-mail's receipts name it by our own id
 
 
 def settle(conn: sa.Connection, settled: Sequence[Settled]) -> list[Moved]:
     """Write down how attempts ended, many at once; what has moved, for the announcements."""
     for provider, ids in sorted(_references(settled).items()):
-        one_at_a_time(conn, provider, ids)
+        lock_messages(conn, provider, ids)
     conn.execute(sa.insert(attempts), [_attempt(attempt) for attempt in settled])
     present = _present(conn, settled)
     moves: list[Moved] = []
@@ -50,8 +50,8 @@ def settle(conn: sa.Connection, settled: Sequence[Settled]) -> list[Moved]:
         tries, began = _tried(conn, attempt)
         retry = retry_at(attempts=tries, began=began, at=attempt.at)
         status = status_after(attempt.outcome, retry=retry)
-        if (other := _handed_on(conn, attempt, status)) is not None:
-            conn.execute(_hand_on(attempt, other))
+        if (handed := _handed_on(conn, attempt, status)) is not None:
+            conn.execute(_hand_on(attempt, handed))
             continue
         by_status[status].append(_ending(attempt, retry if status is Status.QUEUED else None))
         moves.append(moved(attempt.notification, status, _words(attempt.outcome)))
@@ -126,10 +126,10 @@ def _handed_on(conn: sa.Connection, attempt: Settled, status: Status) -> Notific
     return None
 
 
-def _hand_on(attempt: Settled, other: Notification) -> sa.Update:
-    by = {"channel": other.channel, "chain": ",".join(other.chain), "address": other.address, "provider": None}
+def _hand_on(attempt: Settled, handed: Notification) -> sa.Update:
+    by = {"channel": handed.channel, "chain": ",".join(handed.chain), "address": handed.address, "provider": None}
     tries = {"attempts": notifications.c.attempts + 1, "next_attempt_at": attempt.at, "error": _error(attempt.outcome)}
-    return move(Status.QUEUED, notifications.c.id == other.id, **by, **tries)
+    return move(Status.QUEUED, notifications.c.id == handed.id, **by, **tries)
 
 
 def _ending(attempt: Settled, retry: datetime | None) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def _ending(attempt: Settled, retry: datetime | None) -> dict[str, Any]:
 def _name(notification: Notification, outcome: Delivered) -> tuple[str | None, str | None]:
     """By what a receipt will name it."""
     if notification.channel is ChannelName.EMAIL:
-        return _OURS, notification.id
+        return _SMTP, notification.id
     return outcome.provider or None, _storable(outcome.message_id)[:128] or None
 
 

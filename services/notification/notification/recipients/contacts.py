@@ -187,8 +187,8 @@ class Contacts:
 
     def _forget_claimed(self, recipient_id: str, email: str) -> None:
         """What somebody at another address, who only claimed to be this recipient, wished for in that name."""
-        another = contacts.c.email_key.not_in(("", email_key(email)))
-        claimed = sa.exists().where(*self._is(recipient_id), contacts.c.trusted.is_(False), another)
+        other_address = contacts.c.email_key.not_in(("", email_key(email)))
+        claimed = sa.exists().where(*self._is(recipient_id), contacts.c.trusted.is_(False), other_address)
         wishes = sa.and_(preferences.c.tenant == self._tenant, preferences.c.recipient_id == recipient_id)
         self._conn.execute(sa.delete(preferences).where(wishes, claimed))
 

@@ -50,12 +50,12 @@ def admit(conn: sa.Connection, messages: Sequence[Notification], at: datetime) -
     by_tenant: dict[str, list[Notification]] = defaultdict(list)
     for message in messages:
         by_tenant[message.tenant].append(message)
-    for tenant, theirs in sorted(by_tenant.items()):
-        wishes = Preferences(conn, tenant).of_many({message.recipient_id for message in theirs})
+    for tenant, asked in sorted(by_tenant.items()):
+        wishes = Preferences(conn, tenant).of_many({message.recipient_id for message in asked})
         # Of two that are admitted at once the second has to see what the first let through.
         take_turns(conn, [f"caps {tenant} {key}" for key, wish in wishes.items() if history_since(at, wish)])
-        past = _Past(conn, tenant, at, asked=theirs)
-        for message in theirs:
+        past = _Past(conn, tenant, at, asked=asked)
+        for message in asked:
             admitted[message.id] = _ask(conn, message, wishes.get(message.recipient_id, _DEFAULT), past)
     return [admitted[message.id] for message in messages]
 
@@ -107,14 +107,14 @@ def _ask(conn: sa.Connection, message: Notification, preference: Preference, pas
     if channel is ChannelName.PUSH and message.digest_of == "":
         message = replace(message, digest_of=None)  # handed on to where digests have no room
     asked = Message(channel=channel, category=category, created_at=message.created_at, critical=message.critical)
-    said_stop = channel is ChannelName.SMS and past.stopped(message.address)
+    has_stopped = channel is ChannelName.SMS and past.stopped(message.address)
     gathering = whole(message) if message.digest_of == "" else None
     sent = past.of(message.recipient_id, preference)
     history = History(past.gathered.get(gathering, sent) if gathering else sent)
-    decision = decide(past.at, preference.with_stop(channel) if said_stop else preference, history, asked)
+    decision = decide(past.at, preference.with_stop(channel) if has_stopped else preference, history, asked)
     elsewhere = isinstance(decision, Suppress) and decision.reason != "too-late"
-    if elsewhere and (other := handed_on(conn, message)) is not None:
-        return _ask(conn, other, preference, past)
+    if elsewhere and (next_message := handed_on(conn, message)) is not None:
+        return _ask(conn, next_message, preference, past)
     if isinstance(decision, Send) and gathering not in past.gathered:
         if gathering:
             past.gathered[gathering] = tuple(sent)
@@ -122,17 +122,17 @@ def _ask(conn: sa.Connection, message: Notification, preference: Preference, pas
     return Admitted(message, decision, digest=gathers(preference, asked))
 
 
-def whole(one: Notification | sa.Row[Any]) -> Whole:
+def whole(message: Notification | sa.Row[Any]) -> Whole:
     """Of a message, or its row, that goes out in a digest: which one."""
-    return one.tenant, one.recipient_id, one.channel, one.category, one.address
+    return message.tenant, message.recipient_id, message.channel, message.category, message.address
 
 
 def handed_on(conn: sa.Connection, message: Notification) -> Notification | None:
     """The same message by the next channel of its chain that reaches its recipient; None where there is none."""
     if not message.chain:
         return None
-    mine = sa.and_(contacts.c.tenant == message.tenant, contacts.c.id == message.recipient_id)
-    known = conn.execute(sa.select(contacts.c.email, contacts.c.phone).where(mine)).one_or_none()
+    contact = sa.and_(contacts.c.tenant == message.tenant, contacts.c.id == message.recipient_id)
+    known = conn.execute(sa.select(contacts.c.email, contacts.c.phone).where(contact)).one_or_none()
     addresses = {ChannelName.LIVE: message.recipient_id}
     if known is not None:
         addresses |= {ChannelName.EMAIL: known.email, ChannelName.PUSH: known.email, ChannelName.SMS: known.phone}

@@ -76,7 +76,7 @@ class Preference(_Wish):
         return name
 
     def channel(self, name: ChannelName) -> ChannelPreference:
-        return self.channels.get(name, _EVERYTHING)
+        return self.channels.get(name, _UNRESTRICTED)
 
     def wants(self, category: str, channel: ChannelName) -> bool:
         return self.channel(channel).categories.get(category, True)
@@ -87,7 +87,7 @@ class Preference(_Wish):
     def unsubscribed(self, category: str, channel: ChannelName) -> Self:
         """An unsubscription is never refused: where no further category fits, the whole channel is switched off."""
         held = self.channel(channel)
-        off = {name: False for name, wanted in held.categories.items() if not wanted} | {category: False}
+        off = {name: False for name, is_wanted in held.categories.items() if not is_wanted} | {category: False}
         if len(off) <= _MOST_CATEGORIES:
             changed = ChannelPreference(enabled=held.enabled, categories=off)
         else:
@@ -95,7 +95,7 @@ class Preference(_Wish):
         return self.model_copy(update={"channels": {**self.channels, channel: changed}})
 
 
-_EVERYTHING = ChannelPreference()
+_UNRESTRICTED = ChannelPreference()
 
 
 @cache
@@ -121,19 +121,19 @@ class Preferences:
 
     def of_many(self, recipient_ids: Collection[str]) -> dict[str, Preference]:
         """Only of those that have one."""
-        told = {"tenant_is": self._tenant, "ids": list(recipient_ids)}
-        return {row.recipient_id: _parsed(row.document) for row in self._conn.execute(_PREFERENCES, told)}
+        recipients = {"tenant_is": self._tenant, "ids": list(recipient_ids)}
+        return {row.recipient_id: _parsed(row.document) for row in self._conn.execute(_PREFERENCES, recipients)}
 
     def save(self, recipient_id: str, preference: Preference, version: int) -> int:
         """The new version; `version` is the one that was read. Raises ConcurrencyConflict."""
-        mine = {"tenant": self._tenant, "recipient_id": recipient_id}
+        key = {"tenant": self._tenant, "recipient_id": recipient_id}
         document = preference.model_dump_json(by_alias=True, exclude={"stopped"})
-        told = {"document": document, "version": version + 1, "updated_at": now()}
+        values = {"document": document, "version": version + 1, "updated_at": now()}
         if version == 0:
-            statement = upsert(self._conn, preferences).values(mine | told).on_conflict_do_nothing()
+            statement = upsert(self._conn, preferences).values(key | values).on_conflict_do_nothing()
         else:
-            same = (preferences.c[name] == value for name, value in (mine | {"version": version}).items())
-            statement = sa.update(preferences).where(*same).values(told)
+            same = (preferences.c[name] == value for name, value in (key | {"version": version}).items())
+            statement = sa.update(preferences).where(*same).values(values)
         if self._conn.execute(statement).rowcount != 1:
             raise ConcurrencyConflict(self.of(recipient_id)[1])
         return version + 1
@@ -152,10 +152,10 @@ class Preferences:
             return changed
 
 
-_MINE = preferences.c.tenant == sa.bindparam("tenant_is")
-_PREFERENCE = sa.select(preferences).where(_MINE, preferences.c.recipient_id == sa.bindparam("id_is"))
+_OF_TENANT = preferences.c.tenant == sa.bindparam("tenant_is")
+_PREFERENCE = sa.select(preferences).where(_OF_TENANT, preferences.c.recipient_id == sa.bindparam("id_is"))
 _PREFERENCES = sa.select(preferences.c.recipient_id, preferences.c.document).where(
-    _MINE, preferences.c.recipient_id.in_(sa.bindparam("ids", expanding=True))
+    _OF_TENANT, preferences.c.recipient_id.in_(sa.bindparam("ids", expanding=True))
 )
 
 

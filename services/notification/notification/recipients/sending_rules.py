@@ -125,8 +125,8 @@ def _refused(preference: Preference, message: Message) -> Suppress | None:
 def _digest(preference: Preference, message: Message) -> list[_Wait]:
     if not gathers(preference, message):
         return []
-    told = preference.digests[message.category]
-    due = _reach(message.created_at.astimezone(UTC), _clock(told), ZoneInfo(preference.time_zone))
+    wall = preference.digests[message.category]
+    due = _reach(message.created_at.astimezone(UTC), _clock(wall), ZoneInfo(preference.time_zone))
     return [(due, "digest")]
 
 
@@ -138,8 +138,8 @@ def _caps(now: datetime, preference: Preference, history: History, message: Mess
 def _free(now: datetime, cap: Cap, history: History) -> datetime:
     """When the window holds fewer than the limit. What a clock that runs ahead dates later than now was sent now."""
     window = _WINDOW[cap.per]
-    mine = (min(sent.at, now) for sent in history.sent if cap.covers(sent.category, sent.channel))
-    within = sorted(at for at in mine if at > now - window)
+    covered = (min(sent.at, now) for sent in history.sent if cap.covers(sent.category, sent.channel))
+    within = sorted(at for at in covered if at > now - window)
     return within[-cap.limit].astimezone(UTC) + window if len(within) >= cap.limit else now
 
 
@@ -182,5 +182,5 @@ def _offset(at: datetime, zone: ZoneInfo) -> timedelta:
     return at.astimezone(zone).utcoffset() or timedelta(0)
 
 
-def _clock(told: str) -> timedelta:
-    return timedelta(hours=int(told[:2]), minutes=int(told[3:]))
+def _clock(wall: str) -> timedelta:
+    return timedelta(hours=int(wall[:2]), minutes=int(wall[3:]))

@@ -52,7 +52,7 @@ class Unsubscribing:
         """Raises Forged."""
         for key in self._keys:
             try:
-                return _told(token, key)
+                return _verified(token, key)
             except (jwt.PyJWTError, ValueError, RecursionError):
                 continue
         raise Forged
@@ -63,7 +63,7 @@ class Unsubscribing:
         return {"List-Unsubscribe": f"<{link}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
 
 
-def _told(token: str, key: str) -> Subscription:
+def _verified(token: str, key: str) -> Subscription:
     if len(token) > _LONGEST:
         raise ValueError("too long")
     claims = jwt.decode(token, key, algorithms=[_ALGORITHM], options={"require": _CLAIMS})

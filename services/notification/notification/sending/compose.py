@@ -107,8 +107,8 @@ class Wording:
         if found is None:
             return Refused(f"no template {category}/{name}")
         parts = PARTS[notification.channel]
-        wanted = {*parts, *also}
-        words = partial(render, found.source, context, locale=found.locale, parts=wanted, name=f"{category}/{name}")
+        all_parts = {*parts, *also}
+        words = partial(render, found.source, context, locale=found.locale, parts=all_parts, name=f"{category}/{name}")
         try:
             # A tenant's own may take up its whole budget of processor time, which everybody else's loop has not.
             rendered = words() if found.version == SHIPPED_VERSION else await asyncio.to_thread(words)
@@ -127,19 +127,19 @@ class Wording:
         share = _DIGEST_LONGEST // (2 * min(len(left), _DIGEST_MOST))  # cut short, or all would be refused as too long
         items: list[Mapping[str, str]] = []
         while left and len(items) < _DIGEST_MOST:
-            one = left.pop()
+            message = left.pop()
             rendered = await self._rendered(
-                one, one.context, category=one.category, name=one.template, also=("subject",)
+                message, message.context, category=message.category, name=message.template, also=("subject",)
             )
             if isinstance(rendered, Rendered):
                 text = rendered.text or rendered.sms or rendered.push
-                subject = rendered.subject or one.template
+                subject = rendered.subject or message.template
                 items.append({"subject": _cut(subject, share), "text": _cut(text.strip(), share)})
             await asyncio.sleep(0)  # all of them at once would keep everybody else waiting
         if not items:
             return Suppressed("nothing to tell")
-        told = {"count": len(items) + len(left), "more": len(left)}
-        return {**told, "items": items[::-1], "category": notification.category}
+        counted = {"count": len(items) + len(left), "more": len(left)}
+        return {**counted, "items": items[::-1], "category": notification.category}
 
 
 def _hidden(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, str]]:

@@ -125,8 +125,8 @@ class Sender:
         unsent: list[Notification] = []
         for queue in self._queues.values():
             while not queue.empty():
-                if (one := queue.get_nowait()) is not None:
-                    unsent.append(one)
+                if (message := queue.get_nowait()) is not None:
+                    unsent.append(message)
         return unsent
 
     # --- sending ---
@@ -146,7 +146,7 @@ class Sender:
                 outcome = await self._attempt(channel, notification)
                 keys = {"channel": notification.channel.value, "status": type(outcome).__name__.lower()}
                 span.set_attributes({**keys, "notification.id": notification.id, "subject.id": notification.subject_id})
-                _tell(notification, outcome)
+                _log_outcome(notification, outcome)
             at = now()
             _delay.record((at - notification.created_at).total_seconds(), keys)
             self._settled.append(Settled(notification=notification, outcome=outcome, at=at))
@@ -196,8 +196,8 @@ class Sender:
                 await asyncio.sleep(_AGAIN)
                 self._woken.set()
                 continue
-            for one in batch:
-                self._leases.pop(one.notification.id, None)
+            for attempt in batch:
+                self._leases.pop(attempt.notification.id, None)
 
     async def _settle_all(self, batch: list[Settled]) -> None:
         """One that can't be written down must not take the others with it, nor be sent again and again: all that is
@@ -209,13 +209,13 @@ class Sender:
             raise
         except Exception:
             if len(batch) > 1:
-                for one in batch:
-                    await self._settle_all([one])
+                for attempt in batch:
+                    await self._settle_all([attempt])
                 return
-            (one,) = batch
-            log.exception("sender.result_unwritable", notification_id=one.notification.id)
-            if one.outcome != (bare := _bare(one.outcome)):
-                await self._settle_all([replace(one, outcome=bare)])
+            (attempt,) = batch
+            log.exception("sender.result_unwritable", notification_id=attempt.notification.id)
+            if attempt.outcome != (bare := _bare(attempt.outcome)):
+                await self._settle_all([replace(attempt, outcome=bare)])
 
     async def _settle(self, batch: list[Settled]) -> None:
         def work(conn: sa.Connection) -> None:
@@ -224,7 +224,7 @@ class Sender:
 
         await self._db.write(work)
         self._announcements.wake()
-        if any(one.notification.chain and not isinstance(one.outcome, Delivered) for one in batch):
+        if any(attempt.notification.chain and not isinstance(attempt.outcome, Delivered) for attempt in batch):
             self._wakeup.set()  # the next channel's turn
 
     # --- taking up ---
@@ -282,7 +282,7 @@ def _bare(outcome: Outcome) -> Outcome:
     return Delivered(provider=outcome.provider) if isinstance(outcome, Delivered) else Refused("unwritable result")
 
 
-def _tell(notification: Notification, outcome: Outcome) -> None:
+def _log_outcome(notification: Notification, outcome: Outcome) -> None:
     log.info(
         "notification.sent" if isinstance(outcome, Delivered) else "notification.not_sent",
         subject_id=notification.subject_id,

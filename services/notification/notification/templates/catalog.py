@@ -44,11 +44,11 @@ class Catalog:
 
     async def find(self, tenant: str, category: str, name: str, locale: str) -> Found | None:
         own = await self._published(tenant, category, name)
-        ours = shipped().get((category, name), {})
+        by_locale = shipped().get((category, name), {})
         for tag in fallbacks(locale):
             if (published := own.get(tag)) is not None:
                 return Found(Source(**published["source"]), tag, published["version"])
-            if (source := ours.get(tag)) is not None:
+            if (source := by_locale.get(tag)) is not None:
                 return Found(source, tag, SHIPPED_VERSION)
         return None
 
@@ -90,9 +90,11 @@ def first_wordless(
 ) -> ChannelName | None:
     """The first of `channels` for which a template that is sent has no words in any of its languages."""
     table = templates
-    ours = sa.and_(table.c.tenant == tenant, table.c.category == category, table.c.name == name)
-    query = sa.select(table.c.locale, table.c.source).where(ours, table.c.status == TemplateStatus.PUBLISHED)
+    same = sa.and_(table.c.tenant == tenant, table.c.category == category, table.c.name == name)
+    query = sa.select(table.c.locale, table.c.source).where(same, table.c.status == TemplateStatus.PUBLISHED)
     own = {row.locale: Source(**orjson.loads(row.source)) for row in conn.execute(query)}
     sources = {**shipped().get((category, name), {}), **own}.values()
-    said = {channel for source in sources for channel, parts in PARTS.items() if any(getattr(source, p) for p in parts)}
-    return next((channel for channel in channels if channel not in said), None)
+    sayable = {
+        channel for source in sources for channel, parts in PARTS.items() if any(getattr(source, p) for p in parts)
+    }
+    return next((channel for channel in channels if channel not in sayable), None)

@@ -64,14 +64,14 @@ def _textual(function: Callable[[str], str]) -> _Function:
 
 
 @pass_context
-def _each(context: Context, value: Any) -> Iterator[Any]:
+def _loop_items(context: Context, value: Any) -> Iterator[Any]:
     if isinstance(value, Undefined) or not isinstance(value, list | tuple | Mapping):
         text(value)
         raise TypeError("a loop is over a list")
     run = run_of(context)
-    for one in cast("Iterable[Any]", value):
+    for element in cast("Iterable[Any]", value):
         run.tick()
-        yield one
+        yield element
 
 
 def _same(value: Any) -> Any:
@@ -89,8 +89,8 @@ def _last(value: Any) -> Any:
 def _join(value: Any, separator: str = "", attribute: str | None = None) -> str:
     parts: list[str] = []
     left = LONGEST_VALUE
-    for one in value:
-        parts.append(text(one if attribute is None else item(one, attribute)))
+    for part in value:
+        parts.append(text(part if attribute is None else item(part, attribute)))
         if (left := left - len(parts[-1]) - len(separator)) < 0:
             raise TooMuch("size limit")
     return text(separator).join(parts)
@@ -138,7 +138,7 @@ FILTERS: Mapping[str, _Function] = {
 }
 # What the language puts around a loop's list, around what ~ joins and around what is compared.
 INTERNAL: Mapping[str, _Function] = {
-    "<each>": _each,
+    "<each>": _loop_items,
     "<concat>": _metered(_join),
     "<tick>": _metered(_same),
 }

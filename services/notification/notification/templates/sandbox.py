@@ -89,7 +89,7 @@ def _compiled(part: str, written: str) -> Template:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         # A thousand brackets, a number of thousands of digits, loops deeper than Python nests them.
         wrong = [f"no template: {type(error).__name__}"]
-    raise BadTemplate([FieldProblem(pointer=f"/{part}", detail=one) for one in wrong])
+    raise BadTemplate([FieldProblem(pointer=f"/{part}", detail=detail) for detail in wrong])
 
 
 # --- how it runs ---
@@ -212,7 +212,7 @@ def _refusal(node: nodes.Node, language: Language) -> str:
             return "a loop has one name, and is not recursive"
         case nodes.Assign() if not isinstance(node.target, nodes.Name):
             return "set has one name"
-        case nodes.List() | nodes.Tuple() if not all(isinstance(one, nodes.Const) for one in node.items):
+        case nodes.List() | nodes.Tuple() if not all(isinstance(element, nodes.Const) for element in node.items):
             return "a list is written of constants only"
         case nodes.Include() if not node.with_context:
             return "a partial is included with its context"

@@ -54,7 +54,7 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class TemplateFilter:
     """What to list; None is everything."""
 
     category: str | None = None
@@ -125,16 +125,16 @@ class Templates:
     def publish(self, key: Key, version: int) -> Template:
         """Sends use it from now on; the one before is retired. Raises UnknownTemplate. Whoever calls this has proven
         the version, and has the catalog's invalidated in the same transaction."""
-        mine = self._mine(key)
+        of_key = self._of_key(key)
         # Locked, all of them: of two who publish at once the second retires what the first has published.
-        query = sa.select(templates.c.version, templates.c.status).where(mine).order_by(templates.c.version)
+        query = sa.select(templates.c.version, templates.c.status).where(of_key).order_by(templates.c.version)
         standing = {row.version: row.status for row in self._conn.execute(query.with_for_update())}
         if version not in standing:
             raise UnknownTemplate(f"{key} in version {version}")
         if standing[version] != TemplateStatus.PUBLISHED:
-            retired = sa.update(templates).where(mine, templates.c.status == TemplateStatus.PUBLISHED)
+            retired = sa.update(templates).where(of_key, templates.c.status == TemplateStatus.PUBLISHED)
             self._conn.execute(retired.values(status=TemplateStatus.RETIRED))
-            published = sa.update(templates).where(mine, templates.c.version == version)
+            published = sa.update(templates).where(of_key, templates.c.version == version)
             self._conn.execute(published.values(status=TemplateStatus.PUBLISHED, published_at=now()))
         return self.get(key, version)
 
@@ -142,7 +142,7 @@ class Templates:
 
     def get(self, key: Key, version: int | None = None) -> Template:
         """None is the newest, draft or not; the one that ships is version 0. Raises UnknownTemplate."""
-        query = sa.select(templates).where(self._mine(key)).order_by(templates.c.version.desc()).limit(1)
+        query = sa.select(templates).where(self._of_key(key)).order_by(templates.c.version.desc()).limit(1)
         if version is not None:
             query = query.where(templates.c.version == version)
         if (row := self._conn.execute(query).one_or_none()) is not None:
@@ -151,21 +151,25 @@ class Templates:
             return Template(head=_shipped_head(key), source=source, sample=samples()[key.category, key.name])
         raise UnknownTemplate(str(key) if version is None else f"{key} in version {version}")
 
-    def page(self, wanted: Wanted, *, after: Position | None, limit: int) -> list[Head]:
+    def page(self, filters: TemplateFilter, *, after: Position | None, limit: int) -> list[Head]:
         """By category, name, locale and version, strictly after a position."""
-        here = [head for head in _shipped_heads() if _is_wanted(head, wanted, after)]
+        shipped_heads = [head for head in _shipped_heads() if _matches(head, filters, after)]
         order = self._order()
         query = sa.select(*_HEAD).where(templates.c.tenant == self._tenant).order_by(*order).limit(limit)
-        told = {templates.c.category: wanted.category, templates.c.name: wanted.name, templates.c.status: wanted.status}
-        query = query.where(*(column == value for column, value in told.items() if value is not None))
+        columns = {
+            templates.c.category: filters.category,
+            templates.c.name: filters.name,
+            templates.c.status: filters.status,
+        }
+        query = query.where(*(column == value for column, value in columns.items() if value is not None))
         if after is not None:
             query = query.where(sa.tuple_(*order) > sa.tuple_(*after))
         own = [_head(row) for row in self._conn.execute(query)]
-        return sorted([*own, *here], key=lambda head: head.position)[:limit]
+        return sorted([*own, *shipped_heads], key=lambda head: head.position)[:limit]
 
     def versions(self, key: Key, *, before: int | None, limit: int) -> list[Head]:
         """Newest first, strictly older than `before`; the one that ships is the last."""
-        query = sa.select(*_HEAD).where(self._mine(key)).order_by(templates.c.version.desc()).limit(limit)
+        query = sa.select(*_HEAD).where(self._of_key(key)).order_by(templates.c.version.desc()).limit(limit)
         if before is not None:
             query = query.where(templates.c.version < before)
         heads = [_head(row) for row in self._conn.execute(query)]
@@ -174,10 +178,10 @@ class Templates:
         return heads[:limit]
 
     def _newest(self, key: Key) -> int:
-        query = sa.select(sa.func.max(templates.c.version)).where(self._mine(key))
+        query = sa.select(sa.func.max(templates.c.version)).where(self._of_key(key))
         return self._conn.execute(query).scalar_one() or 0
 
-    def _mine(self, key: Key) -> sa.ColumnElement[bool]:
+    def _of_key(self, key: Key) -> sa.ColumnElement[bool]:
         return sa.and_(
             templates.c.tenant == self._tenant,
             templates.c.category == key.category,
@@ -187,19 +191,19 @@ class Templates:
 
     def _order(self) -> list[sa.ColumnElement[Any]]:
         """As Python orders them, whatever language the database was made for."""
-        named: list[sa.ColumnElement[Any]] = [templates.c.category, templates.c.name, templates.c.locale]
+        names: list[sa.ColumnElement[Any]] = [templates.c.category, templates.c.name, templates.c.locale]
         if self._conn.dialect.name != "sqlite":
-            named = [sa.collate(column, "C") for column in named]
-        return [*named, templates.c.version]
+            names = [sa.collate(column, "C") for column in names]
+        return [*names, templates.c.version]
 
 
 _HEAD = [column for column in templates.c if column.name not in {"tenant", "source", "sample"}]
 
 
 def _head(row: sa.Row[Any]) -> Head:
-    named: dict[str, Any] = {column.name: getattr(row, column.name) for column in _HEAD}
-    named["status"] = TemplateStatus(row.status)
-    return Head(**named)
+    values: dict[str, Any] = {column.name: getattr(row, column.name) for column in _HEAD}
+    values["status"] = TemplateStatus(row.status)
+    return Head(**values)
 
 
 def _shipped_source(key: Key) -> Source | None:
@@ -207,20 +211,20 @@ def _shipped_source(key: Key) -> Source | None:
 
 
 def _shipped_head(key: Key) -> Head:
-    told = key._asdict()
+    values = key._asdict()
     return Head(
-        **told, version=SHIPPED_VERSION, status=TemplateStatus.SHIPPED, author="", created_at=None, published_at=None
+        **values, version=SHIPPED_VERSION, status=TemplateStatus.SHIPPED, author="", created_at=None, published_at=None
     )
 
 
 @cache
 def _shipped_heads() -> Sequence[Head]:
-    return [_shipped_head(Key(*named, locale)) for named, locales in shipped().items() for locale in locales]
+    return [_shipped_head(Key(*name, locale)) for name, locales in shipped().items() for locale in locales]
 
 
-def _is_wanted(head: Head, wanted: Wanted, after: Position | None) -> bool:
-    told = ((wanted.category, head.category), (wanted.name, head.name), (wanted.status, head.status))
-    return all(asked in {None, has} for asked, has in told) and (after is None or head.position > after)
+def _matches(head: Head, filters: TemplateFilter, after: Position | None) -> bool:
+    pairs = ((filters.category, head.category), (filters.name, head.name), (filters.status, head.status))
+    return all(asked in {None, has} for asked, has in pairs) and (after is None or head.position > after)
 
 
 def tag_of(locale: str) -> str | None:

@@ -213,7 +213,7 @@ class Email:
                 await smtp.ehlo()
         except aiosmtplib.SMTPAuthenticationError as error:
             smtp.close()
-            log.error("email.account_error", reason=_told(error))  # noqa: TRY400  ours to mend; its text is not ours
+            log.error("email.account_error", reason=_codes(error))  # noqa: TRY400  ours to mend; its text is not ours
             raise
         except BaseException:
             smtp.close()
@@ -236,11 +236,11 @@ def _failed(error: Exception) -> Outcome:
         case aiosmtplib.SMTPNotSupported():
             return Refused("smtp: the server can't carry this address", provider=_NAME)
         case aiosmtplib.SMTPRecipientRefused() | aiosmtplib.SMTPDataError() if _final(error.code):
-            return Refused(_told(error), bounced=_bounced(error), provider=_NAME)
+            return Refused(_codes(error), bounced=_bounced(error), provider=_NAME)
         case aiosmtplib.SMTPSenderRefused(code=552):  # RFC 1870: the message is too large
-            return Refused(_told(error), provider=_NAME)
+            return Refused(_codes(error), provider=_NAME)
         case aiosmtplib.SMTPResponseException():
-            return Postponed(_told(error), provider=_NAME)
+            return Postponed(_codes(error), provider=_NAME)
         case _:
             return Postponed(f"smtp: {type(error).__name__}", provider=_NAME)
 
@@ -254,7 +254,7 @@ def _bounced(error: aiosmtplib.SMTPResponseException) -> bool:
     return isinstance(error, aiosmtplib.SMTPRecipientRefused) and _enhanced(error)[1:4] != ".7."
 
 
-def _told(error: aiosmtplib.SMTPResponseException) -> str:
+def _codes(error: aiosmtplib.SMTPResponseException) -> str:
     """The codes alone: a server's text often holds the address."""
     return f"smtp {error.code} {_enhanced(error)}".rstrip()
 

@@ -114,7 +114,7 @@ def _read(answer: Answer, texts: Sequence[Text]) -> list[SmsResult]:
         case {"SMSMessageData": {"Recipients": [_, *_] as recipients}}:
             return [_of(text, recipients) for text in texts]
         case {"SMSMessageData": {"Message": str(said)}}:
-            return [_nobody(said, alone=len(texts) == 1)] * len(texts)
+            return [_without_recipients(said, alone=len(texts) == 1)] * len(texts)
         case _:
             return [wire.without_words(answer)] * len(texts)
 
@@ -122,9 +122,9 @@ def _read(answer: Answer, texts: Sequence[Text]) -> list[SmsResult]:
 def _of(text: Text, recipients: Sequence[Any]) -> SmsResult:
     """Answers come in any order, and a number may come back in another form than it was sent in."""
     number = _digits(text.to)
-    told = [(_digits(recipient["number"]), recipient) for recipient in recipients if _has_number(recipient)]
-    same = [recipient for digits, recipient in told if digits == number]
-    national = [recipient for digits, recipient in told if len(digits) >= 7 and number.endswith(digits)]
+    numbered = [(_digits(recipient["number"]), recipient) for recipient in recipients if _has_number(recipient)]
+    same = [recipient for digits, recipient in numbered if digits == number]
+    national = [recipient for digits, recipient in numbered if len(digits) >= 7 and number.endswith(digits)]
     found = same[:1] or national
     return _result(found[0]) if len(found) == 1 else Unknown("not in the answer")
 
@@ -139,14 +139,14 @@ def _digits(number: Any) -> str:
 
 def _result(recipient: Any) -> SmsResult:
     match recipient:
-        case {"statusCode": int() | str() as told} if (code := _figure(told)) in _ACCEPTED:
+        case {"statusCode": int() | str() as status_code} if (code := _figure(status_code)) in _ACCEPTED:
             message_id = str(recipient.get("messageId") or "")
             return Accepted(
                 message_id="" if message_id == "None" else message_id,
                 cost=_cost(recipient.get("cost")),
                 segments=_figure(recipient.get("messageParts")),
             )
-        case {"statusCode": int() | str() as told} if (code := _figure(told)) in _REFUSED:
+        case {"statusCode": int() | str() as status_code} if (code := _figure(status_code)) in _REFUSED:
             return _refusal(code)
         case _:
             return Unknown("unreadable answer")
@@ -157,22 +157,22 @@ def _refusal(code: int) -> NotAccepted:
     return kind(f"{code} {name}")
 
 
-def _nobody(said: str, *, alone: bool) -> NotAccepted:
+def _without_recipients(words: str, *, alone: bool) -> NotAccepted:
     """No recipient: the words name why. They may hold a number, so that only those we know go on."""
-    if _SOME_SENT.match(said):
+    if _SOME_SENT.match(words):
         return Unknown("unreadable answer")
-    code = _CODES.get(re.sub(r"\W", "", said).lower())
+    code = _CODES.get(re.sub(r"\W", "", words).lower())
     refusal = NotTaken("no recipient") if code is None else _refusal(code)
     # What is said of a number can't be meant of every number.
     return refusal if alone or not isinstance(refusal, Rejected) else NotTaken("no recipient")
 
 
-def _cost(told: Any) -> Cost | None:
+def _cost(cost: Any) -> Cost | None:
     """From `"KES 0.8000"`, of any currency, or `"0"`."""
-    found = _COST.fullmatch(told) if isinstance(told, str) else None
+    found = _COST.fullmatch(cost) if isinstance(cost, str) else None
     return Cost(currency=found[1] or "", amount=Decimal(found[2])) if found else None
 
 
-def _figure(told: Any) -> int:
+def _figure(figure: Any) -> int:
     """A count or code, as a number or a text; 0 where there is none."""
-    return int(told) if re.fullmatch(r"\d{1,9}", str(told), re.ASCII) else 0
+    return int(figure) if re.fullmatch(r"\d{1,9}", str(figure), re.ASCII) else 0

@@ -92,21 +92,21 @@ class Sms:
             return Refused(f"the text is longer than {_MOST_SEGMENTS} segments")
         text = Text(id=message.id, to=message.address, body=message.rendered.sms, sender=self._sender)
         may_have_it = self._may_have(message)
-        told: list[tuple[str, NotAccepted]] = []
+        refusals: list[tuple[str, NotAccepted]] = []
         for provider in self._chain("" if message.critical else may_have_it):
             await message.posting(provider.name)
             result = await provider.send(text)
             if isinstance(result, Accepted):
                 return _delivered(provider, result, text)
-            told.append((provider.name, result))
-            _tell(message, provider.name, result)
+            refusals.append((provider.name, result))
+            _log_refusal(message, provider.name, result)
             if isinstance(result, Unknown):
                 may_have_it = provider.name
             if isinstance(result, Rejected) and may_have_it in {"", provider.name}:
                 return Refused(f"{provider.name} {result.reason}", bounced=result.bounced, provider=provider.name)
             if isinstance(result, Unknown) and not message.critical:
                 break
-        return _nobody(told, may_have_it or message.provider)
+        return _not_accepted(refusals, may_have_it or message.provider)
 
     def _may_have(self, message: Message) -> str:
         """The provider that may have taken it in an earlier attempt; "" where none has, or the wait is over."""
@@ -122,12 +122,12 @@ class Sms:
         return
 
 
-def _nobody(told: Sequence[tuple[str, NotAccepted]], may_have_it: str) -> Outcome:
-    """`told` is what each provider said that was asked. Where none may have it, all of them said a definite no."""
-    error = "; ".join(f"{name} {result.reason}" for name, result in told)
+def _not_accepted(refusals: Sequence[tuple[str, NotAccepted]], may_have_it: str) -> Outcome:
+    """`refusals` are what the providers said that were asked. Where none may have it, all of them said a definite no."""
+    error = "; ".join(f"{name} {result.reason}" for name, result in refusals)
     if may_have_it:
         return Postponed(error, provider=may_have_it)
-    if all(isinstance(result, Unavailable) for _, result in told):
+    if all(isinstance(result, Unavailable) for _, result in refusals):
         error = "SMS service temporarily unavailable"
     return Down(error)
 
@@ -143,8 +143,8 @@ def _delivered(provider: SmsProvider, taken: Accepted, text: Text) -> Delivered:
     )
 
 
-def _tell(message: Message, provider: str, result: NotAccepted) -> None:
+def _log_refusal(message: Message, provider: str, result: NotAccepted) -> None:
     """An account that needs mending is an error: somebody is to be called."""
-    say = log.error if isinstance(result, AccountError) else log.warning
-    said = "sms.account_error" if isinstance(result, AccountError) else "sms.not_accepted"
-    say(said, provider=provider, reason=result.reason, notification_id=message.id)
+    record = log.error if isinstance(result, AccountError) else log.warning
+    event = "sms.account_error" if isinstance(result, AccountError) else "sms.not_accepted"
+    record(event, provider=provider, reason=result.reason, notification_id=message.id)

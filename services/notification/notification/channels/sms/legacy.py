@@ -79,8 +79,8 @@ class Legacy:
         except NobodyAnswers:
             return SmsStatus.UNKNOWN
         match answer.data:
-            case {"status": "Queued" | "Sent" | "Delivered" | "Failed" as told}:
-                return SmsStatus(told.lower())
+            case {"status": "Queued" | "Sent" | "Delivered" | "Failed" as status}:
+                return SmsStatus(status.lower())
             case _:
                 return SmsStatus.UNKNOWN
 
@@ -105,8 +105,10 @@ class Legacy:
 
     def _cost(self, charged: Any) -> Cost | None:
         """`charged` is a number, or a text of one."""
-        told = str(charged)
-        return Cost(self._currency, Decimal(told)) if re.fullmatch(r"\d{1,12}(\.\d{1,12})?", told, re.ASCII) else None
+        amount = str(charged)
+        return (
+            Cost(self._currency, Decimal(amount)) if re.fullmatch(r"\d{1,12}(\.\d{1,12})?", amount, re.ASCII) else None
+        )
 
 
 def _wire(text: Text) -> Mapping[str, str]:
