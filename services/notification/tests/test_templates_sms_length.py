@@ -114,5 +114,6 @@ def test_ucs_2_segments_are_those_of_the_encoded_text_cut_between_characters(tex
 
 
 @given(st.text(), st.text())
-def test_more_text_is_never_fewer_units(text: str, more: str):
-    assert measure(text + more).units >= measure(text).units
+def test_more_text_is_never_fewer_segments(text: str, more: str):
+    """Though it may be fewer units: what takes two of GSM-7 takes one of UCS-2, of which a segment holds fewer."""
+    assert measure(text + more).segments >= measure(text).segments

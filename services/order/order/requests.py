@@ -1,6 +1,5 @@
 """What callers ask for."""
 
-import re
 import unicodedata
 from typing import Annotated, Literal
 
@@ -8,6 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from chassis.addresses import EmailAddress
 from chassis.cards import CardToken, NoCards
+from chassis.language_tags import LONGEST, without_extensions
 from chassis.wire import RequestBody
 from order.domain import CUSTOMER_ID, STAFF_MOVES, Currency, Customer, Location
 
@@ -15,8 +15,6 @@ from order.domain import CUSTOMER_ID, STAFF_MOVES, Currency, Customer, Location
 _LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
 # Letters and symbols, by their category, that nobody sees all the same.
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-# A language tag (RFC 5646). Behind the first single character stand extensions, such as a telephone's units.
-_LOCALE = re.compile(r"(?P<locale>[A-Za-z]{2,3}(?:[_-][A-Za-z0-9]{2,8})*)(?:[_-][A-Za-z0-9](?:[_-][A-Za-z0-9]{1,8})+)*")
 
 
 def _visible(text: str) -> str:
@@ -25,10 +23,10 @@ def _visible(text: str) -> str:
     return text
 
 
-def _without_extensions(tag: str) -> str:
-    if (found := _LOCALE.fullmatch(tag)) is None or len(found["locale"]) > 35:
+def _language_tag(text: str) -> str:
+    if not (tag := without_extensions(text)):
         raise ValueError("it is no language tag such as en or pt-BR")
-    return found["locale"]
+    return tag
 
 
 Name = Annotated[
@@ -37,7 +35,7 @@ Name = Annotated[
     AfterValidator(_visible),
     Field(examples=["Ada"]),
 ]
-Locale = Annotated[str, StringConstraints(max_length=128), AfterValidator(_without_extensions), Field(examples=["en"])]
+Locale = Annotated[str, StringConstraints(max_length=LONGEST), AfterValidator(_language_tag), Field(examples=["en"])]
 
 
 class CustomerRequest(Customer, RequestBody):

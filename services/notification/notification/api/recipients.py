@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from chassis.addresses import email_address
 from chassis.edge.auth import Caller, caller_of
 from chassis.edge.routes import Routes, refused
+from chassis.language_tags import LONGEST
 from chassis.wire import Wire
 from notification.domain import ChannelName, NotYours, UnknownRecipient
 from notification.recipients.addresses import normalise
@@ -16,7 +17,7 @@ from notification.recipients.contacts import Contact, Contacts
 from notification.recipients.preferences import Preference
 from notification.recipients.stop_words import stopped
 from notification.services import services
-from notification.templates.locales import LONGEST, canonical
+from notification.templates.locales import canonical
 from notification.unit_of_work import UnitOfWork
 
 _REFUSED = {422: "invalid-request", 503: "database-unavailable"}

@@ -7,8 +7,8 @@ from typing import Annotated, Any, cast
 import orjson
 from pydantic import AfterValidator, Field, StringConstraints
 
+from chassis.language_tags import LONGEST
 from chassis.problems import MALFORMED
-from notification.templates.locales import LONGEST
 from notification.templates.versions import NAME, tag_of
 
 _LONGEST_CONTEXT = 65_536  # bytes of JSON

@@ -13,12 +13,10 @@ from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_datetime
 from babel.numbers import format_decimal, get_currency_precision
 
+from chassis.language_tags import without_extensions
+
 DEFAULT = "en"
 
-# RFC 5646: a locale, and extensions of a single letter each, which say nothing that we write by.
-_TAG = re.compile(r"([A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*)(?:-[A-Za-z0-9](?:-[A-Za-z0-9]{1,8})+)*", re.ASCII)
-_LONGEST_TAG = 35  # 4.4.1, without extensions
-LONGEST = 128  # with them
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 _LARGEST = Decimal(10) ** 15
 _FINEST = -20  # decimal places: a Decimal of few bytes may stand for millions of digits
@@ -60,12 +58,6 @@ def _parsed(locale: str) -> Locale | None:
         except (UnknownLocaleError, ValueError):
             tag = tag.rpartition("-")[0]
     return None
-
-
-def without_extensions(locale: str) -> str:
-    """en-US for en_US-u-mu-celsius, as phones say it; "" for what is no tag."""
-    found = _TAG.fullmatch(locale.replace("_", "-")) if len(locale) <= LONGEST else None
-    return found[1] if found and len(found[1]) <= _LONGEST_TAG else ""
 
 
 def _written(locale: str) -> Locale:

@@ -15,9 +15,10 @@ import sqlalchemy as sa
 
 from chassis.db import upsert
 from chassis.ids import now
+from chassis.language_tags import without_extensions
 from notification.domain import ConcurrencyConflict, UnknownTemplate
 from notification.tables import templates
-from notification.templates.locales import canonical, without_extensions
+from notification.templates.locales import canonical
 from notification.templates.shipped import Source, samples, shipped
 
 NAME = r"^[A-Za-z][A-Za-z0-9-]{0,63}$"  # of a category, and of a template
