@@ -123,7 +123,7 @@ class Sms:
 
 
 def _not_accepted(refusals: Sequence[tuple[str, NotAccepted]], may_have_it: str) -> Outcome:
-    """`refusals` are what the providers said that were asked. Where none may have it, all of them said a definite no."""
+    """`refusals` are what the providers that were asked said. Where none may have it, each said a definite no."""
     error = "; ".join(f"{name} {result.reason}" for name, result in refusals)
     if may_have_it:
         return Postponed(error, provider=may_have_it)
