@@ -42,7 +42,7 @@ from notification.api import (
     unsubscribe,
 )
 from notification.bulk.worker import Bulks
-from notification.channels import Channels, open_channels
+from notification.channels import SECRETS, Channels, bulk_rates, open_channels
 from notification.channels.email.channel import greets
 from notification.domain import (
     ConcurrencyConflict,
@@ -95,7 +95,7 @@ RESOURCES = (
     dead_letters,
 )
 
-_SECRETS = ("unsubscribe-key", "receipt-secrets", "africas-talking-key", "legacy-sms-key")
+_SECRETS = ("unsubscribe-key", "receipt-secrets", *SECRETS)
 _DRAIN_SECONDS = 5.0
 
 REFUSALS: Mapping[type[Exception], Problem] = {
@@ -162,12 +162,13 @@ def _assemble(
     unsubscribing = Unsubscribing(settings.public_url)
     resets = Resets(db=db, reset_url=settings.reset_url)
     opened = open_channels(settings, sidecar) if channels is None else None
+    rates = bulk_rates(settings)
     sender = Sender(
         db=db,
         channels=opened.channels if opened else channels or {},
         wording=Wording(db=db, catalog=catalog, unsubscribing=unsubscribing, links={LINK: resets.link}),
         announcements=announcements,
-        rates=settings.bulk_rates,
+        rates=rates,
         lease=timedelta(seconds=settings.lease_seconds),
         send_within=timedelta(seconds=settings.send_seconds),
     )
@@ -191,7 +192,7 @@ def _assemble(
         sender=sender,
         resets=resets,
         receipts=receipts,
-        bulks=Bulks(db=db, rates=settings.bulk_rates),
+        bulks=Bulks(db=db, rates=rates),
         intake=Intake(
             db=db,
             routes=RouteTable(db=db, cache=cache),

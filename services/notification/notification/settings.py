@@ -10,7 +10,6 @@ from chassis.settings import ServiceSettings, Words
 from notification.domain import WAIT, WRITE_DOWN
 
 Rate = Annotated[float, Field(gt=0, le=10_000)]
-Provider = Literal["smtp", "africas-talking", "legacy", "push", "live"]
 
 
 class Settings(ServiceSettings):
@@ -38,11 +37,8 @@ class Settings(ServiceSettings):
         pattern=r"^https?://[^\s#]+$",
         validation_alias="NOTIFICATION_RESET_URL",
     )
-    # Bulk messages per second, by provider; one that isn't here goes as fast as it can.
-    provider_rates: dict[Provider, Rate] = Field(
-        default={"smtp": 100, "africas-talking": 50, "legacy": 50, "push": 100, "live": 500},
-        validation_alias="NOTIFICATION_BULK_RATES",
-    )
+    # Bulk messages per second, by provider: those of `channels`, or these; one that isn't here goes as fast as it can.
+    provider_rates: dict[str, Rate] | None = Field(default=None, validation_alias="NOTIFICATION_BULK_RATES")
 
     # Seconds by which a receipt may be late before its provider is asked; by then most have come.
     look_up_after: float = Field(default=300, ge=1, le=86_400, validation_alias="NOTIFICATION_LOOK_UP_AFTER")
@@ -82,12 +78,3 @@ class Settings(ServiceSettings):
                 f"{beyond:.0f} more at least: else another replica would send what is being sent"
             )
         return self
-
-    @property
-    def bulk_rates(self) -> dict[str, float]:
-        """By channel. Which provider takes a text message is known when it is sent, so that all together go no faster
-        than the slowest of them may."""
-        by = {"email": ("smtp",), "sms": self.sms_providers, "push": ("push",), "live": ("live",)}
-        rates: dict[str, float] = {**self.provider_rates}
-        known = {channel: [rates[name] for name in names if name in rates] for channel, names in by.items()}
-        return {channel: min(limits) for channel, limits in known.items() if limits}

@@ -1,15 +1,49 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import notification.channels
 from chassis.ids import new_id
 from chassis.sidecar import Answer
+from notification.app import create_app
+from notification.channels import RATES, SECRETS, bulk_rates, open_channels
 from notification.channels.push.channel import Push
-from notification.domain import Delivered, Down, Message, Postponed, Refused, Rendered
+from notification.channels.sms import PROVIDERS
+from notification.domain import PARTS, ChannelName, Delivered, Down, Message, Postponed, Refused, Rendered
 from stack.fake_sidecar import FakeSidecar
 
 PATH = "push/api/v1/notification"
 OPEN = {"errorCode": "ERR_DIRECT_INVOKE", "message": "failed to invoke, id: push, err: circuit breaker is open"}
+
+
+FOLDER = Path(notification.channels.__file__).parent
+
+
+def modules(folder: Path) -> set[str]:
+    return {path.stem for path in folder.glob("*.py")} - {"__init__"}
+
+
+def test_every_channel_has_a_folder_an_entry_and_words_and_every_folder_is_a_channels(settings, sidecar):
+    folders = {path.name for path in FOLDER.iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(ChannelName) == set(open_channels(settings, sidecar).channels) == set(PARTS)
+    assert all("channel" in modules(FOLDER / folder) for folder in folders)
+    assert set(bulk_rates(settings)) == folders
+
+
+def test_every_sms_provider_has_a_file_an_entry_and_a_key_and_every_file_is_a_providers(settings, sidecar):
+    opened = open_channels(settings, sidecar).sms
+    assert {name: provider.name for name, provider in opened.items()} == {name: name for name in PROVIDERS}
+    files = {type(provider).__module__.rpartition(".")[2] for provider in opened.values()}
+    assert files == modules(FOLDER / "sms") - {"channel", "wire"}
+    assert set(settings.sms_providers) <= set(PROVIDERS) <= set(RATES)
+    assert len(set(SECRETS)) == len(PROVIDERS)
+
+
+@pytest.mark.parametrize("setting", ["sms_providers", "provider_rates"])
+def test_a_setting_that_names_a_provider_which_there_is_not_ends_the_start(settings, setting):
+    with pytest.raises(ValueError, match="names none of ours: pigeon"):
+        create_app(settings.model_copy(update={setting: {"pigeon": 1.0}}))
 
 
 def message(**changes) -> Message:

@@ -11,8 +11,9 @@ from structlog.testing import capture_logs
 
 from chassis.ids import new_id
 from chassis.sidecar import Answer, Sidecar
+from notification.channels.sms import PROVIDERS
 from notification.channels.sms.africas_talking import AfricasTalking
-from notification.channels.sms.channel import Sms, sms_providers
+from notification.channels.sms.channel import Sms
 from notification.channels.sms.legacy import Legacy
 from notification.channels.sms.wire import (
     Accepted,
@@ -375,15 +376,12 @@ async def test_a_status_without_a_sidecar_is_unknown(legacy, sidecar):
     assert await legacy.status("t-1") is SmsStatus.UNKNOWN
 
 
-async def test_no_provider_is_asked_before_its_key_is_there(sidecar):
-    for provider in sms_providers(sidecar, username="brewline").values():
+async def test_no_provider_is_asked_before_its_key_is_there(sidecar, settings):
+    for name in PROVIDERS:
+        provider = PROVIDERS[name].provider(sidecar, settings)
         with pytest.raises(RuntimeError, match="no key yet"):
             await provider.send(text())
     assert sidecar.invoked == []
-
-
-def test_providers_are_known_by_name(sidecar):
-    assert set(sms_providers(sidecar, username="brewline")) == {"africas-talking", "legacy"}
 
 
 # --- the chain ---

@@ -1,6 +1,6 @@
-"""How a message gets out: one adapter a file, and the dict that names them."""
+"""How a message gets out: a folder for each channel, and its entry here."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,7 +8,9 @@ from chassis.sidecar import Sidecar
 from notification.channels.email.channel import Email
 from notification.channels.live.channel import Live
 from notification.channels.push.channel import Push
-from notification.channels.sms.channel import Sms, SmsProvider, sms_providers
+from notification.channels.sms import PROVIDERS
+from notification.channels.sms.channel import Sms
+from notification.channels.sms.wire import SmsProvider
 from notification.domain import ChannelName, Message, Outcome
 from notification.settings import Settings
 
@@ -37,19 +39,22 @@ class Open:
 
     def unlock(self, secrets: Mapping[str, str]) -> None:
         for name, provider in self.sms.items():
-            provider.unlock(secrets[_KEYS[name]])
+            provider.unlock(secrets[PROVIDERS[name].secret])
         if password := secrets.get("smtp-password"):
             self.email.unlock(password)
 
 
-_KEYS = {"africas-talking": "africas-talking-key", "legacy": "legacy-sms-key"}
+SECRETS = tuple(entry.secret for entry in PROVIDERS.values())
+# Bulk messages a second, by provider, where the settings say nothing.
+RATES: Mapping[str, float] = {"smtp": 100, "push": 100, "live": 500} | {
+    name: entry.rate for name, entry in PROVIDERS.items()
+}
 
 
 def open_channels(settings: Settings, sidecar: Sidecar) -> Open:
     """Nothing connects yet: each connects when it first sends."""
-    providers = sms_providers(sidecar, username=settings.africas_talking_username)
-    if unknown := set(settings.sms_providers) - set(providers):
-        raise ValueError(f"NOTIFICATION_SMS_PROVIDERS names none of ours: {', '.join(sorted(unknown))}")
+    _require_known(settings.sms_providers, PROVIDERS, setting="NOTIFICATION_SMS_PROVIDERS")
+    providers = {name: entry.provider(sidecar, settings) for name, entry in PROVIDERS.items()}
     email = Email(
         host=settings.smtp_host,
         port=settings.smtp_port,
@@ -66,3 +71,20 @@ def open_channels(settings: Settings, sidecar: Sidecar) -> Open:
         ChannelName.LIVE: Live(),
     }
     return Open(channels=channels, email=email, sms=providers)
+
+
+def bulk_rates(settings: Settings) -> Mapping[str, float]:
+    """By channel. Which provider takes a text message is known when it is sent, so that all together go no faster than
+    the slowest of them may. Raises ValueError for the rate of a provider that there is not."""
+    by_provider = RATES if settings.provider_rates is None else settings.provider_rates
+    _require_known(by_provider, RATES, setting="NOTIFICATION_BULK_RATES")
+    providers = {"email": ("smtp",), "sms": settings.sms_providers, "push": ("push",), "live": ("live",)}
+    rates = {
+        channel: [by_provider[name] for name in names if name in by_provider] for channel, names in providers.items()
+    }
+    return {channel: min(limits) for channel, limits in rates.items() if limits}
+
+
+def _require_known(names: Collection[str], known: Collection[str], *, setting: str) -> None:
+    if unknown := set(names) - set(known):
+        raise ValueError(f"{setting} names none of ours: {', '.join(sorted(unknown))}")

@@ -1,4 +1,4 @@
-"""Text messages: a chain of providers, one file each, and the policy by which one takes over from another.
+"""Text messages: a chain of providers, and the policy by which one takes over from another.
 
 At least once. Where nobody knows whether a provider took a message, the same provider is asked again: Africa's Talking
 knows no idempotency key, so that may be a second message, but going elsewhere surely would be. A critical message goes
@@ -6,23 +6,18 @@ elsewhere all the same: for it a duplicate is better than silence.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import monotonic
-from typing import Protocol
 
 import structlog
 from cachetools import LRUCache
 
-from chassis.sidecar import Sidecar
-from notification.channels.sms.africas_talking import AfricasTalking
-from notification.channels.sms.legacy import Legacy
 from notification.channels.sms.wire import (
     Accepted,
     AccountError,
     NotAccepted,
     Rejected,
-    SmsResult,
-    SmsStatus,
+    SmsProvider,
     Text,
     Unavailable,
     Unknown,
@@ -37,32 +32,6 @@ _STAY_SECONDS = 600.0
 _REMEMBERED = 10_000
 # Each of them is paid for, and a phone gets them one by one: 1,530 letters, or 670 of UCS-2, are a template's mistake.
 _MOST_SEGMENTS = 10
-
-
-class SmsProvider(Protocol):
-    """`unlock` brings its key, before the first send. Every expected ending is a value. Only of one that is `askable`
-    does `status` tell anything."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def askable(self) -> bool: ...
-
-    def unlock(self, key: str) -> None: ...
-
-    async def send(self, text: Text) -> SmsResult: ...
-
-    async def send_bulk(self, texts: Sequence[Text]) -> list[SmsResult]: ...
-
-    async def status(self, message_id: str) -> SmsStatus: ...
-
-
-def sms_providers(sidecar: Sidecar, *, username: str, currency: str = "USD") -> Mapping[str, SmsProvider]:
-    """By the name that settings and rows use. `username` is ours at Africa's Talking; the legacy provider charges in
-    `currency`."""
-    known: Sequence[SmsProvider] = (AfricasTalking(sidecar, username=username), Legacy(sidecar, currency=currency))
-    return {provider.name: provider for provider in known}
 
 
 class Sms:

@@ -4,11 +4,11 @@ read.
 At least once: the sidecar's declared retries and our own repeat a request whose end nobody knows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from chassis.problems import Unavailable as NobodyAnswers
 from chassis.sidecar import Answer, Sidecar, Verdict
@@ -97,6 +97,26 @@ class SmsStatus(StrEnum):
     DELIVERED = "delivered"
     FAILED = "failed"
     UNKNOWN = "unknown"
+
+
+# --- a provider ---
+class SmsProvider(Protocol):
+    """`unlock` brings its key, before the first send. Every expected ending is a value. Only of one that is `askable`
+    does `status` tell anything."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def askable(self) -> bool: ...
+
+    def unlock(self, key: str) -> None: ...
+
+    async def send(self, text: Text) -> SmsResult: ...
+
+    async def send_bulk(self, texts: Sequence[Text]) -> list[SmsResult]: ...
+
+    async def status(self, message_id: str) -> SmsStatus: ...
 
 
 # --- through the sidecar ---
