@@ -18,13 +18,13 @@ Row = sa.Row[Any]
 
 items_json = TypeAdapter(list[Item])
 
-_one = (orders.c.tenant == sa.bindparam("of_tenant"), orders.c.id == sa.bindparam("of_id"))
+_by_id = (orders.c.tenant == sa.bindparam("of_tenant"), orders.c.id == sa.bindparam("of_id"))
 
 INSERT = sa.insert(orders)
-SELECT = sa.select(orders).where(*_one)
+SELECT = sa.select(orders).where(*_by_id)
 CONFIRM = (
     sa.update(orders)
-    .where(*_one, orders.c.status == Status.PENDING_PAYMENT)
+    .where(*_by_id, orders.c.status == Status.PENDING_PAYMENT)
     .values(
         status=Status.CONFIRMED,
         payment_status=PaymentStatus.SUCCEEDED,
@@ -41,7 +41,7 @@ _message = (sa.bindparam("message_id", type_=sa.String), sa.bindparam("message_v
 _older = sa.tuple_(orders.c.notified_by, orders.c.notified_version) < sa.tuple_(*_message)
 NOTIFIED = (
     sa.update(orders)
-    .where(*_one, sa.or_(orders.c.notified_by.is_(None), _older))
+    .where(*_by_id, sa.or_(orders.c.notified_by.is_(None), _older))
     .values(
         notified=sa.bindparam("notice"),
         notified_at=sa.bindparam("at"),
@@ -76,5 +76,5 @@ def to_notified(row: Row) -> Notified | None:
 
 def to_facts(order: Order) -> dict[str, Any]:
     """An order as the fields of an event."""
-    told = orjson.loads(order.model_dump_json(by_alias=True))
-    return told | {"orderId": order.id, "ownerId": order.owner}
+    facts = orjson.loads(order.model_dump_json(by_alias=True))
+    return facts | {"orderId": order.id, "ownerId": order.owner}

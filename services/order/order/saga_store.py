@@ -69,7 +69,7 @@ class SagaStore(OrderStore):
 
         def work(conn: sa.Connection) -> int | None:
             values = {"paid_id": paid.payment_id, "paid_transaction": paid.transaction_id}
-            row = conn.execute(CONFIRM, self._one(ref.id) | values).one_or_none()
+            row = conn.execute(CONFIRM, self._key(ref.id) | values).one_or_none()
             if row is not None:
                 order = to_order(row)
                 self._announce(conn, events.OrderConfirmed, order, row.tenant_name, parent=ref.traceparent)
@@ -132,7 +132,7 @@ class SagaStore(OrderStore):
     async def notified(self, order_id: str, notified: Notified, *, message_id: str, message_version: int) -> None:
         """An older message, or an older word about the same one, changes nothing."""
         last = {"message_id": message_id, "message_version": message_version}
-        values = self._one(order_id) | last | {"notice": notified.status, "at": notified.at}
+        values = self._key(order_id) | last | {"notice": notified.status, "at": notified.at}
         await self._parts.db.write(lambda conn: conn.execute(NOTIFIED, values))
 
     async def write_timeline(self, order_id: str, records: Sequence[StepRecord]) -> None:

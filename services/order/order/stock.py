@@ -34,8 +34,8 @@ def take_stock(conn: sa.Connection, tenant: str, wanted: Sequence[tuple[str, int
 
 def return_stock(conn: sa.Connection, tenant: str, taken: Sequence[tuple[str, int]]) -> None:
     for sku, quantity in taken:
-        mine = (stock.c.tenant == tenant, stock.c.sku == sku)
-        conn.execute(sa.update(stock).where(*mine).values(available=stock.c.available + quantity))
+        line = (stock.c.tenant == tenant, stock.c.sku == sku)
+        conn.execute(sa.update(stock).where(*line).values(available=stock.c.available + quantity))
 
 
 def _take(conn: sa.Connection, tenant: str, sku: str, quantity: int) -> bool:

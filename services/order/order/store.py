@@ -119,7 +119,7 @@ class OrderStore:
         self, *, status: Status | None, customer_id: str | None, before: str | None, limit: int
     ) -> list[Order]:
         """Newest first (ids are UUIDv7), strictly older than `before`."""
-        query = sa.select(orders).where(*self._mine()).order_by(orders.c.id.desc()).limit(limit)
+        query = sa.select(orders).where(*self._visible()).order_by(orders.c.id.desc()).limit(limit)
         if status is not None:
             query = query.where(orders.c.status == status)
         if customer_id is not None:
@@ -188,25 +188,27 @@ class OrderStore:
 
     def _select(self, conn: sa.Connection, order_id: str) -> Row:
         """Raises OrderNotFound, OrderOfOtherTenant or NotYourOrder."""
-        if (row := conn.execute(SELECT, self._one(order_id)).one_or_none()) is None:
+        if (row := conn.execute(SELECT, self._key(order_id)).one_or_none()) is None:
             raise OrderOfOtherTenant if elsewhere(conn, orders, self._tenant, id=order_id) else OrderNotFound
         if self._owner not in {None, row.owner}:
             raise NotYourOrder
         return row
 
-    def _mine(self) -> list[sa.ColumnElement[bool]]:
+    def _visible(self) -> list[sa.ColumnElement[bool]]:
         """What every statement of this store is bound to."""
         bound = [orders.c.tenant == self._tenant]
         return bound if self._owner is None else [*bound, orders.c.owner == self._owner]
 
-    def _one(self, order_id: str) -> dict[str, str]:
+    def _key(self, order_id: str) -> dict[str, str]:
         return {"of_tenant": self._tenant, "of_id": order_id}
 
     def _update(
         self, conn: sa.Connection, order_id: str, condition: sa.ColumnElement[bool], **values: Any
     ) -> Row | None:
-        mine = (*self._mine(), orders.c.id == order_id)
-        return conn.execute(sa.update(orders).where(*mine, condition).values(values).returning(orders)).one_or_none()
+        this_order = (*self._visible(), orders.c.id == order_id)
+        return conn.execute(
+            sa.update(orders).where(*this_order, condition).values(values).returning(orders)
+        ).one_or_none()
 
     def _move(
         self,
@@ -236,9 +238,9 @@ class OrderStore:
         parent: str,
         **more: str,
     ) -> None:
-        told = event.model_validate(to_facts(order) | more)
-        whose = {"tenant": self._tenant, "tenant_name": tenant_name}
-        self._parts.outbox.add(conn, told, **whose, aggregate_id=order.id, parent=parent)
+        fact = event.model_validate(to_facts(order) | more)
+        tenant = {"tenant": self._tenant, "tenant_name": tenant_name}
+        self._parts.outbox.add(conn, fact, **tenant, aggregate_id=order.id, parent=parent)
 
 
 def _route(target: Status) -> sa.ColumnElement[bool]:

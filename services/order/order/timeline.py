@@ -46,8 +46,8 @@ class TimelineEntry(Shape):
 def record(conn: sa.Connection, tenant: str, order_id: str, records: Sequence[StepRecord]) -> None:
     """A step that ran before keeps its start and counts up until it is completed: performed once more by another drive
     of the story, it only finds what it did. Skipping never hides a real attempt."""
-    done = [_row(tenant, order_id, one, attempts=1) for one in records if one.status != StepStatus.SKIPPED]
-    skipped = [_row(tenant, order_id, one, attempts=0) for one in records if one.status == StepStatus.SKIPPED]
+    done = [_row(tenant, order_id, step, attempts=1) for step in records if step.status != StepStatus.SKIPPED]
+    skipped = [_row(tenant, order_id, step, attempts=0) for step in records if step.status == StepStatus.SKIPPED]
     if done:
         conn.execute(_once_more(conn.dialect.name), done)
     if skipped:
@@ -103,15 +103,15 @@ def _notify(notified: Notified) -> TimelineEntry:
     )
 
 
-def _row(tenant: str, order_id: str, one: StepRecord, *, attempts: int) -> dict[str, Any]:
+def _row(tenant: str, order_id: str, step: StepRecord, *, attempts: int) -> dict[str, Any]:
     return {
         "tenant": tenant,
         "order_id": order_id,
-        "step": one.step,
-        "phase": one.phase,
-        "status": one.status,
+        "step": step.step,
+        "phase": step.phase,
+        "status": step.status,
         "attempts": attempts,
-        "started_at": one.started_at,
-        "duration_ms": one.duration_ms,
-        "error": one.error[:255],
+        "started_at": step.started_at,
+        "duration_ms": step.duration_ms,
+        "error": step.error[:255],
     }

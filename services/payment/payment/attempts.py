@@ -107,7 +107,7 @@ class Attempts(Generic[A]):
 
     async def _update(self, attempt_id: str, condition: sa.ColumnElement[bool], **values: Any) -> A | None:
         table = self._table
-        mine = (table.c.id == attempt_id, table.c.status == _OPEN, condition)
-        query = sa.update(table).where(*mine).values(values).returning(table)
+        open_still = (table.c.id == attempt_id, table.c.status == _OPEN, condition)
+        query = sa.update(table).where(*open_still).values(values).returning(table)
         row = await self.db.write(lambda conn: conn.execute(query).mappings().one_or_none())
         return self._parse(row) if row is not None else None

@@ -83,12 +83,12 @@ class Charges:
             inserted = conn.execute(_insert_once(conn.dialect.name), row)
             if (made := inserted.mappings().one_or_none()) is not None:
                 return self._settled_as_nothing(conn, made) if wanted.settle_only else made, True
-            mine = (payments.c.tenant == tenant, payments.c.key == wanted.key)
-            known = conn.execute(sa.select(payments).where(*mine)).mappings().one()
+            same_key = (payments.c.tenant == tenant, payments.c.key == wanted.key)
+            known = conn.execute(sa.select(payments).where(*same_key)).mappings().one()
             if any(known[name] != getattr(wanted, name) for name in ("order_id", "amount", "currency")):
                 raise KeyMismatch
             if wanted.settle_only:
-                conn.execute(sa.update(payments).where(*mine).values(given_up=True))
+                conn.execute(sa.update(payments).where(*same_key).values(given_up=True))
             return known, False
 
         found, made = await self.db.write(work)
@@ -139,8 +139,8 @@ class Charges:
         settled = self.parse(row)
         record_move(conn, settled, before=Status.PROCESSING, actor=actor, reason=why)
         event = events.settled(settled)
-        whose = {"tenant": settled.tenant, "tenant_name": settled.tenant_name}
-        self._outbox.add(conn, event, **whose, aggregate_id=settled.id, parent=settled.traceparent)
+        tenant = {"tenant": settled.tenant, "tenant_name": settled.tenant_name}
+        self._outbox.add(conn, event, **tenant, aggregate_id=settled.id, parent=settled.traceparent)
         return row
 
     def _settled_as_nothing(self, conn: sa.Connection, made: sa.RowMapping) -> sa.RowMapping:
@@ -155,7 +155,7 @@ class Charges:
         following, _, rest = charge.others.partition(",")
         if not following or charge.given_up:
             return None
-        mine = (
+        unmoved = (
             payments.c.id == charge.id,
             payments.c.status == Status.PROCESSING,
             payments.c.provider == charge.provider,
@@ -170,7 +170,7 @@ class Charges:
             "posted_until": None,
             "claimed_until": self.attempts.claimed_until(now()),
         }
-        update = sa.update(payments).where(*mine).values(values).returning(payments)
+        update = sa.update(payments).where(*unmoved).values(values).returning(payments)
 
         def work(conn: sa.Connection) -> Charge | None:
             if (row := conn.execute(update).mappings().one_or_none()) is None:
@@ -215,8 +215,8 @@ class Charges:
 def report_late(charge: Charge, outcome: Final, *, stands: Charge) -> None:
     """An outcome that came too late is harmless where it says what stands there. Money that isn't booked is not."""
     if isinstance(outcome, Approved):
-        told = (charge.provider, outcome.transaction_id)
-        harmless = stands.status in CAPTURED and told == (stands.provider, stands.transaction_id)
+        booked = (charge.provider, outcome.transaction_id)
+        harmless = stands.status in CAPTURED and booked == (stands.provider, stands.transaction_id)
     else:
         harmless = stands.status not in CAPTURED or stands.provider != charge.provider
     if not harmless:

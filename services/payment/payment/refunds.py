@@ -109,10 +109,10 @@ class Refunds:
             except RefundExceedsCaptured:
                 return None
             posting = self.attempts.about_to_post(now())
-            whose = {"tenant": tenant, "tenant_name": tenant_name}
-            made = _insert(conn, wanted, wanted.amount, posting | whose)
-            mine = (refund_keys.c.tenant == tenant, refund_keys.c.key == key)
-            conn.execute(sa.update(refund_keys).where(*mine).values(refund_id=made.id))
+            owner = {"tenant": tenant, "tenant_name": tenant_name}
+            made = _insert(conn, wanted, wanted.amount, posting | owner)
+            this_key = (refund_keys.c.tenant == tenant, refund_keys.c.key == key)
+            conn.execute(sa.update(refund_keys).where(*this_key).values(refund_id=made.id))
             return made, True
 
         found = await self.db.write(work)
@@ -167,14 +167,14 @@ class Refunds:
         charge = self._parse_charge(row)
         record_move(conn, charge, before=before, actor=actor, reason=f"refund {refund.id}")
         event = events.refunded(charge, refund)
-        whose = {"tenant": charge.tenant, "tenant_name": charge.tenant_name}
-        self._outbox.add(conn, event, **whose, aggregate_id=charge.id, parent=refund.traceparent)
+        tenant = {"tenant": charge.tenant, "tenant_name": charge.tenant_name}
+        self._outbox.add(conn, event, **tenant, aggregate_id=charge.id, parent=refund.traceparent)
 
 
 def _known(conn: sa.Connection, tenant: str, key: str, body_hash: str) -> tuple[Refund, bool] | None:
     """What a key was answered; None for a refusal."""
-    mine = (refund_keys.c.tenant == tenant, refund_keys.c.key == key)
-    row = conn.execute(sa.select(refund_keys).where(*mine)).mappings().one()
+    this_key = (refund_keys.c.tenant == tenant, refund_keys.c.key == key)
+    row = conn.execute(sa.select(refund_keys).where(*this_key)).mappings().one()
     if row["body_hash"] != body_hash:
         raise KeyMismatch
     if row["refund_id"] is None:
@@ -191,9 +191,9 @@ def _lock(conn: sa.Connection, tenant: str, payment_id: str) -> tuple[int, int, 
     Until the transaction's end no other refund of the payment is begun or settled: on PostgreSQL, of two replicas with
     one key the later would find no refund, and then nothing left to reserve.
     """
-    mine = (payments.c.tenant == tenant, payments.c.id == payment_id)
+    payment = (payments.c.tenant == tenant, payments.c.id == payment_id)
     left = payments.c.amount - payments.c.refunded
-    query = sa.select(payments.c.amount, left, payments.c.tenant_name).where(*mine).with_for_update()
+    query = sa.select(payments.c.amount, left, payments.c.tenant_name).where(*payment).with_for_update()
     if (row := conn.execute(query).one_or_none()) is None:
         raise PaymentNotFound
     captured, rest, tenant_name = row
@@ -211,8 +211,12 @@ def _by_key(tenant: str, key: str) -> sa.Select[Any]:
 
 def _latest(conn: sa.Connection, payment_id: str, status: RefundStatus) -> Refund | None:
     """The payment's newest refund of that status, whoever asked for it."""
-    mine = (refunds.c.payment_id == payment_id, refunds.c.status == status)
-    row = conn.execute(sa.select(refunds).where(*mine).order_by(refunds.c.id.desc()).limit(1)).mappings().one_or_none()
+    of_payment = (refunds.c.payment_id == payment_id, refunds.c.status == status)
+    row = (
+        conn.execute(sa.select(refunds).where(*of_payment).order_by(refunds.c.id.desc()).limit(1))
+        .mappings()
+        .one_or_none()
+    )
     return _parse(row) if row is not None else None
 
 
@@ -225,8 +229,8 @@ def _reserve(conn: sa.Connection, payment_id: str, amount: int) -> None:
 
 
 def _release(conn: sa.Connection, failed: Refund) -> None:
-    mine = payments.c.id == failed.payment_id
-    conn.execute(sa.update(payments).where(mine).values(refunded=payments.c.refunded - failed.amount))
+    payment = payments.c.id == failed.payment_id
+    conn.execute(sa.update(payments).where(payment).values(refunded=payments.c.refunded - failed.amount))
 
 
 def _insert(conn: sa.Connection, wanted: WantedRefund, amount: int, posting: dict[str, Any]) -> Refund:
@@ -251,8 +255,8 @@ def _begin_again(conn: sa.Connection, failed: Refund, amount: int, posting: dict
     asked = failed.asked or failed.amount
     values = {"status": RefundStatus.PROCESSING, "amount": amount, "asked": asked, "begun": refunds.c.begun + 1}
     values |= {"processed_at": None, "reason": None}
-    mine = (refunds.c.id == failed.id, refunds.c.status.in_(refund_moves_into(RefundStatus.PROCESSING)))
-    update = sa.update(refunds).where(*mine).values(values | posting).returning(refunds)
+    failed_still = (refunds.c.id == failed.id, refunds.c.status.in_(refund_moves_into(RefundStatus.PROCESSING)))
+    update = sa.update(refunds).where(*failed_still).values(values | posting).returning(refunds)
     again = _parse(conn.execute(update).mappings().one())
     record_move(conn, again, before=failed.status, actor="order-service", reason="asked for again: it is still owed")
     return again

@@ -40,7 +40,7 @@ DEFAULT: tuple[Rule, ...] = (Rule(weights={"a": 1, "b": 0}),)
 
 def route(rules: Rules, *, key: str, amount: Decimal, currency: str) -> list[str]:
     """The provider to charge at, and after it those to turn to, in order; empty where no rule takes it."""
-    rule = next((one for one in rules if one.fits(amount, currency)), None)
+    rule = next((rule for rule in rules if rule.fits(amount, currency)), None)
     if rule is None:
         return []
     chosen = _share(rule.weights, key)

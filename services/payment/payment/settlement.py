@@ -74,10 +74,10 @@ async def _write_xlsx(target: IO[bytes], entries: AsyncIterator[sa.RowMapping]) 
         row = 0
         async for entry in entries:
             row += 1
-            told = line(entry)
-            lines.write_row(row, 0, [str(value) for value in told.values()])
-            total = totals[told["provider"], told["kind"], told["currency"]]
-            total[0], total[1] = total[0] + 1, total[1] + told["amount"]
+            fields = line(entry)
+            lines.write_row(row, 0, [str(value) for value in fields.values()])
+            total = totals[fields["provider"], fields["kind"], fields["currency"]]
+            total[0], total[1] = total[0] + 1, total[1] + fields["amount"]
         sums.write_row(0, 0, ("provider", "kind", "currency", "count", "amount"))
         for index, (group, (count, amount)) in enumerate(sorted(totals.items()), start=1):
             sums.write_row(index, 0, [*group, count, str(amount)])

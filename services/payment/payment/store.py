@@ -35,7 +35,7 @@ class PaymentStore:
         """Raises PaymentNotFound or PaymentOfOtherTenant."""
 
         def work(conn: sa.Connection) -> sa.RowMapping:
-            if (row := self._one(conn, payments, payment_id)) is None:
+            if (row := self._by_id(conn, payments, payment_id)) is None:
                 raise (
                     PaymentOfOtherTenant if elsewhere(conn, payments, self._tenant, id=payment_id) else PaymentNotFound
                 )
@@ -45,7 +45,7 @@ class PaymentStore:
 
     async def get_refund(self, refund_id: str) -> Refund:
         def work(conn: sa.Connection) -> sa.RowMapping:
-            if (row := self._one(conn, refunds, refund_id)) is None:
+            if (row := self._by_id(conn, refunds, refund_id)) is None:
                 raise PaymentOfOtherTenant if elsewhere(conn, refunds, self._tenant, id=refund_id) else RefundNotFound
             return row
 
@@ -55,21 +55,21 @@ class PaymentStore:
         self, *, status: Status | None, order_id: str | None, before: str | None, limit: int
     ) -> list[Charge]:
         """Newest first (ids are UUIDv7), strictly older than `before`."""
-        query = self._mine(payments).order_by(payments.c.id.desc()).limit(limit)
-        told = ((payments.c.status, status), (payments.c.order_id, order_id))
-        query = query.where(*(column == value for column, value in told if value is not None))
+        query = self._of_tenant(payments).order_by(payments.c.id.desc()).limit(limit)
+        filters = ((payments.c.status, status), (payments.c.order_id, order_id))
+        query = query.where(*(column == value for column, value in filters if value is not None))
         if before is not None:
             query = query.where(payments.c.id < before)
         return [self._charges.parse(row) for row in await self._all(query)]
 
     async def refunds_of(self, payment_id: str) -> list[Refund]:
         """Oldest first."""
-        query = self._mine(refunds).where(refunds.c.payment_id == payment_id).order_by(refunds.c.id)
+        query = self._of_tenant(refunds).where(refunds.c.payment_id == payment_id).order_by(refunds.c.id)
         return [Refund.model_validate(row) for row in await self._all(query)]
 
     async def moves_of(self, payment_id: str) -> list[sa.RowMapping]:
         """Oldest first, the refunds' among them."""
-        return await self._all(self._mine(moves).where(moves.c.payment_id == payment_id).order_by(moves.c.id))
+        return await self._all(self._of_tenant(moves).where(moves.c.payment_id == payment_id).order_by(moves.c.id))
 
     async def settled_on(self, day: date) -> AsyncIterator[sa.RowMapping]:
         """What moved money on that day (UTC), by time: charges captured and refunds given."""
@@ -84,11 +84,11 @@ class PaymentStore:
             later = sa.or_(entries.c.at > last["at"], sa.and_(entries.c.at == last["at"], entries.c.id > last["id"]))
             rows = await self._all(query.where(later)) if len(rows) == _AT_ONCE else []
 
-    def _mine(self, table: sa.Table) -> sa.Select[Any]:
+    def _of_tenant(self, table: sa.Table) -> sa.Select[Any]:
         return sa.select(table).where(table.c.tenant == self._tenant)
 
-    def _one(self, conn: sa.Connection, table: sa.Table, key: str) -> sa.RowMapping | None:
-        return conn.execute(self._mine(table).where(table.c.id == key)).mappings().one_or_none()
+    def _by_id(self, conn: sa.Connection, table: sa.Table, key: str) -> sa.RowMapping | None:
+        return conn.execute(self._of_tenant(table).where(table.c.id == key)).mappings().one_or_none()
 
     async def _all(self, query: sa.Select[Any]) -> list[sa.RowMapping]:
         return await self._db.read(lambda conn: list(conn.execute(query).mappings()))

@@ -37,7 +37,9 @@ MAX_ID = 128  # as long as its column
 _REMEMBERED = timedelta(days=7)  # far longer than a signature is good for, and than a provider tries again
 
 
-class Told(Wire):
+class Result(Wire):
+    """Of a charge or refund; the key is that of the request which asked for it."""
+
     idempotency_key: Annotated[str, Field(max_length=255, pattern=r"^[\x21-\x7e]+$")]
     transaction_id: Reference
     refund_id: Reference | None = None
@@ -49,7 +51,7 @@ class Told(Wire):
 
 class Delivery(Wire, NoCards):
     type: Literal["charge.approved", "charge.declined", "refund.succeeded"]
-    data: Told
+    data: Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,30 +113,32 @@ class Webhooks:
         return _Known(refund=refund, charge=self._charges.parse(charge_of(conn, refund.payment_id)))
 
     async def _settle_charge(self, provider: str, delivery: Delivery, charge: Charge, remember: Also) -> None:
-        told, approved = delivery.data, delivery.type == "charge.approved"
+        result, approved = delivery.data, delivery.type == "charge.approved"
         if charge.provider != provider:
             if approved:  # it was proved absent there, and then appeared: money to be looked after by a person
                 log.error("charge.at_two_providers", payment_id=charge.id, provider=provider)
             return
-        if not _same_money(told, charge.amount, charge.currency):
+        if not _same_money(result, charge.amount, charge.currency):
             log.error("webhook.other_amount", payment_id=charge.id, provider=provider)
             return
         outcome = (
-            Approved(transaction_id=told.transaction_id) if approved else Declined(reason=told.reason or "declined")
+            Approved(transaction_id=result.transaction_id) if approved else Declined(reason=result.reason or "declined")
         )
         if charge.final:  # most come after the charge's own answer: no need to write in order to learn that
             report_late(charge, outcome, stands=charge)
             return
         await self._charges.settle(charge, outcome, actor=f"webhook of provider {provider}", also=remember)
 
-    async def _settle_refund(self, provider: str, told: Told, refund: Refund, charge: Charge, remember: Also) -> None:
-        if charge.provider != provider or not _same_money(told, refund.amount, charge.currency):
+    async def _settle_refund(
+        self, provider: str, result: Result, refund: Refund, charge: Charge, remember: Also
+    ) -> None:
+        if charge.provider != provider or not _same_money(result, refund.amount, charge.currency):
             log.error("webhook.other_amount", refund_id=refund.id, provider=provider)
             return
-        if told.idempotency_key != refund.provider_key:  # of an earlier time, which has failed, by what we know
+        if result.idempotency_key != refund.provider_key:  # of an earlier time, which has failed, by what we know
             log.error("refund.contradicted", refund_id=refund.id, status=refund.status.value)
             return
-        outcome = Approved(transaction_id=told.refund_id or told.transaction_id)
+        outcome = Approved(transaction_id=result.refund_id or result.transaction_id)
         await self._refunds.settle(refund, outcome, actor=f"webhook of provider {provider}", also=remember)
 
 
@@ -149,16 +153,16 @@ def parse(body: bytes, validate: Callable[[Any], Delivery] = Delivery.model_vali
 _TYPES = ("charge.approved", "charge.declined", "refund.succeeded")
 
 
-def _only(found: Sequence[sa.RowMapping], provider: str, told: Told) -> sa.RowMapping | None:
+def _only(found: Sequence[sa.RowMapping], provider: str, result: Result) -> sa.RowMapping | None:
     """The one that it is about. None where it is none of ours, or could be another's."""
     if len(found) == 1:
         return found[0]
-    log.warning("webhook.unknown_key", provider=provider, found=len(found), currency=told.currency)
+    log.warning("webhook.unknown_key", provider=provider, found=len(found), currency=result.currency)
     return None
 
 
-def _same_money(told: Told, amount: int, currency: str) -> bool:
+def _same_money(result: Result, amount: int, currency: str) -> bool:
     try:
-        return told.currency == currency and minor_units(Decimal(told.amount), exponent_of(currency)) == amount
+        return result.currency == currency and minor_units(Decimal(result.amount), exponent_of(currency)) == amount
     except AmountDoesNotFit:
         return False

@@ -119,7 +119,7 @@ async def list_payments(
     before = decode_cursor(cursor) if cursor is not None else None
     found = await _payments(request).page(status=status, order_id=order_id, before=before, limit=limit + 1)
     following = encode_cursor(found[limit - 1].id) if len(found) > limit else None
-    return PaymentPage(items=[PaymentView.of(one) for one in found[:limit]], next=following)
+    return PaymentPage(items=[PaymentView.of(charge) for charge in found[:limit]], next=following)
 
 
 @router.get("/payments/{payment_id}", responses=refused(_NO_PAYMENT), tags=["payments"])
@@ -132,7 +132,7 @@ async def list_refunds(request: Request, payment_id: PaymentId) -> RefundList:
     """Oldest first."""
     charge = await _payments(request).get(payment_id)
     return RefundList(
-        items=[RefundView.of(one, charge.currency) for one in await _payments(request).refunds_of(payment_id)]
+        items=[RefundView.of(refund, charge.currency) for refund in await _payments(request).refunds_of(payment_id)]
     )
 
 

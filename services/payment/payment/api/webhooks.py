@@ -40,7 +40,7 @@ async def take_webhook(provider: str, request: Request) -> Response:
     try:
         delivery = parse(body)
     except ValidationError as wrong:
-        raise invalid([_field(one["loc"], one["msg"]) for one in wrong.errors()]) from None
+        raise invalid([_field(error["loc"], error["msg"]) for error in wrong.errors()]) from None
     except ValueError:
         raise Problem(status=400, error_type="malformed-json", title="The body is not valid JSON") from None
     if delivery is not None:
