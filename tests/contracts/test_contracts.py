@@ -72,6 +72,17 @@ def test_no_request_has_a_default_which_some_generated_clients_take_for_required
         assert defaults == []
 
 
+def test_every_request_has_an_example_that_is_one(documents, operations):
+    schemas = {name: document["components"]["schemas"] for name, document in documents.items()}
+    for where, operation in operations:
+        if "requestBody" not in operation:
+            continue
+        name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        known = schemas[where.split()[0]]
+        (example,) = known[name]["examples"]
+        Draft202012Validator({"components": {"schemas": known}, **known[name]}).validate(example)
+
+
 def _parts(schema):
     yield schema
     for member in schema.get("properties", {}).values():

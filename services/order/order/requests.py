@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from chassis.addresses import EmailAddress
 from chassis.cards import CardToken, NoCards
 from chassis.language_tags import LONGEST, without_extensions
-from chassis.wire import RequestBody
+from chassis.wire import RequestBody, example
 from order.domain import CUSTOMER_ID, STAFF_MOVES, Currency, Customer, Location
 
 # Anything but control characters and line breaks, which could forge a header or a log line.
@@ -61,7 +61,15 @@ class PaymentMethod(RequestBody):
     token: CardToken
 
 
-class OrderRequest(RequestBody, NoCards):
+class OrderRequest(
+    RequestBody,
+    NoCards,
+    json_schema_extra=example(
+        customer={"id": "c-1", "name": "Ada", "email": "ada@example.org", "locale": "en"},
+        items=[{"sku": "latte", "quantity": 1}],
+        payment={"token": "tok_ok"},
+    ),
+):
     customer: CustomerRequest
     items: Annotated[list[ItemRequest], Field(min_length=1, max_length=50)]
     location: Location = Location.TAKE_AWAY
@@ -69,11 +77,11 @@ class OrderRequest(RequestBody, NoCards):
     payment: PaymentMethod
 
 
-class StatusChange(RequestBody):
+class StatusChange(RequestBody, json_schema_extra=example(status="ready")):
     """Any other status, be it one of an order's life or not, is a move that staff can't make: 409."""
 
     status: Annotated[str, Field(json_schema_extra={"enum": [*sorted(STAFF_MOVES)]})]
 
 
-class Shipment(RequestBody):
+class Shipment(RequestBody, json_schema_extra=example(trackingNumber="1Z999AA10123456784")):
     tracking_number: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9 -]+$")]

@@ -14,7 +14,7 @@ from chassis.ids import now
 from chassis.paging import decode_cursor, encode_cursor
 from chassis.problems import Invalid
 from chassis.telemetry import traceparent
-from chassis.wire import RequestBody, Wire
+from chassis.wire import RequestBody, Wire, example
 from notification.api.shapes import Context, Name, Text
 from notification.bulk.bulks import BulkStore, Key, NewBulk, Progress, Standing
 from notification.bulk.worker import Bulks
@@ -46,7 +46,15 @@ class BulkRecipient(RequestBody):
     context: Context = Field(default_factory=dict[str, Any])
 
 
-class BulkRequest(RequestBody):
+class BulkRequest(
+    RequestBody,
+    json_schema_extra=example(
+        channel="email",
+        templateCategory="Account",
+        templateName="welcome",
+        recipients=[{"recipientId": "c-1"}, {"recipientId": "c-2"}],
+    ),
+):
     """10,000 recipients at most, in a body of 4 MB at most. `chain` are the channels that take over where `channel`
     can't reach somebody. Who is listed twice gets one message."""
 

@@ -14,7 +14,7 @@ from chassis.edge.routes import Routes, refused
 from chassis.ids import now
 from chassis.problems import Invalid
 from chassis.telemetry import traceparent
-from chassis.wire import RequestBody, Wire
+from chassis.wire import RequestBody, Wire, example
 from notification.api.shapes import Context, Name, Text
 from notification.domain import Chain, ChannelName, Notification, Status
 from notification.queue.enqueue import enqueue
@@ -31,7 +31,16 @@ _DEEPEST = 10_000  # rows that a page may lie below the first; a cursor goes as 
 EventId = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 
 
-class SendCommand(RequestBody):
+class SendCommand(
+    RequestBody,
+    json_schema_extra=example(
+        eventId="welcome-c-1",
+        recipientId="c-1",
+        channel="email",
+        templateCategory="Account",
+        templateName="welcome",
+    ),
+):
     """`eventId` is what it tells of: asked for again, with the same recipient, channel and template, it is the same
     notification. `chain` are the channels that take over where `channel` can't reach the recipient."""
 

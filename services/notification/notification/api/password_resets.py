@@ -10,21 +10,21 @@ from chassis.edge.auth import TENANT
 from chassis.edge.routes import Routes, refused
 from chassis.ids import now
 from chassis.telemetry import traceparent
-from chassis.wire import RequestBody, Wire
+from chassis.wire import RequestBody, Wire, example
 from notification.domain import DEFAULT_TENANT
 from notification.password_reset import draft
 from notification.queue.enqueue import enqueue
 from notification.services import services
 
 
-class ResetRequest(RequestBody):
+class ResetRequest(RequestBody, json_schema_extra=example(email="ada@example.org")):
     """`tenantId` where accounts are of another tenant than `default`."""
 
     email: EmailAddress
     tenant_id: Annotated[str, Field(pattern=TENANT)] = DEFAULT_TENANT
 
 
-class Redemption(RequestBody):
+class Redemption(RequestBody, json_schema_extra=example(token="the-one-from-the-link")):  # noqa: S106
     token: Annotated[str, Field(min_length=1, max_length=128, repr=False)]
 
 

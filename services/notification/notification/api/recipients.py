@@ -10,7 +10,7 @@ from chassis.addresses import email_address
 from chassis.edge.auth import Caller, caller_of
 from chassis.edge.routes import Routes, refused
 from chassis.language_tags import LONGEST
-from chassis.wire import Wire
+from chassis.wire import Wire, example
 from notification.domain import ChannelName, NotYours, UnknownRecipient
 from notification.recipients.addresses import normalise
 from notification.recipients.contacts import Contact, Contacts
@@ -42,7 +42,9 @@ def _locale(text: str) -> str:
     return known
 
 
-class RecipientBody(Wire):
+class RecipientBody(
+    Wire, json_schema_extra=example(name="Ada", email="ada@example.org", phone="+12025550123", locale="en", version=1)
+):
     """A recipient as a whole: what is left out becomes empty. `phone` is international, with its +."""
 
     model_config = ConfigDict(extra="forbid")
@@ -76,7 +78,7 @@ class RecipientPage(Wire):
     next: str | None
 
 
-class VersionedPreference(Preference):
+class VersionedPreference(Preference, json_schema_extra=example(stopped=["sms"], timeZone="Europe/Berlin", version=1)):
     version: Version
 
     @classmethod

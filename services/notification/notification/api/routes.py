@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
 from chassis.problems import FieldProblem, invalid
-from chassis.wire import Wire
+from chassis.wire import Wire, example
 from notification.incoming.foreign_events import misspelt
 from notification.incoming.routing_table import EventRoute, prefix
 from notification.services import services
@@ -19,7 +19,17 @@ Topic = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9.-]{0,63}$")]
 Type = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
 
 
-class RouteBody(Wire):
+class RouteBody(
+    Wire,
+    json_schema_extra=example(
+        route={
+            "topic": "orders",
+            "type": "order.cancelled.v1",
+            "messages": [{"channel": "email", "category": "OrderUpdates", "template": "order-cancelled"}],
+        },
+        version=0,
+    ),
+):
     route: EventRoute
     version: Version
 

@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter
 from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
 from chassis.problems import FieldProblem, Invalid, invalid
-from chassis.wire import RequestBody, Wire
+from chassis.wire import RequestBody, Wire, example
 from notification.api.shapes import Context, Locale, Name
 from notification.services import services
 from notification.templates.locales import DEFAULT
@@ -42,7 +42,15 @@ class SourceBody(RequestBody):
         return Source(**dict(self))
 
 
-class NewVersion(RequestBody):
+class NewVersion(
+    RequestBody,
+    json_schema_extra=example(
+        locale="en",
+        source={"subject": "Hello, {{ user.name }}", "text": "Hello, {{ user.name }}."},
+        sample={"user": {"name": "Ada"}},
+        version=1,
+    ),
+):
     """`sample` is a context with everything that the template uses; `version` the one that was read, 0 for none."""
 
     locale: Locale
@@ -51,7 +59,16 @@ class NewVersion(RequestBody):
     version: Version
 
 
-class NewTemplate(RequestBody):
+class NewTemplate(
+    RequestBody,
+    json_schema_extra=example(
+        category="Account",
+        name="farewell",
+        locale="en",
+        source={"subject": "Goodbye, {{ user.name }}", "text": "Goodbye, {{ user.name }}."},
+        sample={"user": {"name": "Ada"}},
+    ),
+):
     category: Name
     name: Name
     locale: Locale
@@ -59,18 +76,21 @@ class NewTemplate(RequestBody):
     sample: Context
 
 
-class Publication(RequestBody):
+class Publication(RequestBody, json_schema_extra=example(locale="en", version=1)):
     locale: Locale
     version: Annotated[Version, Field(ge=1)]
 
 
-class Draft(RequestBody):
+class Draft(
+    RequestBody,
+    json_schema_extra=example(source={"subject": "Hello", "text": "Hello, {{ name }}."}, sample={"name": "Ada"}),
+):
     source: SourceBody
     sample: Context
     locale: Locale = DEFAULT
 
 
-class StoredDraft(RequestBody):
+class StoredDraft(RequestBody, json_schema_extra=example(locale="en", sample={"user": {"name": "Ada"}})):
     """The newest version and its own sample, unless others are named."""
 
     locale: Locale = DEFAULT

@@ -11,7 +11,7 @@ from pydantic import Field
 from chassis.cards import CardToken
 from chassis.edge.auth import TENANT
 from chassis.edge.routes import Routes, refused
-from chassis.wire import Wire
+from chassis.wire import Wire, example
 from payment import routing
 from payment.charges import WantedCharge
 from payment.currencies import exponent_of
@@ -28,7 +28,12 @@ Tenant = Annotated[str, Header(alias="X-Tenant-Id", pattern=TENANT)]
 TenantName = Annotated[str, Header(alias="X-Tenant-Name", max_length=3000)]
 
 
-class ProcessPayment(Body):
+class ProcessPayment(
+    Body,
+    json_schema_extra=example(
+        key="order-1:charge", orderId="order-1", amount="4.50", paymentMethod="credit_card", cardToken="tok_ok"
+    ),
+):
     """`amount` is a decimal string. `settleOnly` finds out what became of the key; from then on nothing is charged."""
 
     key: Key
@@ -50,7 +55,10 @@ class PaymentResult(Wire):
     processed_at: datetime | None
 
 
-class RefundPayment(Body):
+class RefundPayment(
+    Body,
+    json_schema_extra=example(key="order-1:refund", paymentId="0192f0c8-6f0e-7cc3-9a3d-0a4d3f1c2b1a", amount="4.50"),
+):
     key: Key
     payment_id: Annotated[str, Field(max_length=36, pattern=PRINTABLE)]
     amount: Amount

@@ -13,7 +13,7 @@ from chassis.ids import now
 from chassis.paging import decode_cursor, encode_cursor
 from chassis.problems import Invalid
 from chassis.schedule import GIVE_UP
-from chassis.wire import Wire
+from chassis.wire import Wire, example
 from payment.domain import Approved, Declined, NotOverdue, PaymentNotFound, RefundNotFound, Refused, Status
 from payment.services import services
 from payment.shapes import PRINTABLE, Body, PaymentView, Reference, RefundView
@@ -69,7 +69,10 @@ class MoveList(Wire):
     items: list[Move]
 
 
-class SettledCharge(Body):
+class SettledCharge(
+    Body,
+    json_schema_extra=example(outcome="succeeded", transactionId="txn_1", reason="seen in the provider's dashboard"),
+):
     """What a person has found out at the provider. `transactionId` is the provider's, of a charge that succeeded."""
 
     outcome: Literal["succeeded", "declined", "failed"]
@@ -82,7 +85,7 @@ class SettledCharge(Body):
         return Declined(reason=self.reason) if self.outcome == "declined" else Refused(reason=self.reason)
 
 
-class SettledRefund(Body):
+class SettledRefund(Body, json_schema_extra=example(outcome="failed", reason="the card is closed")):
     outcome: Literal["succeeded", "failed"]
     transaction_id: Reference | None = None
     reason: Reason

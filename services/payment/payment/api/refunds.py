@@ -10,6 +10,7 @@ from fastapi import Header, Request, Response
 from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
 from chassis.problems import Problem
+from chassis.wire import example
 from payment.api.payments import PaymentId
 from payment.currencies import exponent_of
 from payment.domain import AmountDoesNotFit, Charge, Refund, RefundStatus, minor_units
@@ -45,7 +46,7 @@ class AskedMoney(Money, Body):
     pass
 
 
-class RefundRequest(Body):
+class RefundRequest(Body, json_schema_extra=example(amount={"amount": "1.50", "currency": "USD"})):
     """`amount` in the payment's currency, as money or as its decimal string alone; none is all that is left."""
 
     amount: AskedMoney | Amount | None = None
