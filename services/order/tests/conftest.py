@@ -22,14 +22,16 @@ from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.sealing import Sealer
 from chassis.sidecar import Answer
+from chassis.takeover import Takeover
 from order import tables
 from order.app import create_app
 from order.catalog import Catalog, load_catalog
 from order.requests import OrderRequest
-from order.saga import OrderRef
+from order.saga import WORKFLOW, OrderRef
 from order.saga_store import Stores
 from order.settings import Settings
 from order.store import StoreParts
+from order.system import SystemStore
 from stack.fake_sidecar import FakeSidecar
 from stack.issuer import Issuer
 
@@ -105,6 +107,18 @@ def stores(db: Database, catalog: Catalog, sidecar: FakeSidecar) -> Stores:
     sealer.unlock(Fernet.generate_key().decode())
     leased = {"driver_lease": timedelta(seconds=10), "past_timer": timedelta(seconds=60)}
     return Stores(StoreParts(db=db, outbox=outbox, sealer=sealer, catalog=catalog, **leased))
+
+
+@pytest.fixture
+def takeover(stores: Stores, db: Database, sidecar: FakeSidecar) -> Takeover[OrderRef]:
+    return Takeover(
+        workflow=WORKFLOW,
+        sidecar=sidecar,
+        due=SystemStore(db).due,
+        postpone=stores.postpone,
+        lease=timedelta(seconds=10),
+        past_timer=timedelta(seconds=60),
+    )
 
 
 @pytest.fixture

@@ -18,9 +18,7 @@ from chassis.jobs import Jobs
 from chassis.leases import Leases
 from chassis.takeover import Takeover, instance_id
 from order import tables
-from order.saga import WORKFLOW, OrderRef
-from order.saga_store import Stores
-from order.system import SystemStore
+from order.saga import OrderRef
 from stack.eventually import eventually
 from stack.fake_sidecar import FakeSidecar
 
@@ -28,11 +26,11 @@ PROCESSOR = "PendingOrderProcessor"
 
 
 class Engine(FakeSidecar):
-    """Begins no workflow before `gate` is opened, and that of the order `broken` never."""
+    """Begins no workflow before `gate` is opened, and the one named `broken` never."""
 
-    def __init__(self, broken: OrderRef) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.broken, self.gate = instance_id(broken), asyncio.Event()
+        self.broken, self.gate = "", asyncio.Event()
         self.waiting, self.most = 0, 0
 
     async def start_workflow(self, name: str, instance_id: str, argument: Any) -> None:
@@ -46,6 +44,11 @@ class Engine(FakeSidecar):
 
 
 @pytest.fixture
+def sidecar() -> Engine:
+    return Engine()
+
+
+@pytest.fixture
 async def due(placed: Callable[..., Awaitable[OrderRef]], db: Database) -> list[OrderRef]:
     """Orders whose drivers are dead."""
     refs = [*[await placed("latte", 1) for _ in range(5)], await placed("tea", 1)]
@@ -55,15 +58,8 @@ async def due(placed: Callable[..., Awaitable[OrderRef]], db: Database) -> list[
 
 
 @pytest.fixture
-def engine(due: list[OrderRef]) -> Engine:
-    return Engine(due[0])
-
-
-@pytest.fixture
-async def scheduler(stores: Stores, db: Database, engine: Engine) -> AsyncIterator[httpx.AsyncClient]:
-    times = {"lease": timedelta(seconds=10), "past_timer": timedelta(seconds=60)}
-    takeover = Takeover(workflow=WORKFLOW, sidecar=engine, due=SystemStore(db).due, postpone=stores.postpone, **times)
-    jobs = Jobs(sidecar=engine, leases=Leases(db, tables.leases), jobs=(takeover.job(PROCESSOR),))
+async def scheduler(takeover: Takeover[OrderRef], db: Database, sidecar: Engine) -> AsyncIterator[httpx.AsyncClient]:
+    jobs = Jobs(sidecar=sidecar, leases=Leases(db, tables.leases), jobs=(takeover.job(PROCESSOR),))
     app = FastAPI()
     jobs.mount(app)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
@@ -72,18 +68,19 @@ async def scheduler(stores: Stores, db: Database, engine: Engine) -> AsyncIterat
 
 
 async def test_four_orders_at_a_time_are_taken_over_and_one_that_fails_is_named_and_ends_neither_run_nor_lease(
-    scheduler: httpx.AsyncClient, due: list[OrderRef], engine: Engine, db: Database
+    scheduler: httpx.AsyncClient, due: list[OrderRef], sidecar: Engine, db: Database
 ):
+    sidecar.broken = instance_id(due[0])
     another = Leases(db, tables.leases)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with structlog.testing.capture_logs() as logs:
         await scheduler.post(f"/job/{PROCESSOR}")
-        await eventually(lambda: engine.waiting == 4)
+        await eventually(lambda: sidecar.waiting == 4)
         assert not await another.hold(f"job.{PROCESSOR}")
 
-        engine.gate.set()
+        sidecar.gate.set()
         await eventually(lambda: another.hold(f"job.{PROCESSOR}"))
 
     assert [(line["event"], line["item"]) for line in logs] == [("item.failed", due[0].id)]
-    assert set(engine.workflows) == {instance_id(ref) for ref in due[1:]}
-    assert engine.most == 4
+    assert set(sidecar.workflows) == {instance_id(ref) for ref in due[1:]}
+    assert sidecar.most == 4

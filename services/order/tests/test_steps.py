@@ -19,7 +19,6 @@ from order.domain import GIVE_UP_AFTER, Money
 from order.saga import WORKFLOW, Approved, Confirmed, Declined, GivenBack, OrderRef, Refunded, TooLate, fulfil_order
 from order.saga_store import Stores
 from order.steps import Steps
-from order.system import SystemStore
 from order.tables import orders
 from order.timeline import timeline_of
 from stack.fake_sidecar import FakeSidecar
@@ -42,18 +41,6 @@ def run() -> Run:
 @pytest.fixture
 def steps(stores: Stores, sidecar: FakeSidecar) -> Steps:
     return Steps(stores=stores, payments=Payments(sidecar))
-
-
-@pytest.fixture
-def takeover(stores: Stores, db: Database, sidecar: FakeSidecar) -> Takeover[OrderRef]:
-    return Takeover(
-        workflow=WORKFLOW,
-        sidecar=sidecar,
-        due=SystemStore(db).due,
-        postpone=stores.postpone,
-        lease=timedelta(seconds=10),
-        past_timer=MINUTE,
-    )
 
 
 @pytest.fixture

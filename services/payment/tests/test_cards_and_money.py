@@ -6,17 +6,7 @@ from chassis.ids import new_id
 from payment.domain import Status
 from payment.tables import payments
 
-CARDS = {
-    "plain": "4111111111111111",
-    "spaced": "4111 1111 1111 1111",
-    "dashed": "5500-0000-0000-0004",
-    "amex": "3782 822463 10005",
-    "thirteen": "4222222222222",
-    "nineteen": "6304000000000000000",
-    "mastercard-2": "2223003122003222",
-    "in a text": "card: 4111111111111111.",
-    "with letters": "tok_4111111111111111",
-}
+CARD, NUMBER = "4111 1111 1111 1111", 4111111111111111  # how else one may be written: chassis' test_cards
 PAID = {"key": "o-1:charge", "orderId": "o-1", "amount": "9.00", "currency": "USD", "paymentMethod": "credit_card"}
 REFUND = {"key": "o-1:refund", "paymentId": "p", "amount": "1.00"}
 SETTLED = {"outcome": "succeeded", "transactionId": "t-1", "reason": "told so"}
@@ -37,21 +27,20 @@ async def bodies(desk):
 
 
 async def test_a_card_number_is_refused_by_every_route_and_neither_echoed_nor_logged(desk, bodies, capture, provider):
-    hidden = {"number": 4111111111111111, "float": 4111111111111111.0} | CARDS
     with capture() as logs:
         for path, (body, headers) in bodies.items():
             for field in (*body, "unknown"):
-                for card in hidden.values():
+                for card in (CARD, NUMBER):
                     answer = await desk.client.post(path, json=body | {field: card}, headers=headers)
                     assert (answer.status_code, answer.json()["errorType"]) == (422, "invalid-request"), (path, field)
                     assert [one["pointer"] for one in answer.json()["errors"]] == [f"/{field}"]
                     assert str(card) not in answer.text
-            nested = await desk.client.post(path, json=body | {"x": {"y": [1, CARDS["plain"]]}}, headers=headers)
-            as_name = await desk.client.post(path, json=body | {"x": {CARDS["plain"]: 1}}, headers=headers)
+            nested = await desk.client.post(path, json=body | {"x": {"y": [1, CARD]}}, headers=headers)
+            as_name = await desk.client.post(path, json=body | {"x": {CARD: 1}}, headers=headers)
             assert [nested.json()["errors"][0]["pointer"], as_name.json()["errors"][0]["pointer"]] == ["/x/y/1", "/x"]
-            assert CARDS["plain"] not in nested.text + as_name.text
+            assert CARD not in nested.text + as_name.text
 
-    assert not any(card in repr(logs) for card in CARDS.values())
+    assert not any(str(card) in repr(logs) for card in (CARD, NUMBER))
     assert provider.posts == ["o-1:charge"]
 
 
