@@ -42,7 +42,7 @@ from notification.api import (
     unsubscribe,
 )
 from notification.bulk.worker import Bulks
-from notification.channels import SECRETS, Channels, bulk_rates, open_channels
+from notification.channels import Channels, bulk_rates, open_channels, secrets_needed
 from notification.channels.email.channel import greets
 from notification.domain import (
     ConcurrencyConflict,
@@ -95,7 +95,7 @@ RESOURCES = (
     dead_letters,
 )
 
-_SECRETS = ("unsubscribe-key", "receipt-secrets", *SECRETS)
+_SECRETS = ("unsubscribe-key", "receipt-secrets")
 _DRAIN_SECONDS = 5.0
 
 REFUSALS: Mapping[type[Exception], Problem] = {
@@ -223,7 +223,8 @@ async def _start(lifespan: Lifespan, settings: Settings, made: Services) -> None
     await lifespan.database(made.db, notification, tables.metadata)
     await made.sender.take_back()
     await lifespan.start(made.sidecar)
-    secrets = await read_secrets(made.sidecar, store=settings.secret_store, name=SERVICE, needs=_SECRETS)
+    needs = (*_SECRETS, *secrets_needed(settings))
+    secrets = await read_secrets(made.sidecar, store=settings.secret_store, name=SERVICE, needs=needs)
     made.unsubscribing.unlock(secrets["unsubscribe-key"])
     made.signatures.unlock(secrets["receipt-secrets"])
     if made.opened is not None:

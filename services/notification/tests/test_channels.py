@@ -5,9 +5,10 @@ import pytest
 
 import notification.channels
 from chassis.ids import new_id
+from chassis.secrets import SecretIncomplete
 from chassis.sidecar import Answer
 from notification.app import create_app
-from notification.channels import RATES, SECRETS, bulk_rates, open_channels
+from notification.channels import RATES, bulk_rates, open_channels
 from notification.channels.push.channel import Push
 from notification.channels.sms import PROVIDERS
 from notification.domain import PARTS, ChannelName, Delivered, Down, Message, Postponed, Refused, Rendered
@@ -37,13 +38,23 @@ def test_every_sms_provider_has_a_file_an_entry_and_a_key_and_every_file_is_a_pr
     files = {type(provider).__module__.rpartition(".")[2] for provider in opened.values()}
     assert files == modules(FOLDER / "sms") - {"channel", "wire"}
     assert set(settings.sms_providers) <= set(PROVIDERS) <= set(RATES)
-    assert len(set(SECRETS)) == len(PROVIDERS)
+    assert len({entry.secret for entry in PROVIDERS.values()}) == len(PROVIDERS)
+
+
+async def test_the_service_starts_without_the_key_of_a_provider_that_is_not_tried(settings, sidecar):
+    del sidecar.secrets["africas-talking-key"]
+    app = create_app(settings.model_copy(update={"sms_providers": ("legacy",)}), sidecar=sidecar)
+    async with app.router.lifespan_context(app):
+        pass
+    with pytest.raises(SecretIncomplete, match="has no africas-talking-key"):
+        async with (app := create_app(settings, sidecar=sidecar)).router.lifespan_context(app):
+            pass
 
 
 @pytest.mark.parametrize("setting", ["sms_providers", "provider_rates"])
 def test_a_setting_that_names_a_provider_which_there_is_not_ends_the_start(settings, setting):
-    with pytest.raises(ValueError, match="names none of ours: pigeon"):
-        create_app(settings.model_copy(update={setting: {"pigeon": 1.0}}))
+    with pytest.raises(ValueError, match="names none of ours: nobody"):
+        create_app(settings.model_copy(update={setting: {"nobody": 1.0}}))
 
 
 def message(**changes) -> Message:

@@ -39,12 +39,12 @@ class Open:
 
     def unlock(self, secrets: Mapping[str, str]) -> None:
         for name, provider in self.sms.items():
-            provider.unlock(secrets[PROVIDERS[name].secret])
+            if key := secrets.get(PROVIDERS[name].secret):
+                provider.unlock(key)
         if password := secrets.get("smtp-password"):
             self.email.unlock(password)
 
 
-SECRETS = tuple(entry.secret for entry in PROVIDERS.values())
 # Bulk messages a second, by provider, where the settings say nothing.
 RATES: Mapping[str, float] = {"smtp": 100, "push": 100, "live": 500} | {
     name: entry.rate for name, entry in PROVIDERS.items()
@@ -71,6 +71,11 @@ def open_channels(settings: Settings, sidecar: Sidecar) -> Open:
         ChannelName.LIVE: Live(),
     }
     return Open(channels=channels, email=email, sms=providers)
+
+
+def secrets_needed(settings: Settings) -> list[str]:
+    """Of the providers that are tried. The key of another one is of use too: for what it has sent before."""
+    return [PROVIDERS[name].secret for name in settings.sms_providers]
 
 
 def bulk_rates(settings: Settings) -> Mapping[str, float]:
