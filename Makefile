@@ -42,7 +42,8 @@ test-unit: ## the tests that need no sidecar, broker or database server
 	@tools/setup.sh environment
 	@exec $(PYTHON) -m pytest -n logical -m "not integration and not more and not chaos" libs services sandbox $(ARGS)
 
-test-more: setup dapr-cli ## the tests that need what `make test` does not get: the dapr CLI
+test-more: setup dapr-cli ## the tests that need what `make test` does not get: the dapr CLI, a browser
+	@tools/setup.sh browser
 	@exec $(PYTHON) -m pytest -m more $(ARGS)
 
 chaos: setup ## the tests that take minutes each: crashes and large numbers

@@ -1,4 +1,4 @@
-"""Redis and PostgreSQL, for `tools/setup.sh`: found on this machine, else installed from the system's packages."""
+"""Redis, PostgreSQL and a browser, for `tools/setup.sh`: found on this machine, else from the system's packages."""
 
 import os
 import shutil
@@ -21,6 +21,12 @@ def get_postgres() -> None:
         install("postgresql", brew="postgresql@16")
 
 
+def get_browser() -> None:
+    """Chromium and its driver."""
+    if not shutil.which("chromedriver"):
+        install("chromium-driver", brew="chromedriver")
+
+
 def install(package: str, *, brew: str, instead: str = "") -> None:
     if not shutil.which("apt-get"):
         hint = f"install it from your system's packages (brew install {brew}){instead}"
@@ -36,8 +42,11 @@ def install(package: str, *, brew: str, instead: str = "") -> None:
 
 
 def main() -> int:
-    """`run` needs no PostgreSQL: that is for the tests."""
+    """`run` needs no PostgreSQL: that is for the tests. `browser` is that alone, for some of them."""
     try:
+        if sys.argv[1:] == ["browser"]:
+            get_browser()
+            return 0
         get_redis()
         if sys.argv[1:] != ["run"]:
             get_postgres()

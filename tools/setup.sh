@@ -2,8 +2,9 @@
 # Everything Brewline needs on this machine: the Python environment here, Dapr's programs (programs.py), Redis and, for
 # the tests, PostgreSQL (packages.py), and this machine's own secrets and tokens in var/ (vault.py). Dapr is built while
 # the rest is fetched. A second run finds it all done. `setup.sh environment` is Python alone; `setup.sh run` needs no
-# PostgreSQL and is content with a Redis that REDIS_PORT names; `setup.sh cli` gets the dapr CLI. Nothing is installed
-# outside this folder except, as root on Debian, the packages redis-server and postgresql.
+# PostgreSQL and is content with a Redis that REDIS_PORT names; `setup.sh cli` gets the dapr CLI, `setup.sh browser`
+# Chromium. Nothing is installed outside this folder except, as root on Debian, the packages redis-server, postgresql
+# and chromium-driver.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export UV_PYTHON_DOWNLOADS=never
@@ -79,6 +80,7 @@ case "${1:-}" in
 lock) lock ;;
 environment) make_python && fill_environment ;;
 cli) make_python && dapr cli ;;
+browser) make_python && fill_environment && .venv/bin/python tools/packages.py browser ;;
 *)
   make_python
   # Each says itself what went wrong. After a failure or a Ctrl-C the other still finishes: it takes seconds.
