@@ -20,7 +20,8 @@ from chassis import migrations
 from chassis.db import Database
 from chassis.ids import new_id, now
 from notification.app import create_app
-from notification.domain import ChannelName, Delivered, Message, Outcome
+from notification.domain import ChannelName, Message
+from notification.outcomes import Delivered, Outcome
 from notification.settings import Settings
 from notification.tables import contacts, metadata, notifications
 from order.events import OrderConfirmed

@@ -16,7 +16,8 @@ import sqlalchemy as sa
 
 from chassis.db import Database
 from chassis.ids import new_id, now
-from notification.domain import ChannelName, Notification, ResetGone, SignedLink, Suppressed
+from notification.domain import ChannelName, Notification, ResetGone, SignedLink
+from notification.outcomes import Suppressed
 from notification.queue.new_notification import effect_of, new_notification, user_of
 from notification.recipients.contacts import Contact, Contacts, Recipient
 from notification.recipients.preferences import Preferences

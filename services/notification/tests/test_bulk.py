@@ -28,7 +28,8 @@ from notification.api import bulk as api
 from notification.bulk.bulks import BulkStore, NewBulk
 from notification.bulk.worker import CHUNK, Bulks, take_chunk
 from notification.channels import bulk_rates
-from notification.domain import ChannelName, IdempotencyMismatch, OtherTenant, Postponed, Settled, UnknownBulk
+from notification.domain import ChannelName, IdempotencyMismatch, OtherTenant, UnknownBulk
+from notification.outcomes import Postponed, Settled
 from notification.queue.bulk_rate import Rates
 from notification.queue.claim import claim
 from notification.queue.record_outcome import settle

@@ -11,7 +11,8 @@ from notification.app import create_app
 from notification.channels import RATES, bulk_rates, open_channels
 from notification.channels.push.channel import Push
 from notification.channels.sms import PROVIDERS
-from notification.domain import PARTS, ChannelName, Delivered, Down, Message, Postponed, Refused, Rendered
+from notification.domain import PARTS, ChannelName, Message, Rendered
+from notification.outcomes import Delivered, Down, Postponed, Refused
 from stack.fake_sidecar import FakeSidecar
 
 PATH = "push/api/v1/notification"

@@ -12,7 +12,8 @@ from aiosmtpd.smtp import SMTP, AuthResult
 
 from chassis.ids import new_id
 from notification.channels.email.channel import Email, greets
-from notification.domain import Delivered, Message, Postponed, Refused, Rendered
+from notification.domain import Message, Rendered
+from notification.outcomes import Delivered, Postponed, Refused
 from stack.local import free_port
 
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"

@@ -27,7 +27,8 @@ from notification.channels.sms.wire import (
     Unavailable,
     Unknown,
 )
-from notification.domain import Delivered, Down, Message, Postponed, Refused, Rendered
+from notification.domain import Message, Rendered
+from notification.outcomes import Delivered, Down, Postponed, Refused
 from stack.fake_sidecar import FakeSidecar
 from stack.local import free_port
 

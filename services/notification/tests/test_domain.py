@@ -2,19 +2,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from notification.domain import (
-    FINAL,
-    MOVES,
-    Delivered,
-    Down,
-    Postponed,
-    Refused,
-    Status,
-    Suppressed,
-    before,
-    retry_at,
-    status_after,
-)
+from notification.domain import FINAL, MOVES, Status, before
+from notification.outcomes import Delivered, Down, Postponed, Refused, Suppressed, retry_at, status_after
 
 BEGAN = datetime(2025, 1, 1, tzinfo=UTC)
 

@@ -13,17 +13,8 @@ import sqlalchemy as sa
 
 from chassis.cache import Cache
 from chassis.ids import new_id, now
-from notification.domain import (
-    DIGEST,
-    ChannelName,
-    Delivered,
-    Message,
-    Notification,
-    Postponed,
-    Refused,
-    Settled,
-    Suppressed,
-)
+from notification.domain import DIGEST, ChannelName, Message, Notification
+from notification.outcomes import Delivered, Postponed, Refused, Settled, Suppressed
 from notification.queue.claim import claim
 from notification.queue.enqueue import enqueue
 from notification.queue.history import Filter, Notifications, Page

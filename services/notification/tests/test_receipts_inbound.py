@@ -20,7 +20,8 @@ from chassis.ids import new_id, now
 from chassis.redaction import RedactingExporter
 from chassis.webhooks import NotSigned
 from notification.api.receipts import router
-from notification.domain import FINAL, ChannelName, Delivered, Notification, Receipt, Settled, Status
+from notification.domain import FINAL, ChannelName, Notification, Status
+from notification.outcomes import Delivered, Receipt, Settled
 from notification.queue.delivery_status import apply, take_early
 from notification.queue.enqueue import enqueue
 from notification.queue.record_outcome import early, settle

@@ -15,7 +15,8 @@ from chassis.ids import new_id, now
 from chassis.sidecar import Answer
 from notification.app import create_app
 from notification.channels.sms.wire import SmsStatus, Text
-from notification.domain import ChannelName, Delivered, Notification, Receipt, Settled, Status
+from notification.domain import ChannelName, Notification, Status
+from notification.outcomes import Delivered, Receipt, Settled
 from notification.queue.delivery_status import claim_status_questions
 from notification.queue.enqueue import enqueue
 from notification.queue.record_outcome import early, settle

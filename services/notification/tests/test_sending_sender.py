@@ -19,10 +19,11 @@ from chassis.outbox import Outbox
 from chassis.tasks import Tasks
 from notification import tables
 from notification.announcements import FEED, Announcements
-from notification.domain import ChannelName, Delivered, Down, Postponed, Receipt, Refused, Status, Suppressed
+from notification.domain import ChannelName, Status
 from notification.incoming.intake import Intake
 from notification.incoming.routing_table import RouteTable
 from notification.incoming.saga_records import takeover
+from notification.outcomes import Delivered, Down, Postponed, Receipt, Refused, Suppressed
 from notification.queue.claim import claim
 from notification.queue.delivery_status import apply
 from notification.queue.history import Filter, Notifications, Page

@@ -15,7 +15,8 @@ from chassis.edge.routes import Routes, refused
 from chassis.problems import FieldProblem, Problem, invalid
 from chassis.webhooks import NotSigned
 from chassis.wire import Wire
-from notification.domain import Receipt, Status
+from notification.domain import Status
+from notification.outcomes import Receipt
 from notification.receipts.inbound import Receipts
 from notification.recipients.addresses import NotAPhone, normalise
 from notification.services import Services, services

@@ -11,7 +11,8 @@ from notification.channels.push.channel import Push
 from notification.channels.sms import PROVIDERS
 from notification.channels.sms.channel import Sms
 from notification.channels.sms.wire import SmsProvider
-from notification.domain import ChannelName, Message, Outcome
+from notification.domain import ChannelName, Message
+from notification.outcomes import Outcome
 from notification.settings import Settings
 
 

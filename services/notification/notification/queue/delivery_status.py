@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from chassis.db import take_turns, upsert
 from chassis.ids import now
-from notification.domain import Receipt, Status
+from notification.domain import Status
+from notification.outcomes import Receipt
 from notification.queue.moves import move
 from notification.tables import early_receipts, notifications
 

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from chassis.db import my_turn
 from notification.announcements import Moved, moved_row
-from notification.domain import DIGEST, Notification, Settled, Status
+from notification.domain import DIGEST, Notification, Status
+from notification.outcomes import Settled
 from notification.queue.moves import move
 from notification.queue.new_notification import notification_of
 from notification.recipients.permission import Whole, whole

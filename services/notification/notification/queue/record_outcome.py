@@ -9,18 +9,15 @@ import sqlalchemy as sa
 
 from chassis.ids import new_id
 from notification.announcements import Moved, moved
-from notification.domain import (
-    ChannelName,
+from notification.domain import ChannelName, Notification, Status, before
+from notification.outcomes import (
     Delivered,
     Down,
-    Notification,
     Outcome,
     Postponed,
     Refused,
     Settled,
-    Status,
     Suppressed,
-    before,
     retry_at,
     status_after,
 )

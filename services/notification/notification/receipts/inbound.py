@@ -6,7 +6,7 @@ import sqlalchemy as sa
 import structlog
 
 from chassis.db import Database
-from notification.domain import Receipt
+from notification.outcomes import Receipt
 from notification.queue.delivery_status import Row, apply
 from notification.recipients.stop_words import hear, wish_of
 

@@ -15,7 +15,8 @@ from chassis.db import Database
 from chassis.jobs import Job
 from chassis.tasks import for_each
 from notification.channels.sms.wire import SmsProvider, SmsStatus
-from notification.domain import Receipt, Status
+from notification.domain import Status
+from notification.outcomes import Receipt
 from notification.queue.delivery_status import IN_ONE_RUN, claim_status_questions
 from notification.receipts.inbound import Receipts
 

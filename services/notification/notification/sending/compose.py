@@ -9,17 +9,8 @@ from functools import partial
 from typing import Any
 
 from chassis.db import Database
-from notification.domain import (
-    DIGEST,
-    PARTS,
-    ChannelName,
-    Message,
-    Notification,
-    Refused,
-    Rendered,
-    SignedLink,
-    Suppressed,
-)
+from notification.domain import DIGEST, PARTS, ChannelName, Message, Notification, Rendered, SignedLink
+from notification.outcomes import Refused, Suppressed
 from notification.queue.digests import carried_by
 from notification.recipients.unsubscribe_link import Unsubscribing
 from notification.templates.catalog import Catalog

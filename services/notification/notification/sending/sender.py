@@ -25,17 +25,8 @@ from chassis.telemetry import continued, meter, told_of, tracer
 from chassis.wakeups import Wakeup
 from notification.announcements import Announcements
 from notification.channels import Channel, Channels
-from notification.domain import (
-    WRITE_DOWN,
-    ChannelName,
-    Delivered,
-    Message,
-    Notification,
-    Outcome,
-    Postponed,
-    Refused,
-    Settled,
-)
+from notification.domain import WRITE_DOWN, ChannelName, Message, Notification
+from notification.outcomes import Delivered, Outcome, Postponed, Refused, Settled
 from notification.queue.bulk_rate import Rates
 from notification.queue.claim import claim, due_channels, give_back, posting, take_back
 from notification.queue.record_outcome import early, settle

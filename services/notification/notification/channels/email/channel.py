@@ -22,7 +22,8 @@ from chassis.addresses import by_smtp
 from chassis.ids import now
 from chassis.telemetry import traceparent
 from notification.channels.email.mime import compose
-from notification.domain import Delivered, Message, Outcome, Postponed, Refused
+from notification.domain import Message
+from notification.outcomes import Delivered, Outcome, Postponed, Refused
 from notification.templates.render import one_line
 
 log = structlog.get_logger()

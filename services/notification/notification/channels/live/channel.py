@@ -1,6 +1,7 @@
 """The live feed as a channel: what is sent by it appears at `GET /api/v1/stream`, in the row that says it was sent."""
 
-from notification.domain import Delivered, Message, Outcome
+from notification.domain import Message
+from notification.outcomes import Delivered, Outcome
 
 
 class Live:

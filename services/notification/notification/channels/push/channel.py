@@ -2,7 +2,8 @@
 
 from chassis.problems import Unavailable
 from chassis.sidecar import Answer, Sidecar, Verdict
-from notification.domain import Delivered, Down, Message, Outcome, Postponed, Refused
+from notification.domain import Message
+from notification.outcomes import Delivered, Down, Outcome, Postponed, Refused
 
 _NAME = "push"
 _PATH = "api/v1/notification"

@@ -22,7 +22,8 @@ from notification.channels.sms.wire import (
     Unavailable,
     Unknown,
 )
-from notification.domain import Delivered, Down, Message, Outcome, Postponed, Refused
+from notification.domain import Message
+from notification.outcomes import Delivered, Down, Outcome, Postponed, Refused
 from notification.templates.sms_length import measure
 
 log = structlog.get_logger()
