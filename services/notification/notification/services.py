@@ -15,7 +15,7 @@ from chassis.saga import Saga
 from chassis.sidecar import Sidecar
 from chassis.tasks import Tasks
 from notification.bulk.worker import Bulks
-from notification.channels import Open
+from notification.channels import OpenChannels
 from notification.incoming.intake import Intake
 from notification.incoming.saga import TellRef
 from notification.password_reset import Resets
@@ -34,7 +34,7 @@ class Services:
     db: Database
     sidecar: Sidecar
     pubsub: str
-    opened: Open | None
+    opened: OpenChannels | None
     unsubscribing: Unsubscribing
     signatures: ReceiptSignatures
     outbox: Outbox

@@ -7,7 +7,6 @@ that quiet hours have just set free). `turn_at` is a bulk's place in the line, t
 turn before."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -37,34 +36,19 @@ _ASIDE = timedelta(seconds=10)  # for one that broke
 _UNKNOWN, _NO_ADDRESS = "unknown recipient", "no address"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Bulk:
-    """`taken` of its recipients are through."""
-
-    id: str
-    tenant: str
-    channels: tuple[ChannelName, ...]
-    category: str
-    template: str
-    context: Mapping[str, Any]
-    total: int
-    taken: int
-    traceparent: str
-
-
 def take_chunk(conn: sa.Connection, *, at: datetime, rates: Rates, size: int = CHUNK) -> bool:
     """The next recipients of the bulk whose turn it is get their message or their refusal; one that can't be taken is
     put aside for a while. False when it is no bulk's turn."""
-    if (row := _turn(conn, at, set(booked(conn, rates, at)))) is None:
+    if (bulk := _turn(conn, at, set(booked(conn, rates, at)))) is None:
         return False
     try:
         with conn.begin_nested():
-            _take(conn, _bulk(row), at, rates, size)
+            _take(conn, bulk, at, rates, size)
     except DATABASE_DOWN:
         raise
     except Exception:
-        log.exception("bulk.broke", bulk_id=row.id)
-        conn.execute(sa.update(bulks).where(bulks.c.id == row.id).values(turn_at=at + _ASIDE))
+        log.exception("bulk.broke", bulk_id=bulk.id)
+        conn.execute(sa.update(bulks).where(bulks.c.id == bulk.id).values(turn_at=at + _ASIDE))
     return True
 
 
@@ -91,32 +75,26 @@ def _channels(first: str, chain: str) -> tuple[ChannelName, ...]:
     return tuple(ChannelName(name) for name in (first, *chain.split(",")) if name)
 
 
-def _bulk(row: sa.Row[Any]) -> _Bulk:
-    return _Bulk(
-        id=row.id,
-        tenant=row.tenant,
-        channels=_channels(row.channel, row.chain),
-        category=row.category,
-        template=row.template,
-        context=orjson.loads(row.context),
-        total=row.total,
-        taken=row.taken,
-        traceparent=row.traceparent,
-    )
-
-
-def _take(conn: sa.Connection, bulk: _Bulk, at: datetime, rates: Rates, size: int) -> None:
-    end = min(bulk.taken + at_once(bulk.channels, rates, size), bulk.total)
-    drafts, refused = _drafts(conn, bulk, _untaken(conn, bulk, end))
-    admitted = admit(conn, list(drafts.values()), at)
+def _take(conn: sa.Connection, bulk: sa.Row[Any], at: datetime, rates: Rates, size: int) -> None:
+    channels, common = _channels(bulk.channel, bulk.chain), orjson.loads(bulk.context)
+    end = min(bulk.taken + at_once(channels, rates, size), bulk.total)
+    rows = _untaken(conn, bulk, end)
+    known = Contacts(conn, bulk.tenant).find_all([row.recipient_id for row in rows])
+    messages: list[Notification] = []
+    results: list[dict[str, Any]] = []
+    for row in rows:
+        message = _message(bulk, channels, known.get(row.recipient_id), {**common, **orjson.loads(row.context)})
+        if isinstance(message, Notification):
+            messages.append(message)
+            results.append({"bulk": bulk.id, "at": row.number, "made": message.id, "why": None})
+        else:
+            results.append({"bulk": bulk.id, "at": row.number, "made": None, "why": message})
+    admitted = admit(conn, messages, at)
     # No time of the channel for what its recipient holds back or does not want.
     going = [admission.message for admission in admitted if isinstance(admission.decision, Send)]
-    messages = [admission.message for admission in admitted]
-    enqueue(conn, messages, at=at, slots=slots(conn, going, rates, at))
-    results = [{"at": number, "made": draft.id, "why": None} for number, draft in drafts.items()]
-    results += [{"at": number, "made": None, "why": why} for number, why in refused.items()]
+    enqueue(conn, [admission.message for admission in admitted], at=at, slots=slots(conn, going, rates, at))
     if results:
-        conn.execute(_RESULT, [result | {"bulk": bulk.id} for result in results])
+        conn.execute(_RESULT, results)
     progress = {"taken": end, "taken_at": at if end == bulk.total else None, "turn_at": at}
     conn.execute(sa.update(bulks).where(bulks.c.id == bulk.id).values(progress))
 
@@ -128,50 +106,33 @@ _RESULT = (
 )
 
 
-def _untaken(conn: sa.Connection, bulk: _Bulk, end: int) -> Sequence[sa.Row[Any]]:
+def _untaken(conn: sa.Connection, bulk: sa.Row[Any], end: int) -> Sequence[sa.Row[Any]]:
     table = bulk_recipients
-    query = sa.select(table).where(
-        table.c.bulk_id == bulk.id,
-        table.c.number >= bulk.taken,
-        table.c.number < end,
-        table.c.error.is_(None),
-    )
+    numbers = (table.c.number >= bulk.taken, table.c.number < end)
+    query = sa.select(table).where(table.c.bulk_id == bulk.id, *numbers, table.c.error.is_(None))
     return conn.execute(query.order_by(table.c.number)).all()
 
 
-def _drafts(
-    conn: sa.Connection, bulk: _Bulk, rows: Sequence[sa.Row[Any]]
-) -> tuple[dict[int, Notification], dict[int, str]]:
-    """By number: what is to be sent, and why the others get nothing."""
-    known = Contacts(conn, bulk.tenant).find_all([row.recipient_id for row in rows])
-    drafts: dict[int, Notification] = {}
-    refused: dict[int, str] = {}
-    for row in rows:
-        if (contact := known.get(row.recipient_id)) is None:
-            refused[row.number] = _UNKNOWN
-        elif (draft := _draft(bulk, contact, orjson.loads(row.context))) is None:
-            refused[row.number] = _NO_ADDRESS
-        else:
-            drafts[row.number] = draft
-    return drafts, refused
-
-
-def _draft(bulk: _Bulk, contact: Contact, own: Mapping[str, Any]) -> Notification | None:
-    """By the first channel that has an address; None where none has."""
+def _message(
+    bulk: sa.Row[Any], channels: Sequence[ChannelName], contact: Contact | None, context: Mapping[str, Any]
+) -> Notification | str:
+    """By the first channel that has an address; or why there is none."""
+    if contact is None:
+        return _UNKNOWN
     message = new_notification(
         contact,
-        bulk.channels,
+        channels,
         tenant=bulk.tenant,
         effect=effect_of("bulk", bulk.id, contact.id),
         owner=contact.owner,
         event_id=bulk.id,
         category=bulk.category,
         template=bulk.template,
-        context={**bulk.context, **own},
+        context=context,
         traceparent=bulk.traceparent,
         group_id=bulk.id,
     )
-    return message if message.address else None
+    return message if message.address else _NO_ADDRESS
 
 
 _POLL = 1.0  # also how late a channel is found to have room again: well below what it is booked ahead

@@ -31,7 +31,7 @@ Channels = Mapping[ChannelName, Channel]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Open:
+class OpenChannels:
     """The channels, and what of them needs a secret, which comes once the sidecar is there."""
 
     channels: Channels
@@ -52,7 +52,7 @@ RATES: Mapping[str, float] = {"smtp": 100, "push": 100, "live": 500} | {
 }
 
 
-def open_channels(settings: Settings, sidecar: Sidecar) -> Open:
+def open_channels(settings: Settings, sidecar: Sidecar) -> OpenChannels:
     """Nothing connects yet: each connects when it first sends."""
     _require_known(settings.sms_providers, PROVIDERS, setting="NOTIFICATION_SMS_PROVIDERS")
     providers = {name: entry.provider(sidecar, settings) for name, entry in PROVIDERS.items()}
@@ -71,7 +71,7 @@ def open_channels(settings: Settings, sidecar: Sidecar) -> Open:
         ChannelName.PUSH: Push(sidecar=sidecar, endpoint=settings.push_endpoint),
         ChannelName.LIVE: Live(),
     }
-    return Open(channels=channels, email=email, sms=providers)
+    return OpenChannels(channels=channels, email=email, sms=providers)
 
 
 def secrets_needed(settings: Settings) -> list[str]:

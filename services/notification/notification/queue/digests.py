@@ -14,7 +14,7 @@ from notification.domain import DIGEST, Notification, Status
 from notification.outcomes import Settled
 from notification.queue.moves import move
 from notification.queue.new_notification import notification_of
-from notification.recipients.permission import Whole, whole
+from notification.recipients.permission import DigestKey, digest_key
 from notification.tables import notifications
 
 
@@ -22,30 +22,30 @@ def with_whole_digests(conn: sa.Connection, found: Sequence[sa.Row[Any]], at: da
     """`found`, and what is due beyond the limit and belongs into a digest that is just going out: it is one message,
     not several. So one replica at a time gathers: it waits for rows that another has just found, and which that one
     leaves to it."""
-    wholes = {whole(row) for row in found if row.digest_of == ""}
-    if not wholes:
+    due_digests = {digest_key(row) for row in found if row.digest_of == ""}
+    if not due_digests:
         return list(found)
     if not my_turn(conn, "digests"):
         return [row for row in found if row.digest_of != ""]
     table = notifications
     query = sa.select(table).where(
-        table.c.tenant.in_({tenant for tenant, *_ in wholes}),
-        table.c.recipient_id.in_({recipient_id for _, recipient_id, *_ in wholes}),
+        table.c.tenant.in_({tenant for tenant, *_ in due_digests}),
+        table.c.recipient_id.in_({recipient_id for _, recipient_id, *_ in due_digests}),
         table.c.digest_of == "",
         table.c.status == Status.QUEUED,
         table.c.next_attempt_at <= at,
         table.c.id.not_in([row.id for row in found]),
     )
     rows = conn.execute(query.with_for_update())
-    return sorted([*found, *(row for row in rows if whole(row) in wholes)], key=lambda row: row.id)
+    return sorted([*found, *(row for row in rows if digest_key(row) in due_digests)], key=lambda row: row.id)
 
 
 def gathered(conn: sa.Connection, going: list[Notification]) -> list[Notification]:
     """Digests: of those to one recipient by one channel in one category, the first carries the others."""
-    digests: dict[Whole, list[Notification]] = defaultdict(list)
+    digests: dict[DigestKey, list[Notification]] = defaultdict(list)
     for message in going:
         if message.digest_of == "":
-            digests[whole(message)].append(message)
+            digests[digest_key(message)].append(message)
     if not digests:
         return going
     carried: set[str] = set()

@@ -31,7 +31,7 @@ from notification.tables import contacts, notifications
 _COUNTED = (Status.SENDING, Status.SENT, Status.DELIVERED)
 _OLDEST = 3 * LONGEST_HOLD  # by then what is made is sent, or never will be
 _DEFAULT = Preference()
-Whole = tuple[str, str, str, str, str]  # tenant, recipient, channel, category and address: what a digest is of
+DigestKey = tuple[str, str, str, str, str]  # tenant, recipient, channel, category and address: what a digest is of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class _Past:
         self._tenant = tenant
         self._asked = {message.id for message in asked}
         self._sent: dict[str, list[Sent]] = {}
-        self.gathered: dict[Whole, Sequence[Sent]] = {}  # what was sent before a digest that was just let through
+        self.gathered: dict[DigestKey, Sequence[Sent]] = {}  # what was sent before a digest that was just let through
         phones = {message.address for message in asked if message.channel is ChannelName.SMS}
         self._stopped = dict.fromkeys(phones, False) | dict.fromkeys(stopped(conn, phones), True)
         self.at = at
@@ -108,7 +108,7 @@ def _ask(conn: sa.Connection, message: Notification, preference: Preference, pas
         message = replace(message, digest_of=None)  # handed on to where digests have no room
     asked = Message(channel=channel, category=category, created_at=message.created_at, critical=message.critical)
     has_stopped = channel is ChannelName.SMS and past.stopped(message.address)
-    gathering = whole(message) if message.digest_of == "" else None
+    gathering = digest_key(message) if message.digest_of == "" else None
     sent = past.of(message.recipient_id, preference)
     history = History(past.gathered.get(gathering, sent) if gathering else sent)
     decision = decide(past.at, preference.with_stop(channel) if has_stopped else preference, history, asked)
@@ -122,7 +122,7 @@ def _ask(conn: sa.Connection, message: Notification, preference: Preference, pas
     return Admitted(message, decision, digest=gathers(preference, asked))
 
 
-def whole(message: Notification | sa.Row[Any]) -> Whole:
+def digest_key(message: Notification | sa.Row[Any]) -> DigestKey:
     """Of a message, or its row, that goes out in a digest: which one."""
     return message.tenant, message.recipient_id, message.channel, message.category, message.address
 

@@ -21,7 +21,7 @@ _CACHED = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundTemplate:
     """`locale` is the template's, which may be less particular than what was asked for; `version` 0 ships."""
 
     source: Source
@@ -42,14 +42,14 @@ class Catalog:
         self._db = db
         self._cache = cache
 
-    async def find(self, tenant: str, category: str, name: str, locale: str) -> Found | None:
+    async def find(self, tenant: str, category: str, name: str, locale: str) -> FoundTemplate | None:
         own = await self._published(tenant, category, name)
         by_locale = shipped().get((category, name), {})
         for tag in fallbacks(locale):
             if (published := own.get(tag)) is not None:
-                return Found(Source(**published["source"]), tag, published["version"])
+                return FoundTemplate(Source(**published["source"]), tag, published["version"])
             if (source := by_locale.get(tag)) is not None:
-                return Found(source, tag, SHIPPED_VERSION)
+                return FoundTemplate(source, tag, SHIPPED_VERSION)
         return None
 
     async def knows(self, tenant: str, category: str, name: str) -> bool:
