@@ -71,13 +71,6 @@ class ResetGone(Exception):
         super().__init__("The link is used up, revoked or too old. Ask for a new one.")
 
 
-class NoAddress(Exception):
-    """Nothing could ever be sent: the recipient has no address for the channel."""
-
-    def __init__(self, channel: str) -> None:
-        super().__init__(f"The recipient has no address for {channel}.")
-
-
 class IdempotencyMismatch(Exception):
     def __init__(self) -> None:
         super().__init__("The key was used for another body.")

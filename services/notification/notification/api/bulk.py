@@ -1,28 +1,24 @@
 """Bulk: one template to thousands, and how far it has come."""
 
-import hashlib
 from datetime import datetime
 from typing import Annotated, Any
 
-import orjson
-from fastapi import Header, Query, Request, Response
-from pydantic import Field, model_validator
+from fastapi import Query, Request, Response
+from pydantic import Field
 
-from chassis.edge.auth import Caller, caller_of
+from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
 from chassis.ids import now
 from chassis.paging import decode_cursor, encode_cursor
-from chassis.problems import Invalid
 from chassis.telemetry import traceparent
 from chassis.wire import RequestBody, Wire, example
-from notification.api.shapes import Context, Name, Text
-from notification.bulk.bulks import BulkStore, Key, NewBulk, Progress, Standing
+from notification.api.send_request import IdempotencyKey, SendRequest, accepted, accepted_headers, key_of
+from notification.api.shapes import Context, Text
+from notification.bulk.bulks import BulkStore, NewBulk, Progress, Standing
 from notification.bulk.worker import Bulks
-from notification.domain import Chain, ChannelName
+from notification.domain import ChannelName
 from notification.queue.history import Page
 from notification.services import services
-from notification.templates.catalog import first_wordless
-from notification.unit_of_work import Units
 
 MAX_RECIPIENTS = 10_000
 _MAX_KEY = 255
@@ -30,13 +26,6 @@ _MAX_KEY = 255
 Limit = Annotated[int, Query(ge=1, le=100)]
 
 _UNKNOWN = {403: "different-tenant", 404: "bulk-not-found"}
-_HEADERS: dict[str, Any] = {
-    "Location": {"description": "The bulk", "required": True, "schema": {"type": "string"}},
-    "Idempotency-Replayed": {
-        "description": "`true` when the key's bulk stood there already",
-        "schema": {"type": "string", "enum": ["true"]},
-    },
-}
 
 
 class BulkRecipient(RequestBody):
@@ -47,7 +36,7 @@ class BulkRecipient(RequestBody):
 
 
 class BulkRequest(
-    RequestBody,
+    SendRequest,
     json_schema_extra=example(
         channel="email",
         templateCategory="Account",
@@ -58,18 +47,8 @@ class BulkRequest(
     """10,000 recipients at most, in a body of 4 MB at most. `chain` are the channels that take over where `channel`
     can't reach somebody. Who is listed twice gets one message."""
 
-    channel: ChannelName
-    chain: Chain = ()
-    template_category: Name
-    template_name: Name
     context: Context = Field(default_factory=dict[str, Any])
     recipients: Annotated[list[BulkRecipient], Field(min_length=1, max_length=MAX_RECIPIENTS)]
-
-    @model_validator(mode="after")
-    def _no_channel_twice(self) -> "BulkRequest":
-        if self.channel in self.chain:
-            raise Invalid("/chain", "It begins with another channel than the first.")
-        return self
 
     def new_bulk(self, author: str) -> NewBulk:
         """With the trace of the request, which the messages go on with."""
@@ -164,39 +143,28 @@ router = Routes(
     status_code=202,
     response_model=BulkAccepted,
     responses={
-        202: {"description": "Written down", "headers": _HEADERS},
+        202: {"description": "Written down", "headers": accepted_headers("bulk")},
         **refused({422: "invalid-request, idempotency-mismatch"}),
     },
 )
 async def send_bulk(
     request: Request,
     body: BulkRequest,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=_MAX_KEY)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Nothing of it is lost after the 202. With an Idempotency-Key, sending it again answers the same bulk."""
     caller = caller_of(request)
     made = services(request)
-    if not await made.catalog.knows(caller.tenant, body.template_category, body.template_name):
-        raise Invalid("/templateName", "There is no such template, or none of its versions is published.")
-    key = None if idempotency_key is None else _key(caller, idempotency_key, await request.body())
+    await body.require_template(made.catalog, caller.tenant)
+    key = await key_of(request, "bulk", idempotency_key)
     bulk = body.new_bulk(caller.subject)
-    await _require_words(made.units, caller.tenant, bulk)
+    await made.units.read(caller.tenant, lambda unit: body.require_words(unit.conn, unit.tenant))
     bulk_id, is_new = await made.units.write(
         caller.tenant, lambda unit: BulkStore(unit.conn, unit.tenant).create(bulk, key)
     )
     made.bulks.wake()
-    return _accepted(BulkAccepted(bulk_id=bulk_id, total=len(bulk.recipients)), replayed=not is_new)
-
-
-async def _require_words(units: Units, tenant: str, bulk: NewBulk) -> None:
-    """Raises Invalid where no language of the template has anything for a channel: nothing could ever be sent by it."""
-    channels = (bulk.channel, *bulk.chain)
-    wordless = await units.read(
-        tenant, lambda unit: first_wordless(unit.conn, tenant, bulk.category, bulk.template, channels)
-    )
-    if wordless is not None:
-        pointer = "/channel" if wordless is bulk.channel else "/chain"
-        raise Invalid(pointer, f"The template has no words for {wordless}.")
+    answer = BulkAccepted(bulk_id=bulk_id, total=len(bulk.recipients))
+    return accepted(answer, f"/api/v1/notifications/bulk/{bulk_id}", replayed=not is_new)
 
 
 @router.get("")
@@ -249,15 +217,3 @@ def _view(progress: Progress, bulks: Bulks) -> BulkView:
         completed_at=progress.completed_at,
         eta_seconds=progress.eta_seconds(bulks.rates, now()),
     )
-
-
-def _key(caller: Caller, key: str, body: bytes) -> Key:
-    holder = orjson.dumps(["bulk", caller.subject, key])
-    return Key(hash=hashlib.sha256(holder).hexdigest(), body_hash=hashlib.sha256(body).hexdigest())
-
-
-def _accepted(accepted: BulkAccepted, *, replayed: bool) -> Response:
-    headers = {"Location": f"/api/v1/notifications/bulk/{accepted.bulk_id}"}
-    if replayed:
-        headers["Idempotency-Replayed"] = "true"
-    return Response(accepted.model_dump_json(by_alias=True), 202, headers=headers, media_type="application/json")

@@ -1,28 +1,26 @@
 """The send command, and the history of what was sent."""
 
-import hashlib
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import orjson
-from fastapi import Depends, Header, Query, Request, Response
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from fastapi import Depends, Query, Request, Response
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
 from chassis.ids import now
 from chassis.problems import Invalid
 from chassis.telemetry import traceparent
-from chassis.wire import RequestBody, Wire, example
-from notification.api.shapes import Context, Name, Text
-from notification.domain import Chain, ChannelName, Notification, Status
+from chassis.wire import Wire, example
+from notification.api.send_request import IdempotencyKey, SendRequest, accepted, accepted_headers, key_of
+from notification.api.shapes import Context, Text
+from notification.domain import ChannelName, Notification, Status
 from notification.queue.enqueue import enqueue
 from notification.queue.history import Filter, Page
 from notification.queue.new_notification import effect_of, new_notification
 from notification.recipients.contacts import Contact
 from notification.services import services
-from notification.templates.catalog import first_wordless
 from notification.unit_of_work import UnitOfWork
 
 _MAX_KEY = 255
@@ -32,7 +30,7 @@ EventId = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern
 
 
 class SendCommand(
-    RequestBody,
+    SendRequest,
     json_schema_extra=example(
         eventId="welcome-c-1",
         recipientId="c-1",
@@ -46,17 +44,7 @@ class SendCommand(
 
     event_id: EventId
     recipient_id: Text
-    channel: ChannelName
-    chain: Chain = ()
-    template_category: Name
-    template_name: Name
     personalization_context: Context = Field(default_factory=dict[str, Any])
-
-    @model_validator(mode="after")
-    def _no_channel_twice(self) -> "SendCommand":
-        if self.channel in self.chain:
-            raise Invalid("/chain", "It begins with another channel than the first.")
-        return self
 
 
 class SendAccepted(Wire):
@@ -193,64 +181,43 @@ async def get_notification(request: Request, notification_id: Text) -> Notificat
     return await units.read(caller.tenant, work, owner=caller.owner)
 
 
-_REPLAYED: dict[str, Any] = {
-    "Location": {"description": "The notification", "required": True, "schema": {"type": "string"}},
-    "Idempotency-Replayed": {
-        "description": "`true` when it stood there already",
-        "schema": {"type": "string", "enum": ["true"]},
-    },
-}
-
-
 @router.post(
     "",
     status_code=202,
     response_model=SendAccepted,
     responses={
-        202: {"description": "Written down", "headers": _REPLAYED},
+        202: {"description": "Written down", "headers": accepted_headers("notification")},
         **refused({422: "invalid-request, idempotency-mismatch"}),
     },
 )
 async def send_notification(
     request: Request,
     command: SendCommand,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=_MAX_KEY)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Nothing of it is lost after the 202, whatever dies."""
     caller = caller_of(request)
     made = services(request)
-    if not await made.catalog.knows(caller.tenant, command.template_category, command.template_name):
-        raise Invalid("/templateName", "There is no such template, or none of its versions is published.")
-    key = body_hash = ""
-    if idempotency_key is not None:
-        key = _hashed("send", caller.subject, idempotency_key)
-        body_hash = hashlib.sha256(await request.body()).hexdigest()
+    await command.require_template(made.catalog, caller.tenant)
+    key = await key_of(request, "send", idempotency_key)
     parent = traceparent()
 
     def work(unit: UnitOfWork) -> tuple[str, bool]:
-        if key and (known := unit.keys.find(key, body_hash)) is not None:
+        if key and (known := unit.keys.find(key)) is not None:
             return known, True  # whatever has become of its recipient or template since
-        _require_words(unit, command)
+        command.require_words(unit.conn, unit.tenant)
         message = _message(command, unit.contacts.find(command.recipient_id), tenant=unit.tenant, parent=parent)
         enqueue(unit.conn, [message], at=now())
         row = unit.notifications.by_effect(message.effect)
         kept = message.id if row is None else row.id
         if key:  # for what stands there, which an earlier command without this key may have made
-            unit.keys.take(key, body_hash, kept)
+            unit.keys.take(key, kept)
         return kept, kept != message.id
 
     notification_id, replayed = await made.units.write(caller.tenant, work)
     made.sender.wake()
-    return _accepted(notification_id, replayed=replayed)
-
-
-def _require_words(unit: UnitOfWork, command: SendCommand) -> None:
-    """Raises Invalid where no language of the template has anything for a channel."""
-    channels = (command.channel, *command.chain)
-    wordless = first_wordless(unit.conn, unit.tenant, command.template_category, command.template_name, channels)
-    if wordless is not None:
-        pointer = "/channel" if wordless is command.channel else "/chain"
-        raise Invalid(pointer, f"The template has no words for {wordless}.")
+    answer = SendAccepted(notification_id=notification_id)
+    return accepted(answer, f"/api/v1/notifications/{notification_id}", replayed=replayed)
 
 
 def _message(command: SendCommand, contact: Contact | None, *, tenant: str, parent: str) -> Notification:
@@ -273,15 +240,3 @@ def _message(command: SendCommand, contact: Contact | None, *, tenant: str, pare
     if not message.address:
         raise Invalid("/recipientId", f"The recipient has no address for {command.channel}.")
     return message
-
-
-def _hashed(*parts: str) -> str:
-    return hashlib.sha256(orjson.dumps(parts)).hexdigest()
-
-
-def _accepted(notification_id: str, *, replayed: bool) -> Response:
-    headers = {"Location": f"/api/v1/notifications/{notification_id}"}
-    if replayed:
-        headers["Idempotency-Replayed"] = "true"
-    body = SendAccepted(notification_id=notification_id).model_dump_json(by_alias=True)
-    return Response(body, 202, headers=headers, media_type="application/json")

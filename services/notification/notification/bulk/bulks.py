@@ -12,10 +12,11 @@ import orjson
 import sqlalchemy as sa
 
 from chassis.ids import new_id, now
+from chassis.tenants import elsewhere
 from notification.domain import ChannelName, OtherTenant, UnknownBulk
-from notification.idempotency import Keys
+from notification.idempotency import Key, Keys
 from notification.queue.bulk_rate import Rates
-from notification.queue.history import Page, Rows, elsewhere, paged
+from notification.queue.history import Page, Rows, paged
 from notification.tables import attempts, bulk_recipients, bulks, notifications, of_group
 
 _TWICE = "listed twice"
@@ -53,14 +54,6 @@ class NewBulk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """An Idempotency-Key of one caller, and the body it came with, both hashed."""
-
-    hash: str
-    body_hash: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """`completed_at` once nothing is ahead any more."""
 
@@ -87,7 +80,7 @@ class BulkStore:
         """The bulk's id, and whether it was made now: a `key` stands for one. Raises IdempotencyMismatch."""
         bulk_id, at = new_id(), now()
         if key is not None:
-            known = Keys(self._conn, self._tenant).take(key.hash, key.body_hash, bulk_id)
+            known = Keys(self._conn, self._tenant).take(key, bulk_id)
             if known is not True:
                 return known, False
         row = {
@@ -141,7 +134,7 @@ class BulkStore:
         query = sa.select(bulks).where(bulks.c.tenant == self._tenant, bulks.c.id == bulk_id)
         if (row := self._conn.execute(query).one_or_none()) is not None:
             return row
-        if elsewhere(self._conn, bulks, bulk_id, self._tenant):
+        if elsewhere(self._conn, bulks, self._tenant, id=bulk_id):
             raise OtherTenant("Bulk")
         raise UnknownBulk(bulk_id)
 

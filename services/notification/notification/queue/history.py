@@ -1,5 +1,4 @@
-"""Persistence. Functions over a connection serve events, whose rows carry their tenant; the classes serve requests and
-are bound to one tenant, `Notifications` also to a user's own, so that no query can forget it."""
+"""The history, as requests see it: bound to one tenant, and to a user's own, so that no query can forget it."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -8,17 +7,11 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from chassis.ids import first_id
+from chassis.tenants import elsewhere
 from notification.domain import ChannelName, NotYours, OtherTenant, UnknownNotification
 from notification.tables import attempts, notifications
 
 
-def elsewhere(conn: sa.Connection, table: sa.Table, key: str, tenant: str) -> bool:
-    """Whether a row that was missed is another tenant's; one of our own that is there by now came later."""
-    query = sa.select(table.c.id).where(table.c.id == key, table.c.tenant != tenant)
-    return conn.execute(query).first() is not None
-
-
-# --- what requests see ---
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """What to list; None is everything. `since` and `until` are inclusive."""
@@ -78,7 +71,7 @@ class Notifications:
         table = notifications
         query = sa.select(table).where(table.c.tenant == self._tenant, table.c.id == notification_id)
         if (row := self._conn.execute(query).one_or_none()) is None:
-            if elsewhere(self._conn, table, notification_id, self._tenant):
+            if elsewhere(self._conn, table, self._tenant, id=notification_id):
                 raise OtherTenant("Notification")
             raise UnknownNotification(notification_id)
         if self._owner not in {None, row.owner}:
