@@ -190,7 +190,7 @@ def test_a_name_is_never_taken_for_a_template():
         ("{% for a, b in c %}{% endfor %}", "a loop has one name"),
         ("{% for a in c recursive %}{% endfor %}", "not recursive"),
         ("{{ b|join(*c) }}", "no filter join"),
-        ("{% include '../../settings.py' %}", "no partial but items.html, layout.html"),
+        ("{% include '../../settings.py' %}", "no partial but digest.html, items.html, layout.html"),
         ("{% include b %}", "no partial but"),
         ("{% include 'items.txt' %}", "no partial but"),
         ("{% extends '/etc/passwd' %}", "no partial but"),

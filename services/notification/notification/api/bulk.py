@@ -12,7 +12,7 @@ from chassis.ids import now
 from chassis.paging import decode_cursor, encode_cursor
 from chassis.telemetry import traceparent
 from chassis.wire import RequestBody, Wire, example
-from notification.api.send_request import IdempotencyKey, SendRequest, accepted, accepted_headers, key_of
+from notification.api.send_request import IdempotencyKey, SendRequest, accepted, answers, key_of
 from notification.api.shapes import Context, Text
 from notification.bulk.bulks import BulkStore, NewBulk, Progress, Standing
 from notification.bulk.worker import Bulks
@@ -138,20 +138,8 @@ router = Routes(
 )
 
 
-@router.post(
-    "",
-    status_code=202,
-    response_model=BulkAccepted,
-    responses={
-        202: {"description": "Written down", "headers": accepted_headers("bulk")},
-        **refused({422: "invalid-request, idempotency-mismatch"}),
-    },
-)
-async def send_bulk(
-    request: Request,
-    body: BulkRequest,
-    idempotency_key: IdempotencyKey = None,
-) -> Response:
+@router.post("", status_code=202, response_model=BulkAccepted, responses=answers("bulk"))
+async def send_bulk(request: Request, body: BulkRequest, idempotency_key: IdempotencyKey = None) -> Response:
     """Nothing of it is lost after the 202. With an Idempotency-Key, sending it again answers the same bulk."""
     caller = caller_of(request)
     made = services(request)

@@ -13,7 +13,7 @@ from chassis.ids import now
 from chassis.problems import Invalid
 from chassis.telemetry import traceparent
 from chassis.wire import Wire, example
-from notification.api.send_request import IdempotencyKey, SendRequest, accepted, accepted_headers, key_of
+from notification.api.send_request import IdempotencyKey, SendRequest, accepted, answers, key_of
 from notification.api.shapes import Context, Text
 from notification.domain import ChannelName, Notification, Status
 from notification.queue.enqueue import enqueue
@@ -181,20 +181,8 @@ async def get_notification(request: Request, notification_id: Text) -> Notificat
     return await units.read(caller.tenant, work, owner=caller.owner)
 
 
-@router.post(
-    "",
-    status_code=202,
-    response_model=SendAccepted,
-    responses={
-        202: {"description": "Written down", "headers": accepted_headers("notification")},
-        **refused({422: "invalid-request, idempotency-mismatch"}),
-    },
-)
-async def send_notification(
-    request: Request,
-    command: SendCommand,
-    idempotency_key: IdempotencyKey = None,
-) -> Response:
+@router.post("", status_code=202, response_model=SendAccepted, responses=answers("notification"))
+async def send_notification(request: Request, command: SendCommand, idempotency_key: IdempotencyKey = None) -> Response:
     """Nothing of it is lost after the 202, whatever dies."""
     caller = caller_of(request)
     made = services(request)

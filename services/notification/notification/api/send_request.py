@@ -8,6 +8,7 @@ from fastapi import Header, Request, Response
 from pydantic import model_validator
 
 from chassis.edge.auth import caller_of
+from chassis.edge.routes import refused
 from chassis.problems import Invalid
 from chassis.wire import RequestBody, Wire
 from notification.api.shapes import Name
@@ -59,12 +60,14 @@ def accepted(body: Wire, location: str, *, replayed: bool) -> Response:
     return Response(body.model_dump_json(by_alias=True), 202, headers=headers, media_type="application/json")
 
 
-def accepted_headers(noun: str) -> dict[str, Any]:
-    """Of `accepted`, for the contract."""
-    return {
+def answers(noun: str) -> dict[int | str, dict[str, Any]]:
+    """`accepted`, and what is refused besides, for the contract."""
+    headers = {
         "Location": {"description": f"The {noun}", "required": True, "schema": {"type": "string"}},
         "Idempotency-Replayed": {
             "description": "`true` when it stood there already",
             "schema": {"type": "string", "enum": ["true"]},
         },
     }
+    written = {202: {"description": "Written down", "headers": headers}}
+    return {**written, **refused({422: "invalid-request, idempotency-mismatch"})}
