@@ -24,8 +24,11 @@ class RouteBody(
     json_schema_extra=example(
         route={
             "topic": "orders",
-            "type": "order.cancelled.v1",
-            "messages": [{"channel": "email", "category": "OrderUpdates", "template": "order-cancelled"}],
+            "type": "order.praised.v1",
+            "subjectId": "orderId",
+            "ownerId": "ownerId",
+            "contact": {"id": "customer.id", "name": "customer.name", "email": "customer.email"},
+            "messages": [{"channel": "email", "category": "Account", "template": "welcome"}],
         },
         version=0,
     ),
