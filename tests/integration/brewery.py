@@ -108,7 +108,7 @@ class Brewery:
         """Not all: after a bulk there are thousands."""
         return (await self.sandbox.get("/sandbox/inbox", params={"limit": 200})).json()
 
-    async def mailed(self, order_id: str, *, within: float = 20) -> list[str]:
+    async def mailed(self, order_id: str, *, within: float = 30) -> list[str]:
         return await eventually(lambda: self.mails(order_id), within=within, every=0.2)
 
     async def pushes(self, order_id: str) -> list[str]:
@@ -216,7 +216,7 @@ class Brewery:
     async def inbox(self, address: str) -> list[dict[str, Any]]:
         return (await self.listed("inbox", to=address))[::-1]
 
-    async def arrived(self, address: str, count: int = 1, *, within: float = 20) -> list[dict[str, Any]]:
+    async def arrived(self, address: str, count: int = 1, *, within: float = 30) -> list[dict[str, Any]]:
         """The mails to an address, once there are so many."""
 
         async def there() -> list[dict[str, Any]]:
@@ -265,7 +265,7 @@ class Notices:
     async def seen(self, notification_id: str) -> dict[str, Any]:
         return (await self.client.get(f"/api/v1/notifications/{notification_id}")).raise_for_status().json()
 
-    async def becomes(self, notification_id: str, status: str, *, within: float = 20) -> dict[str, Any]:
+    async def becomes(self, notification_id: str, status: str, *, within: float = 30) -> dict[str, Any]:
         async def there() -> dict[str, Any]:
             seen = await self.seen(notification_id)
             assert seen["status"] == status, (seen["status"], seen["error"])

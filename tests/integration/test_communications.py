@@ -105,7 +105,7 @@ async def test_a_new_event_is_told_by_a_route_and_a_template_and_no_code(
     async def in_new_words() -> bool:
         return await subject() == "Now 12"
 
-    assert await eventually(in_new_words, within=20)
+    assert await eventually(in_new_words)
 
 
 async def publish(notices: Notices, category: str, words: str, sample: dict[str, Any], *, version: int = 0) -> None:
@@ -277,7 +277,7 @@ async def test_a_receipt_that_never_comes_is_asked_for(brew: Brewery, notices: N
             assert (await scheduler.post(f"/job/{job}", json=job)).status_code == 200
         return (await notices.seen(lost[0]))["status"] == "delivered"
 
-    assert await eventually(asked_for, within=20, every=0.2)
+    assert await eventually(asked_for, every=0.2)
     assert (await notices.seen(lost[1]))["status"] == "sent"  # its receipt may come yet
     told = {one["key"] for one in (await brew.sandbox.get("/sandbox/receipts")).json()["deliveries"]}
     assert not told & {*names}

@@ -75,7 +75,7 @@ async def test_a_sidecar_that_dies_means_503_before_anything_is_written(brew: Br
         answer = await brew.place(id="sidecarless")
         return answer if answer.status_code == 503 else None
 
-    answer = await eventually(refused, within=10)
+    answer = await eventually(refused)
     assert int(answer.headers["retry-after"]) > 0
     assert answer.json()["errorType"] == "sidecar-unavailable"
     before = brew.count(ORDER, "orders")  # what came in before the check noticed is kept, not lost
@@ -109,7 +109,7 @@ async def test_cancel_raced_against_confirm_ends_one_way_or_the_other(brew: Brew
                 assert (await brew.api.post(f"{PUBLIC}/{order_id}/cancel")).status_code in {200, 202}
             return order_id
 
-    raced = await asyncio.gather(*(race(chance.uniform(0, 0.08)) for _ in range(200)))
+    raced = await asyncio.gather(*(race(chance.uniform(0, 0.08)) for _ in range(100)))
     confirmed = 0
     for order_id in raced:
         order = await eventually(lambda order_id=order_id: _settled(brew, order_id), within=60, every=0.2)

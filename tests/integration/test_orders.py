@@ -111,7 +111,7 @@ async def test_a_delivery_is_shipped_with_its_tracking_number(brew: Brewery) -> 
     async def told() -> bool:
         return any("1Z999AA1" in mail["text"] for mail in await brew.newest_mails())
 
-    await eventually(told, within=15)
+    await eventually(told)
 
 
 async def test_a_cancelled_order_is_refunded_and_its_stock_returns(brew: Brewery) -> None:
@@ -123,7 +123,7 @@ async def test_a_cancelled_order_is_refunded_and_its_stock_returns(brew: Brewery
     assert (again.status_code, again.json()["status"]) == (200, "cancelled")
     assert await brew.ledger(order_id) == ["charge", "refund"]
     assert brew.stock("counted") == (before or 0) + 3
-    await eventually(lambda: _has(brew, order_id, "cancelled"), within=15)
+    await eventually(lambda: _has(brew, order_id, "cancelled"))
 
 
 @pytest.mark.parametrize(("part", "rest"), [("3.50", ["4.50"]), ("8.00", [])])

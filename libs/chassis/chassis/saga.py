@@ -5,7 +5,7 @@ same story a Dapr Workflow whose activity performs them one by one with durable 
 by business key, so a story can be driven again from its start, by anyone, at any time, and ends in the same place.
 
 A step answers with a final outcome, or with `Unknown`: the story never sees that one. The inline driver hands over;
-the durable driver asks again on `chassis.schedule`.
+the durable driver asks again on `chassis.retry_delays`.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from chassis.ids import now
 from chassis.observation import observed
-from chassis.schedule import recheck_delay
+from chassis.retry_delays import recheck_delay
 from chassis.tasks import Tasks
 from chassis.telemetry import continued
 

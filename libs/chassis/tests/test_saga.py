@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 import pytest
 from dapr.ext.workflow import DaprWorkflowContext
 
+from chassis.retry_delays import recheck_delay
 from chassis.saga import (
     HandedOver,
     Kind,
@@ -22,7 +23,6 @@ from chassis.saga import (
     Unknown,
     Value,
 )
-from chassis.schedule import recheck_delay
 from chassis.tasks import Tasks
 
 REF = Reference(tenant="t-1", id="r-1")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from chassis.schedule import GIVE_UP, recheck_delay
+from chassis.retry_delays import GIVE_UP, recheck_delay
 from notification.domain import Notification, Status
 
 

@@ -10,7 +10,7 @@ from chassis.sidecar import Answer
 from notification.app import create_app
 from notification.channels import RATES, bulk_rates, open_channels
 from notification.channels.push.channel import Push
-from notification.channels.sms import PROVIDERS
+from notification.channels.sms.providers import PROVIDERS
 from notification.domain import PARTS, ChannelName, Message, Rendered
 from notification.outcomes import Delivered, Down, Postponed, Refused
 from stack.fake_sidecar import FakeSidecar
@@ -37,7 +37,7 @@ def test_every_sms_provider_has_a_file_an_entry_and_a_key_and_every_file_is_a_pr
     opened = open_channels(settings, sidecar).sms
     assert {name: provider.name for name, provider in opened.items()} == {name: name for name in PROVIDERS}
     files = {type(provider).__module__.rpartition(".")[2] for provider in opened.values()}
-    assert files == modules(FOLDER / "sms") - {"channel", "wire"}
+    assert files == modules(FOLDER / "sms" / "providers") - {"wire"}
     assert set(settings.sms_providers) <= set(PROVIDERS) <= set(RATES)
     assert len({entry.secret for entry in PROVIDERS.values()}) == len(PROVIDERS)
 

@@ -11,11 +11,11 @@ from structlog.testing import capture_logs
 
 from chassis.ids import new_id
 from chassis.sidecar import Answer, Sidecar
-from notification.channels.sms import PROVIDERS
-from notification.channels.sms.africas_talking import AfricasTalking
 from notification.channels.sms.channel import Sms
-from notification.channels.sms.legacy import Legacy
-from notification.channels.sms.wire import (
+from notification.channels.sms.providers import PROVIDERS
+from notification.channels.sms.providers.africas_talking import AfricasTalking
+from notification.channels.sms.providers.legacy import Legacy
+from notification.channels.sms.providers.wire import (
     Accepted,
     AccountError,
     Cost,

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from chassis.ids import new_id, now
 from chassis.sidecar import Answer
 from notification.app import create_app
-from notification.channels.sms.wire import SmsStatus, Text
+from notification.channels.sms.providers.wire import SmsStatus, Text
 from notification.domain import ChannelName, Notification, Status
 from notification.outcomes import Delivered, Receipt, Settled
 from notification.queue.delivery_status import claim_status_questions

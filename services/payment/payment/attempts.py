@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from chassis.db import Database
 from chassis.ids import now
-from chassis.schedule import GIVE_UP, recheck_delay
+from chassis.retry_delays import GIVE_UP, recheck_delay
 from payment.domain import Charge, Refund
 
 A = TypeVar("A", Charge, Refund)

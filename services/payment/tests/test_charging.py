@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from chassis.ids import now
-from chassis.schedule import recheck_delay
+from chassis.retry_delays import recheck_delay
 from chassis.sidecar import Answer, SidecarDown
 from payment.attempts import Attempts
 from payment.domain import Charge, KeyMismatch, Status

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from chassis.schedule import recheck_delay
+from chassis.retry_delays import recheck_delay
 from payment.currencies import exponent_of, in_major_units
 from payment.domain import (
     CAPTURED,

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from chassis.schedule import recheck_delay
+from chassis.retry_delays import recheck_delay
 from payment.domain import Approved, KeyMismatch, PaymentOfOtherTenant, RefundExceedsCaptured, Refused
 from payment.tables import refunds
 from stack.eventually import eventually

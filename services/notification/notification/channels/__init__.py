@@ -8,9 +8,9 @@ from chassis.sidecar import Sidecar
 from notification.channels.email.channel import Email
 from notification.channels.live.channel import Live
 from notification.channels.push.channel import Push
-from notification.channels.sms import PROVIDERS
 from notification.channels.sms.channel import Sms
-from notification.channels.sms.wire import SmsProvider
+from notification.channels.sms.providers import PROVIDERS
+from notification.channels.sms.providers.wire import SmsProvider
 from notification.domain import ChannelName, Message
 from notification.outcomes import Outcome
 from notification.settings import Settings

@@ -14,7 +14,7 @@ import structlog
 from chassis.db import Database
 from chassis.jobs import Job
 from chassis.tasks import for_each
-from notification.channels.sms.wire import SmsProvider, SmsStatus
+from notification.channels.sms.providers.wire import SmsProvider, SmsStatus
 from notification.domain import Status
 from notification.outcomes import Receipt
 from notification.queue.delivery_status import IN_ONE_RUN, claim_status_questions

@@ -12,7 +12,7 @@ from chassis.edge.routes import Routes, refused
 from chassis.ids import now
 from chassis.paging import decode_cursor, encode_cursor
 from chassis.problems import Invalid
-from chassis.schedule import GIVE_UP
+from chassis.retry_delays import GIVE_UP
 from chassis.wire import Wire, example
 from payment.domain import Approved, Declined, NotOverdue, PaymentNotFound, RefundNotFound, Refused, Status
 from payment.services import services

@@ -12,7 +12,7 @@ from time import monotonic
 import structlog
 from cachetools import LRUCache
 
-from notification.channels.sms.wire import (
+from notification.channels.sms.providers.wire import (
     Accepted,
     AccountError,
     NotAccepted,

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from chassis.problems import Unavailable as NobodyAnswers
 from chassis.sidecar import Answer, Sidecar, Verdict
-from notification.channels.sms import wire
-from notification.channels.sms.wire import (
+from notification.channels.sms.providers import wire
+from notification.channels.sms.providers.wire import (
     Accepted,
     AccountError,
     Cost,

@@ -12,8 +12,8 @@ from decimal import Decimal
 from typing import Any
 
 from chassis.sidecar import Answer, Sidecar
-from notification.channels.sms import wire
-from notification.channels.sms.wire import (
+from notification.channels.sms.providers import wire
+from notification.channels.sms.providers.wire import (
     Accepted,
     AccountError,
     Cost,
