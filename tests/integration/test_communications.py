@@ -71,6 +71,7 @@ async def test_a_loan_application_is_told_to_its_customer_and_then_to_the_staff_
     [text] = await brew.texts(data["customerPhone"])
     assert text["provider"] == "africas-talking"
     assert data["applicationId"] in text["text"]
+    assert told[1]["content"] == text["text"]
     assert len(await brew.inbox(address)) == 1
 
 

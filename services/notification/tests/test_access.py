@@ -157,6 +157,15 @@ SYSTEM_SCOPE = {
 }
 
 
+WRITES = re.compile(r"\b(?:insert|update|delete|upsert|upsert_in)\((?:[\w.]+, )?(?:tables\.)?notifications\)")
+
+
+def test_only_the_queue_writes_notifications():
+    root = Path(notification.__file__).parent
+    writing = {file.relative_to(root).parts[0] for file in root.rglob("*.py") if WRITES.search(file.read_text())}
+    assert writing - {"migrations"} == {"queue"}
+
+
 def test_only_the_sender_and_the_receipts_look_beyond_a_tenant():
     for name, functions in SYSTEM_SCOPE.items():
         assert public(importlib.import_module(f"notification.{name}")) == functions
