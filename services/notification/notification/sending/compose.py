@@ -43,26 +43,20 @@ class Wording:
         """
         if notification.link == DIGEST and notification.channel is ChannelName.PUSH:
             return Refused("push carries no digest")  # nor what is in it
-        made: Mapping[str, Any] = {}
+        linked: Mapping[str, Any] | Suppressed = {}
         if notification.link:
             linked = await self._links[notification.link](notification)
-            if isinstance(linked, Suppressed):
-                return linked
-            made = linked
-        headers: Mapping[str, str] = {}
-        if notification.channel is ChannelName.EMAIL and not notification.critical:
-            link = self._unsubscribing.link(
-                notification.tenant, notification.recipient_id, notification.channel, notification.category
-            )
-            made, headers = {**made, "unsubscribeLink": link}, self._unsubscribing.headers(link)
-        made, tokens = _hidden(made)
-        category, name = ("Digest", "digest") if notification.link == DIGEST else (None, None)
+        if isinstance(linked, Suppressed):
+            return linked
+        unsubscribe = self._unsubscribe(notification)
+        values, tokens = _hidden({**linked, **unsubscribe})
+        of_digest = notification.link == DIGEST
         rendered = await self._rendered(
             notification,
-            {**notification.context, **made},
-            category=category or notification.category,
-            name=name or notification.template,
-            locale=made.get("locale"),
+            {**notification.context, **values},
+            category="Digest" if of_digest else notification.category,
+            name="digest" if of_digest else notification.template,
+            locale=linked.get("locale"),
         )
         if isinstance(rendered, Refused):
             return rendered
@@ -78,9 +72,18 @@ class Wording:
             traceparent=notification.traceparent,
             recipient_id=notification.recipient_id,
             category=notification.category,
-            headers=headers,
+            headers=self._unsubscribing.headers(unsubscribe["unsubscribeLink"]) if unsubscribe else {},
             tokens=list(tokens.values()),
         )
+
+    def _unsubscribe(self, notification: Notification) -> Mapping[str, SignedLink]:
+        """What the template of an e-mail that one may be spared has besides; nothing for any other message."""
+        if notification.channel is not ChannelName.EMAIL or notification.critical:
+            return {}
+        link = self._unsubscribing.link(
+            notification.tenant, notification.recipient_id, notification.channel, notification.category
+        )
+        return {"unsubscribeLink": link}
 
     async def _rendered(
         self,
