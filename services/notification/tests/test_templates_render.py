@@ -4,6 +4,7 @@ import time
 import tracemalloc
 from contextlib import suppress
 from decimal import Decimal
+from math import inf
 
 import pytest
 from hypothesis import given, settings
@@ -18,8 +19,8 @@ MANY = list(range(1000))
 LONG = "x" * 60_000
 
 
-def text(source, context=None, **more):
-    return render(Source(text=source), context or {}, **{"locale": "en", "name": "C/n"} | more).text
+def text(source, context=None, locale="en"):
+    return render(Source(text=source), context or {}, locale=locale, name="C/n").text
 
 
 def html(source, context=None):
@@ -323,6 +324,13 @@ def test_the_parts_of_a_template_share_one_budget():
     assert render(source, context, locale="en", parts=["sms"]).sms == "."
     with pytest.raises(NotRenderable, match=r"time limit$"):
         render(source, context, locale="en")
+
+
+def test_what_is_proven_is_not_stopped_by_a_process_that_pauses():
+    source = Source(text="{% for a in many %}.{% endfor %}")
+    with pytest.raises(NotRenderable, match="time limit"):
+        render(source, {"many": MANY}, locale="en", seconds=0)
+    assert render(source, {"many": MANY}, locale="en", seconds=inf).text == "." * 1000
 
 
 HUGE = {

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from math import inf
 from typing import Any
 
 from chassis.db import Database
@@ -104,8 +105,10 @@ class Wording:
         all_parts = {*parts, *also}
         words = partial(render, found.source, context, locale=found.locale, parts=all_parts, name=f"{category}/{name}")
         try:
-            # A tenant's own may take up its whole budget of processor time, which everybody else's loop has not.
-            rendered = words() if found.version == SHIPPED_VERSION else await asyncio.to_thread(words)
+            if found.version == SHIPPED_VERSION:  # proven: no pause of the process, be it for garbage, makes it fail
+                rendered = words(seconds=inf)
+            else:  # it may take up all of its processor time, which everybody else's loop has not
+                rendered = await asyncio.to_thread(words)
         except BadTemplate:
             return Refused(f"template {category}/{name}: broken")
         except NotRenderable as error:

@@ -18,9 +18,9 @@ class Run:
 
     __slots__ = ("_deadline", "locale")
 
-    def __init__(self, locale: str) -> None:
+    def __init__(self, locale: str, seconds: float) -> None:
         self.locale = locale
-        self._deadline = time.thread_time() + SECONDS
+        self._deadline = time.thread_time() + seconds
 
     def tick(self) -> None:
         """Before every step, none of which takes longer than some hundredths of a second."""

@@ -9,7 +9,7 @@ from chassis import texts
 from chassis.problems import FieldProblem
 from notification.domain import Rendered
 from notification.templates import locales
-from notification.templates.limits import LONGEST_VALUE, RUN, Run, TooMuch
+from notification.templates.limits import LONGEST_VALUE, RUN, SECONDS, Run, TooMuch
 from notification.templates.sandbox import GIVEN, BadTemplate, compile_template, names_of
 from notification.templates.shipped import PARTS, Source
 
@@ -47,13 +47,19 @@ def check(source: Source, sample: Mapping[str, Any], *, locale: str = locales.DE
 
 
 def render(
-    source: Source, context: Mapping[str, Any], *, locale: str, parts: Iterable[str] = PARTS, name: str = ""
+    source: Source,
+    context: Mapping[str, Any],
+    *,
+    locale: str,
+    parts: Iterable[str] = PARTS,
+    name: str = "",
+    seconds: float = SECONDS,
 ) -> Rendered:
     """The `parts` the template has, the others ""; a subject is one line. `name` is for the error's text. Raises
     BadTemplate, NotRenderable."""
     compiled = compile_template(source)
     tag = locales.fallbacks(locale)[0]
-    values = {**context, GIVEN: tag, RUN: Run(tag)}
+    values = {**context, GIVEN: tag, RUN: Run(tag, seconds)}
     made = {part: _render(compiled[part], values, part, name) for part in parts if part in compiled}
     return Rendered(**{part: _FIT.get(part, str)(text) for part, text in made.items()})
 
