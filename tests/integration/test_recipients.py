@@ -125,10 +125,8 @@ async def test_what_is_held_goes_out_when_its_time_has_come_and_what_is_critical
 
     held = await notices.send(sleeper)
     gathered = [await notices.send(reader, personalizationContext={"message": word}) for word in ("one", "two")]
-    for one, reason in ((held, "quiet-hours"), *((each, "digest") for each in gathered)):
-        seen = await notices.becomes(one, "queued")
-        assert (seen["error"], seen["attempts"]) == (reason, 0)
-        assert datetime.fromisoformat(seen["nextAttemptAt"]) == due
+    for message, reason in ((held, "quiet-hours"), *((each, "digest") for each in gathered)):
+        await eventually(lambda message=message, reason=reason: is_held(notices, message, reason, until=due))
     await identity(brew, "PasswordChanged", sleeper)
     [first] = await brew.arrived(address_of(sleeper))
     assert first["subject"] == "Your password was changed"
@@ -143,6 +141,12 @@ async def test_what_is_held_goes_out_when_its_time_has_come_and_what_is_critical
     assert digest["subject"] == "2 messages: System"
     assert "this is a test: one" in digest["text"]
     assert "this is a test: two" in digest["text"]
+
+
+async def is_held(notices: Notices, message: str, reason: str, *, until: datetime) -> bool:
+    seen = await notices.seen(message)
+    assert (seen["status"], seen["error"], seen["attempts"]) == ("queued", reason, 0)
+    return datetime.fromisoformat(seen["nextAttemptAt"]) == until
 
 
 async def wish(notices: Notices, recipient_id: str, **wishes: Any) -> None:
