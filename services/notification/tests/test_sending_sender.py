@@ -555,7 +555,7 @@ async def test_what_is_in_hand_is_taken_up_by_nobody_else_of_this_process(sendin
     async with sending() as deliver:
         for number in range(5):
             await deliver(event(orderId=f"o-{number}"))
-        await eventually(lambda: len(email_wire.ids) == 2)
+        await eventually(lambda: len(email_wire.ids) == 2 and len(deliver.leases) == 5)
         await lapse(db, lease_until=now())
         deliver.leases.update(dict.fromkeys(deliver.leases, now()))
         await deliver(event(orderId="o-5"))
