@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 ARGS ?=
+# One more than there are cores: a test with sidecars waits most of its time.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 # Where it is set, as in many images, each process would compile every module anew: seconds for each one that is started.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -36,18 +38,18 @@ token: ## a bearer token: ROLE=user|staff|admin [SUB=…] [TENANT=…] [TENANT_N
 		$${TENANT:+"--tenant=$$TENANT"} $${TENANT_NAME:+"--tenant-name=$$TENANT_NAME"}
 
 test: setup ## every test, with real sidecars, on every core; ARGS goes to pytest (-n 0: one after the other)
-	@exec $(PYTHON) -m pytest -n logical $(ARGS)
+	@exec $(PYTHON) -m pytest -n $(WORKERS) $(ARGS)
 
 test-unit: ## the tests that need no sidecar, broker or database server
 	@tools/setup.sh environment
-	@exec $(PYTHON) -m pytest -n logical -m "not integration and not more and not chaos" libs services sandbox $(ARGS)
+	@exec $(PYTHON) -m pytest -n $(WORKERS) -m "not integration and not more and not chaos" libs services sandbox $(ARGS)
 
 test-more: setup dapr-cli ## the tests that need what `make test` does not get: the dapr CLI, a browser
 	@tools/setup.sh browser
 	@exec $(PYTHON) -m pytest -m more $(ARGS)
 
 chaos: setup ## the tests that take minutes each: crashes and large numbers
-	@exec $(PYTHON) -m pytest -n logical -m chaos $(ARGS)
+	@exec $(PYTHON) -m pytest -n $(WORKERS) -m chaos $(ARGS)
 
 check: ## format, lint, types, import rules, contracts and manifests up to date
 	@tools/setup.sh environment
