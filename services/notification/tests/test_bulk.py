@@ -464,7 +464,7 @@ async def test_a_bulk_that_waited_is_not_sent_in_a_burst(desk: Desk) -> None:
 
 def sending(conn: sa.Connection, rates: Rates) -> list[str]:
     """Who is sent to now."""
-    claimed = claim(conn, channel=ChannelName.EMAIL, lease_until=now() + LEASE, limit=100, rates=rates)
+    claimed = claim(conn, channel=ChannelName.EMAIL, lease_until=now() + LEASE, limit=100, rates=rates).messages
     return [message.recipient_id for message in claimed]
 
 
@@ -547,7 +547,7 @@ async def test_a_bulk_that_is_paced_over_days_is_still_retried(desk: Desk, late:
     await late(next_attempt_at=now(), created_at=now() - timedelta(days=3))
 
     def fails(conn: sa.Connection) -> None:
-        (message,) = claim(conn, channel=ChannelName.EMAIL, lease_until=now() + LEASE, limit=1)
+        (message,) = claim(conn, channel=ChannelName.EMAIL, lease_until=now() + LEASE, limit=1).messages
         settle(conn, [Settled(notification=message, outcome=Postponed("smtp 451"), at=now())])
 
     for _ in range(2):

@@ -76,7 +76,9 @@ def claimed(conn):
     """What goes now, by whatever channel."""
     until = now() + LEASE
     return [
-        message for channel in ChannelName for message in claim(conn, channel=channel, lease_until=until, limit=9999)
+        message
+        for channel in ChannelName
+        for message in claim(conn, channel=channel, lease_until=until, limit=9999).messages
     ]
 
 

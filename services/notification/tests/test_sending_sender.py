@@ -303,7 +303,7 @@ async def test_two_processes_never_claim_the_same_row(db, sending, email_wire, e
     until = now() + LEASE
 
     def claims():
-        return db.write(lambda conn: claim(conn, channel=ChannelName.EMAIL, lease_until=until, limit=15))
+        return db.write(lambda conn: claim(conn, channel=ChannelName.EMAIL, lease_until=until, limit=15).messages)
 
     claimed = await asyncio.gather(claims(), claims(), claims())
     ids = [one.id for batch in claimed for one in batch]

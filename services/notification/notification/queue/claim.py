@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -57,6 +57,13 @@ def _announce_nothing(_conn: sa.Connection, _moves: Sequence[Moved]) -> None:
     return
 
 
+class Claimed(NamedTuple):
+    """`more` may be due of the channel."""
+
+    messages: list[Notification]
+    more: bool
+
+
 def claim(
     conn: sa.Connection,
     *,
@@ -66,12 +73,13 @@ def claim(
     in_hand: Collection[str] = (),
     rates: Rates = MappingProxyType({}),
     announce: Announce = _announce_nothing,
-) -> list[Notification]:
+) -> Claimed:
     """Lease the oldest due rows, each to one process only, but not what this one has `in_hand`. Those that a newer
     event has overtaken are closed; those that their recipient does not want, or not now, are closed or put off; bulk
     messages wait for their slot. What ended without an attempt is announced."""
     at = now()
     found = _found(conn, at, channel, in_hand, limit)
+    more = len(found) >= limit
     ended = _closed_when_written(conn, found)
     found = [row for row in found if Status(row.status) not in FINAL]
     rows = {row.id: row for row in with_whole_digests(conn, found, at)}
@@ -88,7 +96,7 @@ def claim(
     if going:
         conn.execute(_LEASE, {"ids": [message.id for message in going], "until": lease_until})
     announce(conn, ended)
-    return going
+    return Claimed(going, more)
 
 
 _LEASE = move(

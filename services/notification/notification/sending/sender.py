@@ -28,7 +28,7 @@ from notification.channels import Channel, Channels
 from notification.domain import WRITE_DOWN, ChannelName, Message, Notification
 from notification.outcomes import Delivered, Outcome, Postponed, Refused, Settled
 from notification.queue.bulk_rate import Rates
-from notification.queue.claim import claim, due_channels, give_back, posting, take_back
+from notification.queue.claim import Claimed, claim, due_channels, give_back, posting, take_back
 from notification.queue.record_outcome import early, settle
 from notification.sending.compose import Wording
 
@@ -241,12 +241,11 @@ class Sender:
         for channel in due & self._queues.keys():
             if (room := _QUEUED - self._queues[channel].qsize()) > 0:
                 await self._take_up(channel, room)
-                self._wakeup.set()  # there may be more
 
     async def _take_up(self, channel: ChannelName, room: int) -> None:
         in_hand, until = self._late(), now() + self._lease
 
-        def work(conn: sa.Connection) -> list[Notification]:
+        def work(conn: sa.Connection) -> Claimed:
             return claim(
                 conn,
                 channel=channel,
@@ -259,7 +258,9 @@ class Sender:
 
         claimed = await self._db.write(work)
         self._announcements.wake()
-        for notification in claimed:
+        if claimed.more:
+            self._wakeup.set()
+        for notification in claimed.messages:
             self._leases[notification.id] = until
             self._queues[notification.channel].put_nowait(notification)
 
