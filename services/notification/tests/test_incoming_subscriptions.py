@@ -44,7 +44,7 @@ class Idle(Sender):
         if self.woken:
             for channel in ChannelName:
                 take_up = partial(claim, channel=channel, lease_until=now() + LEASE, limit=100)
-                self.taken += await database.write(take_up)
+                self.taken += (await database.write(take_up)).messages
         self.woken = False
 
 
