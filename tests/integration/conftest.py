@@ -55,7 +55,7 @@ QUICK: Mapping[str, Mapping[str, str]] = {
         "NOTIFICATION_LEASE_SECONDS": "18",
         "NOTIFICATION_SAGA_PAST_TIMER_SECONDS": "10",
         # Slow enough for a small bulk to be met in the middle.
-        "NOTIFICATION_BULK_RATES": '{"smtp": 30}',
+        "NOTIFICATION_BULK_RATES": '{"smtp": 20}',
     },
 }
 AS_SHIPPED: Mapping[str, Mapping[str, str]] = {service: {} for service in QUICK}

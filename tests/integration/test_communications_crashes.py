@@ -239,7 +239,7 @@ async def test_a_reset_that_is_sent_again_revokes_the_link_that_had_gone_out(bre
 # --- bulk ---
 
 
-# In two parts, of which the second is begun when the first has nearly gone out; and in six.
+# In three parts, each begun when the one before has nearly gone out; and in twelve.
 of_this_size = pytest.mark.parametrize(
     "count", [250, pytest.param(1200, marks=[pytest.mark.chaos, pytest.mark.timeout(400)])]
 )
