@@ -72,7 +72,7 @@ def test_no_request_has_a_default_which_some_generated_clients_take_for_required
         assert defaults == []
 
 
-def test_every_request_has_an_example_that_is_one(documents, operations):
+def test_every_request_has_an_example_that_is_one_and_no_member_that_nobody_knows(documents, operations):
     schemas = {name: document["components"]["schemas"] for name, document in documents.items()}
     for where, operation in operations:
         if "requestBody" not in operation:
@@ -80,6 +80,7 @@ def test_every_request_has_an_example_that_is_one(documents, operations):
         name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         known = schemas[where.split()[0]]
         (example,) = known[name]["examples"]
+        assert known[name]["additionalProperties"] is False  # a misspelt member is refused
         Draft202012Validator({"components": {"schemas": known}, **known[name]}).validate(example)
 
 

@@ -1,6 +1,5 @@
 """What arrives on one connection, byte by byte, at every service as it runs."""
 
-import asyncio
 import re
 
 import httpx
@@ -8,6 +7,7 @@ import pytest
 from brewery import ORDER, SERVICES, bearer, order_body
 from orjson import dumps
 
+from stack.connections import said
 from stack.sidecars import Stack
 
 SMUGGLED = b"GET /health/live HTTP/1.1\r\nHost: t\r\n\r\n"
@@ -20,7 +20,7 @@ async def test_the_body_of_a_request_that_offers_http2_is_no_request(stack: Stac
     head = b"POST /nowhere HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n" % (OFFER, len(SMUGGLED))
     last = b"GET /docs HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
 
-    answers = await said(stack, app_id, head, SMUGGLED + last)
+    answers = await said(port_of(stack, app_id), head, SMUGGLED + last)
 
     assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"404", b"200"]
 
@@ -35,8 +35,8 @@ async def test_an_order_that_offers_http2_is_placed_and_a_key_with_a_blank_behin
     )
     sized = b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
 
-    first = await said(stack, ORDER, posted + b"Idempotency-Key: raw-1\r\n" + sized, body)
-    again = await said(stack, ORDER, posted + b"Idempotency-Key: raw-1 \r\n" + sized, body)
+    first = await said(port_of(stack, ORDER), posted + b"Idempotency-Key: raw-1\r\n" + sized, body)
+    again = await said(port_of(stack, ORDER), posted + b"Idempotency-Key: raw-1 \r\n" + sized, body)
 
     placed, replayed = [re.findall(rb"(?i)location: (\S+)", answer) for answer in (first, again)]
     assert len(placed) == 1
@@ -44,13 +44,5 @@ async def test_an_order_that_offers_http2_is_placed_and_a_key_with_a_blank_behin
     assert b"idempotency-replayed: true" in again.lower()
 
 
-async def said(stack: Stack, app_id: str, *segments: bytes) -> bytes:
-    """Everything that is answered until the server closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(stack.url(app_id)).port)
-    for segment in segments:
-        writer.write(segment)
-        await writer.drain()
-        await asyncio.sleep(0.05)  # segments of their own
-    answers = await reader.read()
-    writer.close()
-    return answers
+def port_of(stack: Stack, app_id: str) -> int:
+    return httpx.URL(stack.url(app_id)).port or 0

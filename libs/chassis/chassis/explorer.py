@@ -3,9 +3,11 @@
 import base64
 import hashlib
 from importlib import resources
+from pathlib import Path
 
 from fastapi import Response
 from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
 
 from chassis.edge.routes import Routes
@@ -13,7 +15,7 @@ from chassis.edge.routes import Routes
 router = Routes(include_in_schema=False)
 
 _FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "favicon.png": "image/png"}
-_FOLDER = resources.files("fastapi_offline") / "static"
+_FOLDER = Path(str(resources.files("fastapi_offline"))) / "static"
 _CACHED = {"Cache-Control": "public, max-age=86400"}
 
 
@@ -57,4 +59,4 @@ async def explorer() -> Response:
 async def explorer_file(file: str) -> Response:
     if file not in _FILES:
         raise HTTPException(404, "Not Found")
-    return Response((_FOLDER / file).read_bytes(), media_type=_FILES[file], headers=_CACHED)
+    return FileResponse(_FOLDER / file, media_type=_FILES[file], headers=_CACHED)

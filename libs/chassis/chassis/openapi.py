@@ -52,8 +52,9 @@ def _to_3_1(part: Any) -> None:
                 members |= {"schema": {"type": "string", "description": "a stream of events"}, "x-item-schema": item}
             if "type" in members or "$ref" in members or "anyOf" in members:
                 _say_default(members)
-            for member in members.values():
-                _to_3_1(member)
+            for name, member in members.items():
+                if name != "examples":
+                    _to_3_1(member)
         case list():
             for item in cast("list[Any]", part):
                 _to_3_1(item)
@@ -92,7 +93,7 @@ def _describe_access(operation: dict[str, Any], access: Access) -> None:
                 503: "issuer-unavailable, rate-limiter-unavailable",
             }
     if "requestBody" in operation:
-        refusals |= {400: "malformed-json", 408: "body-too-slow", 413: "body-too-large"}
+        refusals |= {400: "malformed-json", 408: "body-too-slow", 413: "body-too-large", 415: "unsupported-media-type"}
     operation["x-access"] = access.name.lower()
     for status, response in refused(refusals).items():
         known = operation["responses"].setdefault(str(status), response)

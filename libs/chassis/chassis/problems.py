@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from chassis.db import DATABASE_DOWN
 from chassis.ids import now
@@ -119,11 +120,16 @@ def respond(problem: Problem, *, instance: str) -> Response:
     )
 
 
+def path_as_sent(scope: Scope) -> str:
+    """Percent-encoded, as a URI reference has to be."""
+    return scope["raw_path"].decode("ascii") if "raw_path" in scope else scope["path"]
+
+
 def install(app: FastAPI, refusals: Mapping[type[Exception], Problem]) -> None:
     """Register the handlers. A refusal's own text is its `detail`; its attribute `members`, if any, is added."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        return respond(of(error, refusals), instance=request.scope.get("raw_path", b"").decode("ascii"))
+        return respond(of(error, refusals), instance=path_as_sent(request.scope))
 
     handled = [Problem, Invalid, Unavailable, RequestValidationError, HTTPException]
     for kind in (*handled, *DATABASE_DOWN, *refusals):
@@ -163,12 +169,12 @@ def of(error: Exception, refusals: Mapping[type[Exception], Problem] = MappingPr
 
 MALFORMED = Problem(status=400, error_type="malformed-json", title="The body is not valid JSON")
 
-NOT_JSON = Problem(
+NOT_PLAIN_JSON = Problem(
     status=415,
     error_type="unsupported-media-type",
     title="Unsupported media type",
-    detail="The body has to be sent as `Content-Type: application/json`.",
-    headers={"Accept": "application/json"},
+    detail="The body has to be sent as `Content-Type: application/json`, without a `Content-Encoding`.",
+    headers={"Accept": "application/json", "Accept-Encoding": "identity"},
 )
 
 
@@ -185,7 +191,7 @@ def _invalid_request(error: RequestValidationError) -> Problem:
     if first["type"] == "json_invalid":
         return MALFORMED
     if isinstance(error.body, bytes):  # FastAPI leaves it as it is where its Content-Type is not JSON's
-        return NOT_JSON
+        return NOT_PLAIN_JSON
     return invalid([FieldProblem(pointer=_pointer(one, error.body), detail=str(one["msg"])) for one in error.errors()])
 
 

@@ -337,12 +337,12 @@ async def test_broken_json_is_told_only_to_callers(client: httpx.AsyncClient, is
         ("GET /public", None, {"429"}),
         ("GET /probe", None, set[str]()),
         ("GET /signed", None, {"429"}),
-        ("POST /sidecar", [{"sidecar": []}], {"401", "400", "408", "413"}),
+        ("POST /sidecar", [{"sidecar": []}], {"401", "400", "408", "413", "415"}),
         ("GET /own", [{"bearer": []}], {"401", "403", "429", "503"}),
         ("GET /user", [{"bearer": []}], {"401", "403", "429", "503"}),
         ("GET /staff", [{"bearer": []}], {"401", "403", "429", "503"}),
         ("GET /admin", [{"bearer": []}], {"401", "403", "429", "503"}),
-        ("POST /things", [{"bearer": []}], {"401", "403", "429", "503", "400", "408", "413"}),
+        ("POST /things", [{"bearer": []}], {"401", "403", "429", "503", "400", "408", "413", "415"}),
     ],
 )
 async def test_the_document_says_what_a_route_asks_for(

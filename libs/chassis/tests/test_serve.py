@@ -1,6 +1,5 @@
 """A service as a process: what it makes of bytes that come, and how it ends when it is told to."""
 
-import asyncio
 import re
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from stack.connections import said
 from stack.eventually import eventually
 from stack.local import free_port
 
@@ -156,7 +156,7 @@ CONVERSATIONS: list[tuple[list[bytes], list[int]]] = [
 
 async def test_an_offer_to_speak_another_protocol_is_ignored_and_its_body_is_no_request(served: Served):
     for segments, statuses in CONVERSATIONS:
-        answers = await said_on_one_connection(served.port, *segments)
+        answers = await said(served.port, *segments)
 
         assert [int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", answers)] == statuses, segments
         assert answers.count(b'"body":"GET /health/live') == b"".join(segments).count(b"POST")
@@ -165,19 +165,7 @@ async def test_an_offer_to_speak_another_protocol_is_ignored_and_its_body_is_no_
 async def test_a_blank_at_the_end_of_a_header_is_no_part_of_it(served: Served):
     head = b"POST /echo HTTP/1.1\r\nHost: t\r\nIdempotency-Key: \tk-1 \t \r\nConnection: close\r\n\r\n"
 
-    assert b'"key":"k-1"' in await said_on_one_connection(served.port, head)
-
-
-async def said_on_one_connection(port: int, *segments: bytes) -> bytes:
-    """Everything that is answered until the server closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for segment in segments:
-        writer.write(segment)
-        await writer.drain()
-        await asyncio.sleep(0.05)  # segments of their own; one that is not parts nothing wrongly
-    answers = await reader.read()
-    writer.close()
-    return answers
+    assert b'"key":"k-1"' in await said(served.port, head)
 
 
 async def first_of(lines: AsyncIterator[str]) -> str:

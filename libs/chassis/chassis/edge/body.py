@@ -7,6 +7,8 @@ import time
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chassis.problems import NOT_PLAIN_JSON
+
 _LONGEST_LENGTH = 18  # digits of a Content-Length that are looked at
 
 _DISCARDED_BODIES = 8  # so many times the limit is read and thrown away, for the sake of an answer; more is hung up on
@@ -28,7 +30,7 @@ class BodyLimit:
             return
         headers = dict(scope["headers"])
         if headers.get(b"content-encoding", b"").lower() not in _PLAIN:
-            raise HTTPException(415, "Unsupported media type", headers={"Accept-Encoding": "identity"})
+            raise NOT_PLAIN_JSON
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared[:_LONGEST_LENGTH]) > self._max:
             await _discard(receive, up_to=_DISCARDED_BODIES * self._max, within=self._seconds)

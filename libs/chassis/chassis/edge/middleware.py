@@ -37,9 +37,7 @@ _requests = meter.create_counter("edge.requests", description="by route, status,
 
 Headers = list[tuple[bytes, bytes]]
 _NOTHING: Headers = []
-
-
-_UNKNOWN_CALLER = Rule(route="unauthenticated", access=Access.PUBLIC)
+_UNAUTHENTICATED = "unauthenticated"  # in a route's place, for the limit of whoever has no name yet
 _LONGEST_AGENT = 200
 
 
@@ -77,7 +75,7 @@ class Edge:
                     answering.refused = "answer-broken"
                     raise AnswerBroken from None  # the server logs what it gets, and doesn't redact it
                 answering.refused = problem.error_type
-                await problems.respond(problem, instance=_path_as_sent(scope))(scope, receive, answering.send)
+                await problems.respond(problem, instance=problems.path_as_sent(scope))(scope, receive, answering.send)
             finally:
                 answering.record(method, _raw_header(scope, b"user-agent"))
 
@@ -90,30 +88,30 @@ class Edge:
             case Access.SIDECAR:
                 self._require_sidecar(scope)
             case Access.PUBLIC | Access.SIGNED:
-                await self._limit(rule, answering, "address", _address(scope))
+                await self._limit(rule.route, answering, "address", _address(scope))
             case _:
                 caller = answering.caller = await self._caller(scope, answering)
                 scope.setdefault("state", {})["caller"] = caller
                 context.enter_context(
                     told_of(tenant=caller.tenant, tenant_name=caller.tenant_name, caller=caller.subject)
                 )
-                await self._limit(rule, answering, "caller", caller.tenant, caller.subject)
+                await self._limit(rule.route, answering, "caller", caller.tenant, caller.subject)
                 _require_role(caller, rule.access)
 
     async def _caller(self, scope: Scope, answering: "_Answering") -> Caller:
         try:
             return await self._tokens.caller(_only_header(scope, _AUTHORIZATION))
         except Problem as refusal:
-            if refusal.status == 401:  # whoever has no name yet is counted by address, over all routes
-                await self._limit(_UNKNOWN_CALLER, answering, "address", _address(scope))
+            if refusal.status == 401:  # counted by address, over all routes
+                await self._limit(_UNAUTHENTICATED, answering, "address", _address(scope))
             raise
 
     def _require_sidecar(self, scope: Scope) -> None:
         if not hmac.compare_digest(_raw_header(scope, APP_TOKEN), self._app_token):
             raise unauthenticated("Only the service's own sidecar may call this.", error="")
 
-    async def _limit(self, rule: Rule, answering: "_Answering", *who: str) -> None:
-        if (verdict := await self._limiter.admit(rule.route, *who)) is None:
+    async def _limit(self, route: str, answering: "_Answering", *who: str) -> None:
+        if (verdict := await self._limiter.admit(route, *who)) is None:
             return
         if not verdict.allowed:
             raise verdict.refusal()
@@ -195,10 +193,6 @@ def _unless_head(scope: Scope, send: Send) -> Send:
             await send({"type": "http.response.body", "body": b""})
 
     return sending
-
-
-def _path_as_sent(scope: Scope) -> str:
-    return scope["raw_path"].decode("ascii") if "raw_path" in scope else scope["path"]
 
 
 def _raw_header(scope: Scope, name: bytes) -> bytes:

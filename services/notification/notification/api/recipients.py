@@ -4,13 +4,13 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import Query, Request
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from chassis.addresses import email_address
 from chassis.edge.auth import Caller, caller_of
 from chassis.edge.routes import Routes, refused
 from chassis.language_tags import LONGEST
-from chassis.wire import Wire, example
+from chassis.wire import RequestBody, Wire, example
 from notification.domain import ChannelName, NotYours, UnknownRecipient
 from notification.recipients.addresses import normalise
 from notification.recipients.contacts import Contact, Contacts
@@ -43,11 +43,10 @@ def _locale(text: str) -> str:
 
 
 class RecipientBody(
-    Wire, json_schema_extra=example(name="Ada", email="ada@example.org", phone="+12025550123", locale="en", version=1)
+    RequestBody,
+    json_schema_extra=example(name="Ada", email="ada@example.org", phone="+12025550123", locale="en", version=1),
 ):
     """A recipient as a whole: what is left out becomes empty. `phone` is international, with its +."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
     email: Annotated[str, Field(max_length=254), AfterValidator(_email)] = ""

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
 from chassis.problems import FieldProblem, invalid
-from chassis.wire import Wire, example
+from chassis.wire import RequestBody, Wire, example
 from notification.incoming.foreign_events import misspelt
 from notification.incoming.routing_table import EventRoute, prefix
 from notification.services import services
@@ -20,7 +20,7 @@ Type = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
 
 
 class RouteBody(
-    Wire,
+    RequestBody,
     json_schema_extra=example(
         route={
             "topic": "orders",
