@@ -42,14 +42,14 @@ test: setup ## every test, with real sidecars, on every core; ARGS goes to pytes
 
 test-unit: ## the tests that need no sidecar, broker or database server
 	@tools/setup.sh environment
-	@exec $(PYTHON) -m pytest -n $(WORKERS) -m "not integration and not more and not chaos" libs services sandbox $(ARGS)
+	@exec $(PYTHON) -m pytest -n $(WORKERS) -p no:schemathesis -m "not integration and not more and not chaos" libs services sandbox $(ARGS)
 
 test-more: setup dapr-cli ## the tests that need what `make test` does not get: the dapr CLI, a browser
 	@tools/setup.sh browser
 	@exec $(PYTHON) -m pytest -m more $(ARGS)
 
-chaos: setup ## the tests that take minutes each: crashes and large numbers
-	@exec $(PYTHON) -m pytest -n $(WORKERS) -m chaos $(ARGS)
+chaos: setup ## the tests that take minutes each: crashes and large numbers; and each property on ten times as many examples
+	@EXAMPLES=10 exec $(PYTHON) -m pytest -n $(WORKERS) -m "chaos or (hypothesis and not integration)" $(ARGS)
 
 check: ## format, lint, types, import rules, contracts and manifests up to date
 	@tools/setup.sh environment

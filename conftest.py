@@ -1,10 +1,14 @@
 """What all tests share: where their files go, the one PostgreSQL, and how pytest-xdist shares them out."""
 
+import gc
 import os
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
+import structlog
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -14,6 +18,42 @@ from stack import local, postgres
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(local.scratch()))
 
 _ON_A_STACK = re.compile(r"tests/integration/.*\[(sqlite|postgresql)\b")
+
+# Rendered for people, as structlog does when nobody has set it up, a line takes longer than many a test.
+structlog.configure(
+    [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(default=repr),
+    ]
+)
+
+
+class _Compiled(dict[Any, Any]):
+    """SQL that was compiled once in this process. SQLAlchemy keeps it by engine, and each test has engines of its own;
+    what one SQLite's dialect has compiled is what another's would."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get((key[0].name, *key[1:]), default)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__((key[0].name, *key[1:]), value)
+
+
+_COMPILED = _Compiled()
+
+
+@sa.event.listens_for(sa.Engine, "engine_connect")
+def _compile_once(conn: sa.Connection) -> None:
+    conn.execution_options(compiled_cache=_COMPILED)
+
+
+@pytest.fixture
+def logs() -> Iterator[list[Any]]:
+    """The records that are logged meanwhile."""
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as records:
+        yield records
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +70,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("integration")
     # What takes longest begins first.
     items.sort(key=lambda item: not item.nodeid.startswith("tests/integration/"))
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay until the end: they need not be looked through each time for what is no longer needed."""
+    gc.freeze()
 
 
 class _ByStack(LoadScopeScheduling):

@@ -1,6 +1,7 @@
 """A whole sandbox, really listening, for every test; its records and faults are cleared in between."""
 
 import contextlib
+import itertools
 import json
 import logging
 import smtplib
@@ -23,10 +24,12 @@ import pytest
 if getattr(sys.modules.get("sandbox"), "__file__", None) is None:
     sys.modules.pop("sandbox", None)
 
-from sandbox.main import SandboxServer  # only the lines above make it the real one
+from sandbox import keys  # only the lines above make it the real one
+from sandbox.main import SandboxServer  # the same
 from sandbox.settings import Settings  # the same
 
 OK_CARD = "tok_ok"
+_TRUST = httpx.create_ssl_context()  # reading the authorities takes as long as many a test
 B_KEY = "the-key-of-b"
 AT_KEY = "the-key-of-africas-talking"
 LEGACY_KEY = "the-key-of-the-legacy-provider"
@@ -43,12 +46,21 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_keys() -> Generator[None]:
+    """A handful of keys, in turn: making one takes longer than most of the tests."""
+    made = itertools.cycle([keys._new_key() for _ in range(8)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "_new_key", lambda: next(made))
+        yield
+
+
 class Outside:
     """The running sandbox as its callers see it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{settings.app_port}", timeout=10)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{settings.app_port}", timeout=10, verify=_TRUST)
 
     def charge(self, *, key: str | None = None, token: str | None = OK_CARD, **fields: Any) -> httpx.Response:
         body = {"orderId": "o-1", "amount": Decimal("9.00"), "currency": "USD", "paymentMethod": "credit_card"}

@@ -7,12 +7,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.ledger import Books, Charge, Refund, Refusal
 from sandbox.lists import Listed
 from sandbox.records import Journal, utc_now
+from stack.examples import examples
 
 DAY = timedelta(hours=24)
 
@@ -73,7 +74,7 @@ def test_books_opened_again_say_the_same(tmp_path: Path):
     assert late is Refusal.EXCEEDS_CHARGE
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(10)
 @given(st.lists(st.decimals(min_value="0.01", max_value="9.00", places=2), max_size=12))
 def test_however_it_is_split_no_more_is_given_back_than_was_taken(tmp_path: Path, amounts: list[Decimal]):
     journal = Journal(tmp_path / "a")

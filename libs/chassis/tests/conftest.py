@@ -1,13 +1,11 @@
 """A database in a temporary folder with the tables that mechanisms bring."""
 
-import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-import structlog
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -26,14 +24,6 @@ outbox_table(METADATA)
 leases_table(METADATA)
 event_processing_table(METADATA)
 sa.Table("notes", METADATA, sa.Column("text", sa.String, primary_key=True))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet() -> Iterator[None]:
-    """No log lines: unconfigured, they are rendered for people, which takes longer than the tests."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.reset_defaults()
 
 
 Points = Callable[[str], list[Any]]

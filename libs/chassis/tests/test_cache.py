@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -14,10 +14,8 @@ from typing import Any, cast
 import orjson
 import pytest
 import sqlalchemy as sa
-import structlog
 from aiohttp import web
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from chassis import cache as module
@@ -28,6 +26,7 @@ from chassis.ids import now
 from chassis.leases import Leases, leases_table
 from chassis.sidecar import Sidecar, SidecarDown
 from stack.eventually import eventually
+from stack.examples import examples
 from stack.fake_sidecar import FakeSidecar
 from stack.local import free_port
 
@@ -109,15 +108,6 @@ def store() -> Store:
 @pytest.fixture
 def source() -> Source:
     return Source()
-
-
-@pytest.fixture
-def logs() -> Iterator[list[Any]]:
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("INFO"))
-    with structlog.testing.capture_logs() as records:
-        yield records
-    structlog.configure(**before)
 
 
 # --------------------------------------------------------------------------------------------------------- the levels
@@ -772,7 +762,7 @@ STEP = st.one_of(
 )
 
 
-@examples(max_examples=150, deadline=None)
+@examples(30)
 @given(steps=st.lists(STEP, min_size=30, max_size=80), seed=st.integers(0, 1000))
 def test_no_stale_value_is_read_once_an_invalidation_has_reached_a_replica(steps: list[Any], seed: int):
     asyncio.run(World(seed).play(steps))

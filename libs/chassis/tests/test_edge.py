@@ -1,7 +1,7 @@
 """What every answer carries, what every request leaves behind in logs and metrics, and what a bad peer can't do."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -110,15 +110,6 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 async def calling(app: FastAPI) -> AsyncGenerator[httpx.AsyncClient]:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client
-
-
-@pytest.fixture
-def logs() -> Iterator[list[Any]]:
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("INFO"))
-    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as records:
-        yield records
-    structlog.configure(**before)
 
 
 def requests_of(logs: list[Any]) -> list[Any]:
@@ -351,8 +342,8 @@ async def test_a_caller_who_hangs_up_amid_the_body_is_no_failure_of_ours(app: Fa
 
     await wire.run()
 
-    assert [record["event"] for record in logs] == ["request"]
-    assert logs[0]["status"] < 500
+    assert [record["event"] for record in logs] == ["request.begun", "request"]
+    assert logs[1]["status"] < 500
 
 
 async def test_a_request_that_is_given_up_leaves_its_record_without_a_status(app: FastAPI, logs: list[Any]):
@@ -377,10 +368,11 @@ async def test_an_answer_that_breaks_off_is_seen_to_and_tells_the_server_nothing
     assert wire.body == b"the first piece"
     assert wire.sent[-1]["more_body"]
     assert [(record["event"], record["log_level"]) for record in logs] == [
+        ("request.begun", "debug"),
         ("request.failed", "error"),
         ("request", "info"),
     ]
-    assert (logs[1]["status"], logs[1]["refused"]) == (200, "answer-broken")
+    assert (logs[2]["status"], logs[2]["refused"]) == (200, "answer-broken")
 
 
 # ----------------------------------------------------------------------------------------------------------- the logs

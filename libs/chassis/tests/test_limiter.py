@@ -3,15 +3,13 @@
 import asyncio
 import random
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
-import structlog
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from chassis.app import create_app
@@ -20,6 +18,7 @@ from chassis.edge.limiter import Limiter, Verdict
 from chassis.problems import Unavailable
 from chassis.settings import ServiceSettings
 from chassis.sidecar import SidecarDown
+from stack.examples import examples
 from stack.fake_sidecar import FakeSidecar
 from stack.issuer import Issuer
 
@@ -90,19 +89,10 @@ async def admitted(one: Limiter, times: int, *who: str) -> int:
     return sum([await allowed(one, *who) for _ in range(times)])
 
 
-@pytest.fixture
-def logs() -> Iterator[list[Any]]:
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("INFO"))
-    with structlog.testing.capture_logs() as records:
-        yield records
-    structlog.configure(**before)
-
-
 # --------------------------------------------------------------------------------------------------------- the count
 
 
-@examples(max_examples=80, deadline=None)
+@examples(15)
 @given(
     limit=st.integers(0, 70),
     requests=st.lists(st.integers(0, 60), min_size=1, max_size=4),

@@ -1,7 +1,7 @@
 """A step is seen in the log, in two metrics and in a span, under the names that PatternKit's workflows have."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -66,15 +66,6 @@ async def drive(answer: Any, *, seconds: float = 8.0) -> Any:
     outcome = await saga.run_inline(REF)
     await tasks.drain(within=5)
     return outcome
-
-
-@pytest.fixture
-def logs() -> Iterator[list[Any]]:
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("DEBUG"))
-    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as records:
-        yield records
-    structlog.configure(**before)
 
 
 Spans = Callable[[], Sequence[ReadableSpan]]

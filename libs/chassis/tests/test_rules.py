@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 from fastapi import FastAPI, Request, WebSocket
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.app import create_app
@@ -17,6 +17,7 @@ from chassis.edge.auth import Access, Role
 from chassis.edge.rules import CHASSIS_RULES, Book, routes_of
 from chassis.problems import Problem
 from chassis.settings import ServiceSettings
+from stack.examples import examples
 from stack.fake_sidecar import FakeSidecar
 from stack.issuer import Issuer
 
@@ -168,7 +169,7 @@ async def test_head_is_get_without_a_body(app: FastAPI, client: httpx.AsyncClien
     assert (await asked(app, "HEAD", "/things/7/ending")).status == 405
 
 
-@settings(max_examples=100)
+@examples(30)
 @given(path=st.text("/ab{}.%7\n", max_size=12).map("/".__add__), method=st.sampled_from(["GET", "POST", "PUT", "HEAD"]))
 def test_the_book_finds_a_rule_only_where_one_is(path: str, method: str):
     book = Book({"GET /a": Access.ADMIN, "GET /a/{x}": Access.USER, "POST /a/{x}/b": Access.STAFF})

@@ -114,7 +114,16 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         served.process.communicate()
 
 
-async def test_told_to_stop_it_ends_streams_whole_answers_what_is_under_way_and_takes_no_more(served: Served):
+async def test_a_process_takes_what_comes_and_told_to_stop_ends_streams_whole_and_answers_what_is_under_way(
+    served: Served,
+):
+    """All on one process: starting it takes longer than these three."""
+    await offers_of_another_protocol_are_ignored_and_their_bodies_are_no_requests(served)
+    await a_blank_at_the_end_of_a_header_is_no_part_of_it(served)
+    await told_to_stop_it_ends_streams_whole_answers_what_is_under_way_and_takes_no_more(served)
+
+
+async def told_to_stop_it_ends_streams_whole_answers_what_is_under_way_and_takes_no_more(served: Served):
     """uvicorn by itself waits ten seconds for streams and then cuts them off, for which httpx would raise."""
     streams = (served.client.stream("GET", path) for path in ("/stream", "/stream", "/slow"))
     async with AsyncExitStack() as open_streams:
@@ -154,7 +163,7 @@ CONVERSATIONS: list[tuple[list[bytes], list[int]]] = [
 ]
 
 
-async def test_an_offer_to_speak_another_protocol_is_ignored_and_its_body_is_no_request(served: Served):
+async def offers_of_another_protocol_are_ignored_and_their_bodies_are_no_requests(served: Served):
     for segments, statuses in CONVERSATIONS:
         answers = await said(served.port, *segments)
 
@@ -162,7 +171,7 @@ async def test_an_offer_to_speak_another_protocol_is_ignored_and_its_body_is_no_
         assert answers.count(b'"body":"GET /health/live') == b"".join(segments).count(b"POST")
 
 
-async def test_a_blank_at_the_end_of_a_header_is_no_part_of_it(served: Served):
+async def a_blank_at_the_end_of_a_header_is_no_part_of_it(served: Served):
     head = b"POST /echo HTTP/1.1\r\nHost: t\r\nIdempotency-Key: \tk-1 \t \r\nConnection: close\r\n\r\n"
 
     assert b'"key":"k-1"' in await said(served.port, head)

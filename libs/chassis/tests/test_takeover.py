@@ -90,7 +90,6 @@ async def test_the_durable_driver_that_sleeps_keeps_the_sweep_away_past_its_time
 async def test_a_saga_that_cannot_be_taken_over_is_named_and_keeps_no_other_from_it(broken: Exception, event: str):
     rows, sidecar = Rows("a", "b", "c"), FakeSidecar()
     rows.broken["a"] = broken
-    structlog.reset_defaults()
 
     with structlog.testing.capture_logs() as logs:
         await takeover(rows, sidecar).sweep()

@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fastapi import Depends, FastAPI
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
@@ -28,6 +28,7 @@ from chassis.edge.tokens import Keys, Tokens, keys_of
 from chassis.problems import Problem, Unavailable
 from chassis.settings import ServiceSettings
 from chassis.sidecar import Answer
+from stack.examples import examples
 from stack.fake_sidecar import FakeSidecar
 from stack.issuer import AUDIENCE, ISSUER, Issuer
 
@@ -343,7 +344,7 @@ async def test_a_token_in_the_query_is_none(client: httpx.AsyncClient, issuer: I
     assert_refused(await client.get(where.format(token)), token)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(20)
 @given(
     header=st.text(st.characters(max_codepoint=255), max_size=60)
     | st.from_regex(r"Bearer [A-Za-z0-9_=-]{0,40}\.[A-Za-z0-9_=-]{0,40}\.[A-Za-z0-9_=-]{0,20}", fullmatch=True)

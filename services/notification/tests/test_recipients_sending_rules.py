@@ -6,7 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -24,6 +24,7 @@ from notification.recipients.sending_rules import (
     decide,
     history_since,
 )
+from stack.examples import examples
 
 EMAIL, SMS, PUSH = ChannelName.EMAIL, ChannelName.SMS, ChannelName.PUSH
 NOON = datetime(2026, 6, 10, 12, tzinfo=UTC)
@@ -454,7 +455,7 @@ def first_shown_or_skipped(at: datetime, wall: str, zone: str) -> datetime:
             return at
 
 
-@settings(max_examples=150, deadline=None)
+@examples(25)
 @given(near_a_change(), clocks)
 @example(("Pacific/Apia", datetime(2011, 12, 29, 20, tzinfo=UTC)), "08:00")
 @example(("Africa/Cairo", datetime(2026, 4, 23, 12, tzinfo=UTC)), "00:30")
@@ -466,7 +467,7 @@ def test_a_digest_comes_the_first_time_the_clock_shows_or_skips_its_time(where: 
     assert answer == (Hold(due, "digest") if due > now else Send())
 
 
-@settings(max_examples=150, deadline=None)
+@examples(25)
 @given(near_a_change(), clocks, clocks)
 @example(("Australia/Lord_Howe", datetime(2026, 4, 4, 12, tzinfo=UTC)), "22:00", "01:45")
 def test_quiet_hours_end_the_first_time_the_clock_shows_or_skips_their_end(
@@ -481,7 +482,7 @@ def test_quiet_hours_end_the_first_time_the_clock_shows_or_skips_their_end(
     assert ask(preference, now) == Hold(until, "quiet-hours")
 
 
-@settings(deadline=None)
+@examples(40)
 @given(moments, preferences, channels, categories, st.data())
 def test_nothing_but_what_is_critical_is_sent_in_quiet_hours_and_no_hold_is_past_or_endless(
     now: datetime, preference: Preference, channel: ChannelName, category: str, data: st.DataObject
@@ -513,7 +514,7 @@ def test_stop_always_suppresses(
     assert ask(stopped, now, channel=channel, category=category, critical=critical) == Suppress("stopped")
 
 
-@settings(max_examples=60, deadline=None)
+@examples(15)
 @given(moments, preferences, st.lists(st.tuples(categories, channels, st.integers(0, 600)), max_size=25))
 def test_however_many_messages_come_no_cap_is_exceeded_and_all_are_sent_or_were_kept_for_a_week(
     now: datetime, preference: Preference, arrivals: list[tuple[str, ChannelName, int]]

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.cache import Cache
@@ -34,6 +34,7 @@ from notification.sending.sender import Sender
 from notification.tables import contacts, dead_letters, event_processing, notifications, subjects
 from notification.templates.catalog import Catalog
 from notification.unit_of_work import Units
+from stack.examples import examples
 from stack.fake_sidecar import FakeSidecar
 
 TENANTS, OWNERS = ("a", "b"), ("u-1", "u-2")
@@ -157,7 +158,7 @@ def _play(migrated, taken, look):
     return asyncio.run(play())
 
 
-@settings(max_examples=25, deadline=None)
+@examples(5)
 @given(steps)
 def test_what_a_tenant_does_changes_nothing_of_another(migrated, taken):
     async def everything(world):
@@ -169,7 +170,7 @@ def test_what_a_tenant_does_changes_nothing_of_another(migrated, taken):
         assert together[tenant] == _play(migrated, alone, everything)[tenant]
 
 
-@settings(max_examples=25, deadline=None)
+@examples(5)
 @given(steps, _one_of(None, *OWNERS), _one_of(None, "o-1"), st.integers(1, 3))
 def test_a_read_shows_exactly_what_is_the_callers(migrated, taken, recipient, order, size):
     wanted = Filter(recipient_id=recipient, subject_id=order)

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.edge.auth import Access, Caller, Role
@@ -17,6 +17,7 @@ from order.requests import OrderRequest
 from order.saga import Approved, Declined, OrderRef
 from order.saga_store import SagaStore, Stores
 from order.store import OrderStore
+from stack.examples import examples
 from stack.issuer import Issuer
 
 Body = Callable[..., dict[str, Any]]
@@ -204,7 +205,7 @@ def test_no_path_of_the_store_is_left_out():
 names = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=8)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(3)
 @given(
     tenants=st.lists(names, min_size=2, max_size=2, unique=True),
     before=st.sampled_from([None, DRIVERS["confirm"], REQUESTS["cancel"]]),

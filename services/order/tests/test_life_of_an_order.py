@@ -13,7 +13,6 @@ import orjson
 import pytest
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -30,6 +29,7 @@ from order.saga import Approved, Declined, OrderRef
 from order.saga_store import Stores
 from order.store import StoreParts
 from order.tables import orders, outbox, stock
+from stack.examples import examples
 from stack.fake_sidecar import FakeSidecar
 
 KEPT = {"pending_payment", "confirmed", "preparation", "ready", "shipped", "delivered"}
@@ -179,15 +179,9 @@ def life(migrated: Path, catalog: Catalog, wanted: Callable[..., dict[str, Any]]
     return type("LifeHere", (Life,), {"migrated": migrated, "catalog": catalog, "wanted": staticmethod(wanted)})
 
 
+@pytest.mark.hypothesis
 def test_whatever_happens_stock_money_and_events_add_up(life: type[Life]):
     run_state_machine_as_test(
         life,
-        settings=settings(
-            max_examples=15,
-            stateful_step_count=20,
-            deadline=None,
-            derandomize=True,  # the same everywhere; make it random to search on
-            database=None,
-            suppress_health_check=[HealthCheck.too_slow],
-        ),
+        settings=examples(5, stateful_step_count=20, derandomize=True, database=None),
     )

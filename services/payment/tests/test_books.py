@@ -1,20 +1,19 @@
 """Whatever happens in whatever order: in the end the providers' books and our records agree to the cent."""
 
 import asyncio
-import os
 import shutil
 from collections import Counter
 from datetime import timedelta
 from itertools import count
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from payment.domain import CAPTURED, KeyMismatch, RefundExceedsCaptured, Status
 from payment.events import PaymentCaptured, PaymentDeclined, PaymentRefunded
 from payment.tables import payments
+from stack.examples import examples
 
 ORDERS = st.sampled_from(["o-1", "o-2"])
 FATES = st.sampled_from(["lost", "late", "down", "decline", "refuse"])
@@ -270,6 +269,7 @@ def replay(moves):
     return status
 
 
+@pytest.mark.hypothesis
 def test_books_and_records_agree_whatever_happens(opened, database, make_provider, tell, tmp_path):
     empty = tmp_path / "empty.db"
     shutil.copy(database, empty)
@@ -284,13 +284,7 @@ def test_books_and_records_agree_whatever_happens(opened, database, make_provide
 
     run_state_machine_as_test(
         lambda: Books(start, make_provider, tell, discard),  # pyright: ignore[reportArgumentType]
-        settings=settings(
-            max_examples=int(os.environ.get("BOOKS_EXAMPLES", "25")),
-            derandomize=True,
-            stateful_step_count=25,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-        ),
+        settings=examples(6, stateful_step_count=25, derandomize=True),
     )
 
 
