@@ -14,7 +14,7 @@ from chassis.edge.auth import Rules
 from chassis.edge.body import BodyLimit
 from chassis.edge.limiter import Limiter
 from chassis.edge.middleware import Edge, SecurityHeaders
-from chassis.edge.routes import PROBLEM_RESPONSE, operation_id
+from chassis.edge.routes import PROBLEM_RESPONSE, Direct, operation_id
 from chassis.edge.rules import Book
 from chassis.edge.tokens import Tokens, keys_of
 from chassis.health import Check
@@ -23,6 +23,7 @@ from chassis.openapi import Service
 from chassis.problems import Problem
 from chassis.settings import ServiceSettings
 from chassis.sidecar import Sidecar
+from chassis.telemetry import exports_traces
 
 log = structlog.get_logger()
 
@@ -62,7 +63,7 @@ def create_app(
         docs_url=None,  # chassis.explorer
         redoc_url=None,
         generate_unique_id_function=operation_id,
-        telemetry=_TELEMETRY,
+        telemetry={**_TELEMETRY, "tracing": exports_traces()},
     )
     # Called when the process is told to stop, before it waits for requests under way.
     app.state.leaving = []
@@ -70,18 +71,21 @@ def create_app(
     health.router.add_to(app)
     explorer.router.add_to(app)
     problems.install(app, refusals)
-    _add_edge(app, book, sidecar, settings)
+    _add_edge(app, book, sidecar, settings, refusals)
     return app
 
 
-def _add_edge(app: FastAPI, book: Book, sidecar: Sidecar, settings: ServiceSettings) -> None:
+def _add_edge(
+    app: FastAPI, book: Book, sidecar: Sidecar, settings: ServiceSettings, refusals: Mapping[type[Exception], Problem]
+) -> None:
     """From the innermost layer to the outermost."""
     if unknown := set(settings.rate_limits) - set(book.rules):
         raise ValueError(f"Rate limits of routes that are not here: {', '.join(sorted(unknown))}")
+    app.add_middleware(Direct, routes=app.router.routes)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
     tokens = Tokens(keys=keys_of(settings, sidecar), settings=settings)
     limiter = Limiter(sidecar=sidecar, settings=settings)
-    app.add_middleware(Edge, book=book, tokens=tokens, limiter=limiter, settings=settings)
+    app.add_middleware(Edge, book=book, tokens=tokens, limiter=limiter, settings=settings, refusals=refusals)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -95,8 +99,8 @@ def _add_edge(app: FastAPI, book: Book, sidecar: Sidecar, settings: ServiceSetti
     app.add_middleware(SecurityHeaders)
 
 
-# FastAPI's own spans, one a request; the edge keeps the metrics, of refused requests too. Its log records would carry
-# exception messages, and with them data.
+# FastAPI's own spans, one a request where they leave the process; the edge keeps the metrics, of refused requests too.
+# Its log records would carry exception messages, and with them data.
 _TELEMETRY: TelemetryConfig = {
     "logs": False,
     "metrics": False,

@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from chassis.db import DATABASE_DOWN
@@ -149,6 +150,8 @@ def of(error: Exception, refusals: Mapping[type[Exception], Problem] = MappingPr
             return _invalid_request(error)
         case HTTPException():
             return _http(error)
+        case ClientDisconnect():  # nobody hears this
+            return MALFORMED
         case _ if isinstance(error, DATABASE_DOWN):
             log.error("database.unavailable", error=type(error).__name__)
             return unavailable("database")

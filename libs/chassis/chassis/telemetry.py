@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ import orjson
 import structlog
 from opentelemetry import context, metrics, propagate, trace
 from opentelemetry._logs import set_logger_provider
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -28,10 +29,14 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON
 from structlog.tracebacks import ExceptionDictTransformer
 
 from chassis.redaction import RedactingExporter, redact_record
+
+_PROPAGATED = frozenset({b"traceparent", b"tracestate", b"baggage"})
+_IDS = RandomIdGenerator()
 
 tracer = trace.get_tracer("brewline")
 meter = metrics.get_meter("brewline")
@@ -47,6 +52,27 @@ def traceparent() -> str:
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
     return carrier.get("traceparent", "")
+
+
+def exports_traces() -> bool:
+    """Whether spans leave this process. Else none is recorded."""
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return any(os.environ.get(name) for name in names)
+
+
+def context_of(headers: Iterable[tuple[bytes, bytes]]) -> Context:
+    """A request's place in its caller's trace, or in a new one, where its span is not recorded: making one that only
+    passes ids on costs as much as all else that the edge does."""
+    carrier = {name.decode(): value.decode("latin-1") for name, value in headers if name in _PROPAGATED}
+    context = propagate.extract(carrier) if carrier else Context()
+    parent = trace.get_current_span(context).get_span_context()
+    own = trace.SpanContext(
+        trace_id=parent.trace_id if parent.is_valid else _IDS.generate_trace_id(),
+        span_id=_IDS.generate_span_id(),
+        is_remote=False,
+        trace_state=parent.trace_state,
+    )
+    return trace.set_span_in_context(trace.NonRecordingSpan(own), context)
 
 
 @contextmanager
@@ -136,18 +162,17 @@ _otel_log.propagate = False
 def setup(service: str, *, level: str = "INFO") -> None:
     """Configure this process once, from `main`."""
     resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", service)})
-    exporting = bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
-    _setup_traces(resource, exporting=exporting or bool(os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")))
-    if exporting:
+    _setup_traces(resource)
+    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         reader = PeriodicExportingMetricReader(OTLPMetricExporter())
         metrics.set_meter_provider(MeterProvider([reader], resource=resource))
         _setup_otel_logs(resource)
     _setup_logs(service, level)
 
 
-def _setup_traces(resource: Resource, *, exporting: bool) -> None:
-    provider = TracerProvider(resource=resource, sampler=DEFAULT_ON if exporting else ALWAYS_OFF)
-    if exporting:
+def _setup_traces(resource: Resource) -> None:
+    provider = TracerProvider(resource=resource, sampler=DEFAULT_ON if exports_traces() else ALWAYS_OFF)
+    if exports_traces():
         provider.add_span_processor(BatchSpanProcessor(RedactingExporter(OTLPSpanExporter())))
     trace.set_tracer_provider(provider)
 

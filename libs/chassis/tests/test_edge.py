@@ -8,13 +8,15 @@ from typing import Annotated, Any
 import httpx
 import pytest
 import structlog
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
 from chassis.app import create_app
 from chassis.edge.auth import Access, Caller, current_caller
 from chassis.edge.middleware import AnswerBroken
+from chassis.problems import Problem
 from chassis.settings import ServiceSettings
+from chassis.telemetry import trace_id
 from stack.fake_sidecar import FakeSidecar
 from stack.issuer import Issuer
 
@@ -53,11 +55,12 @@ def app(issuer: Issuer) -> FastAPI:
             "GET /broken": Access.PUBLIC,
             "GET /waiting": Access.PUBLIC,
             "POST /things": Access.PUBLIC,
+            "POST /told/{by}": Access.PUBLIC,
             "GET /api/v1/things/{thing_id}": Access.USER,
             "GET /api/v2/things/{thing_id}": Access.USER,
         },
         checks={},
-        refusals={},
+        refusals={LookupError: Problem(status=409, error_type="not-now", title="Not now")},
     )
 
     async def look() -> str:
@@ -92,7 +95,15 @@ def app(issuer: Issuer) -> FastAPI:
     for version in ("v1", "v2"):
         app.get(f"/api/{version}/things/{{thing_id}}", name=version)(thing)
     app.post("/things")(take)
+    app.post("/told/{by}")(told)
     return app
+
+
+async def told(request: Request, by: str) -> Response:
+    """As the sidecar's events and a provider's webhooks come."""
+    if not await request.body():
+        raise LookupError
+    return Response(f"{by} {trace_id()}")
 
 
 async def pieces() -> AsyncIterator[bytes]:
@@ -337,8 +348,9 @@ async def test_a_length_that_is_none_does_no_harm(app: FastAPI, length: bytes):
     assert wire.status == 200
 
 
-async def test_a_caller_who_hangs_up_amid_the_body_is_no_failure_of_ours(app: FastAPI, logs: list[Any]):
-    wire = Wire(app, "POST", "/things", piece(b'{"a"'), {"type": "http.disconnect"})
+@pytest.mark.parametrize("path", ["/things", "/told/ada"])
+async def test_a_caller_who_hangs_up_amid_the_body_is_no_failure_of_ours(app: FastAPI, logs: list[Any], path: str):
+    wire = Wire(app, "POST", path, piece(b'{"a"'), {"type": "http.disconnect"})
 
     await wire.run()
 
@@ -356,6 +368,18 @@ async def test_a_request_that_is_given_up_leaves_its_record_without_a_status(app
     with pytest.raises(asyncio.CancelledError):
         await running
     assert [(record["route"], record["status"]) for record in requests_of(logs)] == [("/waiting", 0)]
+
+
+async def test_who_takes_the_request_alone_is_called_with_its_path_in_its_trace_and_refuses_as_others(
+    client: httpx.AsyncClient,
+):
+    trace = "0af7651916cd43dd8448eb211c80319c"
+
+    answer = await client.post("/told/a%2Fb", content=b"x", headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    refused = await client.post("/told/a", headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+
+    assert (answer.status_code, answer.text) == (200, f"a/b {trace}")
+    assert (refused.status_code, refused.json()["errorType"], refused.json()["traceId"]) == (409, "not-now", trace)
 
 
 async def test_an_answer_that_breaks_off_is_seen_to_and_tells_the_server_nothing(app: FastAPI, logs: list[Any]):

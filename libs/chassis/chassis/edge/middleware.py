@@ -13,6 +13,7 @@ from email.utils import format_datetime
 from urllib.parse import quote, unquote
 
 import structlog
+from opentelemetry.context import attach, detach
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis import problems
@@ -23,7 +24,7 @@ from chassis.edge.rules import Book, Rule
 from chassis.edge.tokens import Tokens, unauthenticated
 from chassis.problems import Problem
 from chassis.settings import Deprecated, ServiceSettings
-from chassis.telemetry import meter, told_of
+from chassis.telemetry import context_of, exports_traces, meter, told_of
 
 log = structlog.get_logger()
 
@@ -47,9 +48,18 @@ class AnswerBroken(Exception):
 
 class Edge:
     def __init__(
-        self, app: ASGIApp, *, book: Book, tokens: Tokens, limiter: Limiter, settings: ServiceSettings
+        self,
+        app: ASGIApp,
+        *,
+        book: Book,
+        tokens: Tokens,
+        limiter: Limiter,
+        settings: ServiceSettings,
+        refusals: Mapping[type[Exception], Problem],
     ) -> None:
         self._app = app
+        self._refusals = refusals
+        self._records_spans = exports_traces()  # then FastAPI makes one for each request
         self._book = book
         self._tokens = tokens
         self._limiter = limiter
@@ -66,11 +76,13 @@ class Edge:
         method, scope, send = scope["method"], _routable(scope), _unless_head(scope, send)
         answering = _Answering(send, self._deprecation(scope["path"]))
         with ExitStack() as context:
+            if not self._records_spans:
+                context.callback(detach, attach(context_of(scope["headers"])))
             try:
                 await self._admit(scope, answering, context)
                 await self._app(scope, receive, answering.send)
             except Exception as error:  # noqa: BLE001  whatever it is, it becomes a problem
-                problem = problems.of(error)
+                problem = problems.of(error, self._refusals)
                 if answering.status:
                     answering.refused = "answer-broken"
                     raise AnswerBroken from None  # the server logs what it gets, and doesn't redact it
@@ -81,6 +93,7 @@ class Edge:
 
     async def _admit(self, scope: Scope, answering: "_Answering", context: ExitStack) -> None:
         rule = answering.rule = self._book.find(scope["method"], scope["path"])
+        scope["rule"] = rule.route
         if rule.access is Access.PROBE:
             return
         log.debug("request.begun", route=rule.route)

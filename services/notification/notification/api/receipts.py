@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 import structlog
-from fastapi import Query, Request, Response
+from fastapi import Request, Response
 from pydantic import Field, StringConstraints, ValidationError
 
 from chassis.edge.routes import Routes, refused
@@ -98,6 +98,13 @@ _LEGACY: Mapping[str, Status | None] = {
 }
 
 
+_SECRET = {
+    "name": "secret",
+    "in": "query",
+    "description": "Africa's Talking's, which signs nothing",
+    "schema": {"type": "string"},
+}
+
 router = Routes(prefix="/api/v1", tags=["receipts"])
 
 
@@ -115,16 +122,14 @@ router = Routes(prefix="/api/v1", tags=["receipts"])
             }
         ),
     },
+    openapi_extra={"parameters": [_SECRET]},
 )
-async def take_receipt(
-    provider: str,
-    request: Request,
-    secret: Annotated[str, Query(max_length=256, description="Africa's Talking's, which signs nothing")] = "",
-) -> Response:
+async def take_receipt(provider: str, request: Request) -> Response:
     """A delivery report, a bounce or a text message, as the provider puts it."""
     if (taker := _TAKERS.get(provider)) is None:
         raise Problem(status=404, error_type="provider-not-found", title="No such provider")
     try:
+        secret = request.query_params.get("secret", "")
         await taker(services(request), await request.body(), request.headers, secret)
     except NotSigned:
         raise _NOT_SIGNED from None
