@@ -183,9 +183,9 @@ class Brewery:
         known = {row["event_id"] for row in self.rows(NOTIFICATION, "SELECT event_id FROM event_processing")}
         return set(event_ids) <= known
 
-    async def publish(self, *events: dict[str, Any]) -> None:
+    async def publish(self, *events: dict[str, Any], topic: str = "orders") -> None:
         """Events as the order service's sidecar would publish them."""
-        url = self.stack.sidecar_url(ORDER) + "/v1.0/publish/pubsub/orders"
+        url = f"{self.stack.sidecar_url(ORDER)}/v1.0/publish/pubsub/{topic}"
         async with httpx.AsyncClient(trust_env=False) as client:
             for event in events:
                 headers = {"content-type": "application/cloudevents+json", "dapr-api-token": self.stack.dapr_token}

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from brewery import NOTIFICATION, Brewery, bearer, client_of
+from brewery import NOTIFICATION, ORDER, Brewery, bearer, client_of
 
 from chassis.ids import new_id
 from stack.eventually import eventually
+
+NEWEST = "ffffffff-ffff-7fff-bfff-ffffffffffff"  # later than any message of ours
 
 
 def event(order_id: str, kind: str, *, version: int, status: str) -> dict[str, Any]:
@@ -66,6 +68,31 @@ async def test_a_poison_event_goes_to_the_dead_letters_and_the_rest_flows(brew: 
         letter = await eventually(kept)
         assert (letter["app"], letter["topic"]) == (NOTIFICATION, "orders")
         assert (await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")).status_code == 409
+
+
+async def test_of_words_on_messages_that_come_in_bulk_a_poison_one_goes_to_the_dead_letters(brew: Brewery) -> None:
+    order_id = (await brew.place()).json()["id"]
+    await brew.mailed(order_id)
+
+    def word(version: Any) -> dict[str, Any]:
+        data = {"notificationId": NEWEST, "subjectId": order_id, "version": version, "status": "failed"}
+        head = {"specversion": "1.0", "id": new_id(), "source": NOTIFICATION, "type": "notification.failed.v1"}
+        return head | {"tenantid": "default", "time": "2126-11-28T09:00:00Z", "data": data}
+
+    poison, good = word("much"), word(9)
+    await brew.publish(poison, good, topic="notifications")
+
+    async def shown() -> bool:
+        return (await brew.order(order_id))["notified"] == {"status": "failed", "at": good["time"]}
+
+    await eventually(shown)
+    async with client_of(brew.stack, NOTIFICATION, bearer(brew.stack, "admin")) as client:
+
+        async def kept() -> list[Any]:
+            letters = (await client.get("/api/v1/dead-letters")).json()["items"]
+            return [(one["app"], one["topic"]) for one in letters if one["eventId"] in {poison["id"], good["id"]}]
+
+        assert await eventually(kept) == [(ORDER, "notifications")]
 
 
 async def test_a_broker_restarted_in_the_middle_loses_no_event(brew: Brewery) -> None:

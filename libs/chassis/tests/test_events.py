@@ -144,13 +144,41 @@ async def test_a_topic_that_is_subscribed_in_code_is_the_sidecars_alone_and_no_p
     assert not [path for path in app.openapi()["paths"] if path.startswith(("/events", "/dapr"))]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff"])
-async def test_a_delivery_that_is_no_json_goes_to_the_dead_letters(body: bytes):
+def delivery(body: bytes) -> Request:
     async def arrived() -> dict[str, Any]:
         return {"type": "http.request", "body": body}
 
-    delivery = Request({"type": "http", "method": "POST", "headers": []}, arrived)
-    answer = await receive(delivery, "things", raising(AssertionError()))
+    return Request({"type": "http", "method": "POST", "headers": []}, arrived)
+
+
+@pytest.mark.parametrize(
+    ("fate", "statuses"),
+    [
+        ({"b": InvalidEvent("no")}, ["SUCCESS", "DROP", "SUCCESS"]),
+        ({"a": InvalidEvent("no"), "c": Unavailable("database")}, ["RETRY", "RETRY", "RETRY"]),
+    ],
+)
+async def test_of_many_at_once_each_has_an_answer_and_all_come_again_where_one_has_to(
+    fate: dict[str, Exception], statuses: list[str]
+):
+    async def handle(_topic: str, event: CloudEvent) -> None:
+        if event.id in fate:
+            raise fate[event.id]
+
+    entries = [{"entryId": f"entry-{name}", "event": envelope(id=name)} for name in "abc"]
+    bulk = {"id": "1", "type": "com.dapr.event.sent.bulk", "topic": "things", "entries": entries}
+    answer = await receive(delivery(orjson.dumps(bulk)), "things", handle)
+
+    assert orjson.loads(answer.body) == {
+        "statuses": [
+            {"entryId": f"entry-{name}", "status": status} for name, status in zip("abc", statuses, strict=True)
+        ]
+    }
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff"])
+async def test_a_delivery_that_is_no_json_goes_to_the_dead_letters(body: bytes):
+    answer = await receive(delivery(body), "things", raising(AssertionError()))
 
     assert (answer.status_code, orjson.loads(answer.body)) == (200, DROP)
 
