@@ -105,7 +105,6 @@ def _insert_once(dialect: str, table: sa.Table) -> Any:
 
 Handler = Callable[[str, CloudEvent], Awaitable[None]]
 
-_BULK = "com.dapr.event.sent.bulk"
 _SUCCESS, _RETRY, _DROP = {"status": "SUCCESS"}, {"status": "RETRY"}, {"status": "DROP"}
 
 
@@ -140,8 +139,11 @@ async def receive(request: Request, topic: str, handle: Handler) -> Response:
         body = orjson.loads(await request.body())
     except orjson.JSONDecodeError:
         body = None
-    many = isinstance(body, dict) and cast("dict[str, Any]", body).get("type") == _BULK
-    answer = await (_consume_many(topic, body["entries"], handle) if many else consume(topic, body, handle))
+    match body:
+        case {"type": "com.dapr.event.sent.bulk", "entries": [*entries]}:
+            answer = await _consume_many(topic, entries, handle)
+        case _:
+            answer = await consume(topic, body, handle)
     return Response(orjson.dumps(answer), media_type="application/json")
 
 

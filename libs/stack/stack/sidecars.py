@@ -46,6 +46,10 @@ class Ports:
     metrics: int = field(default_factory=local.free_port)
 
 
+# A sidecar collects its garbage less often: a twelfth of its CPU for 20 MB. As in k8s/base/pod.yaml.
+_GO = {"GOGC": "250"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class AppSpec:
     """An app of the stack: `python -m module`, or another command, with these additions to its environment.
@@ -281,7 +285,7 @@ class Stack:
             "placementHostAddress": f"{local.HOST}:{self._foundation.placement}",
             "schedulerHostAddress": f"{local.HOST}:{self._foundation.scheduler}",
         }
-        env = dict(self._tokens)
+        env = {**self._tokens, **_GO}
         if self._sentry:
             entry |= {"enableMtls": True, "sentryAddress": self._sentry.address}
             env |= {"NAMESPACE": NAMESPACE, "DAPR_TRUST_ANCHORS": self._sentry.trust_anchors.read_text()}
