@@ -5,14 +5,17 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
-from dapr.ext.workflow import WorkflowRuntime
 
 from chassis import migrations
 from chassis.db import Database
-from chassis.saga import Saga
+
+if TYPE_CHECKING:  # the worker's gRPC takes 17 MB, also of a service that has no workflow
+    from dapr.ext.workflow import WorkflowRuntime
+
+    from chassis.saga import Saga
 
 
 class Part(Protocol):
@@ -45,7 +48,7 @@ class Lifespan(AsyncExitStack):
 
         self.push_async_callback(stop)
 
-    async def workflow(self, runtime: WorkflowRuntime | None, saga: Saga[Any]) -> None:
+    async def workflow(self, runtime: "WorkflowRuntime | None", saga: "Saga[Any]") -> None:
         """The saga's durable driver; without a `runtime` nothing durable runs here."""
         if runtime is None:
             return

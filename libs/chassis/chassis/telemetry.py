@@ -17,23 +17,14 @@ from typing import Any
 import orjson
 import structlog
 from opentelemetry import context, metrics, propagate, trace
-from opentelemetry._logs import set_logger_provider
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
-from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON
 from structlog.tracebacks import ExceptionDictTransformer
 
-from chassis.redaction import RedactingExporter, redact_record
+from chassis.redaction import redact_record
 
 _PROPAGATED = frozenset({b"traceparent", b"tracestate", b"baggage"})
 _IDS = RandomIdGenerator()
@@ -162,27 +153,17 @@ _otel_log.propagate = False
 def setup(service: str, *, level: str = "INFO") -> None:
     """Configure this process once, from `main`."""
     resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", service)})
-    _setup_traces(resource)
-    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        reader = PeriodicExportingMetricReader(OTLPMetricExporter())
-        metrics.set_meter_provider(MeterProvider([reader], resource=resource))
-        _setup_otel_logs(resource)
-    _setup_logs(service, level)
-
-
-def _setup_traces(resource: Resource) -> None:
     provider = TracerProvider(resource=resource, sampler=DEFAULT_ON if exports_traces() else ALWAYS_OFF)
-    if exports_traces():
-        provider.add_span_processor(BatchSpanProcessor(RedactingExporter(OTLPSpanExporter())))
     trace.set_tracer_provider(provider)
+    _setup_logs(service, level)
+    if not exports_traces():
+        return
+    from chassis import exporters  # noqa: PLC0415  only here is it worth its memory
 
-
-def _setup_otel_logs(resource: Resource) -> None:
-    provider = LoggerProvider(resource=resource)
-    provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
-    set_logger_provider(provider)
-    _otel_log.addHandler(LoggingHandler(logger_provider=provider))
-    _otel_log.setLevel(logging.INFO)
+    provider.add_span_processor(exporters.spans())
+    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        exporters.export_metrics(resource)
+        exporters.export_logs(resource, _otel_log)
 
 
 def _setup_logs(service: str, level: str) -> None:

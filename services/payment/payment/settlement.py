@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import IO, Any
 
 import sqlalchemy as sa
-import xlsxwriter
 
 from payment.currencies import in_major_units
 from payment.domain import provider_key
@@ -65,6 +64,8 @@ async def as_xlsx(entries: AsyncIterator[sa.RowMapping]) -> AsyncIterator[bytes]
 
 
 async def _write_xlsx(target: IO[bytes], entries: AsyncIterator[sa.RowMapping]) -> None:
+    import xlsxwriter  # noqa: PLC0415  4 MB for a report a day
+
     # `strings_to_formulas` off: no text of a customer's becomes a formula. Amounts stay exact as texts in `lines`.
     options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
     with xlsxwriter.Workbook(target, options) as book:
