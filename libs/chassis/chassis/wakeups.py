@@ -5,6 +5,7 @@ They are for speed alone; the poll finds everything that they would have told.
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import psycopg
@@ -15,7 +16,8 @@ from chassis.db import Database
 
 log = structlog.get_logger()
 
-_LINGER = 0.01  # what is committed meanwhile is done together; and whoever committed is not kept waiting for the CPU
+_LINGER = 0.01  # of one that is woken often: what is committed meanwhile is done together
+_BUSY = 0.02  # seconds since it was woken last
 _LISTEN_AGAIN = 1.0
 # A connection that only listens would not notice that its peer has vanished.
 _LISTENING: dict[str, Any] = {
@@ -32,6 +34,7 @@ class Wakeup:
     def __init__(self, *, poll: float) -> None:
         self._poll = poll
         self._woken = asyncio.Event()
+        self._woken_at = -inf
 
     def set(self) -> None:
         self._woken.set()
@@ -41,12 +44,15 @@ class Wakeup:
 
     async def sleep(self) -> None:
         """Until it is set, and for `poll` seconds at most."""
+        clock = asyncio.get_running_loop().time
         try:
             async with asyncio.timeout(self._poll):
                 await self._woken.wait()
         except TimeoutError:
             return
-        await asyncio.sleep(_LINGER)
+        if clock() - self._woken_at < _BUSY:
+            await asyncio.sleep(_LINGER)
+        self._woken_at = clock()
 
 
 def notification(channel: str, what: str) -> sa.Function[Any]:

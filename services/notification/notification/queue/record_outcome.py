@@ -60,10 +60,16 @@ def settle(conn: sa.Connection, settled: Sequence[Settled]) -> list[Moved]:
 
 def _present(conn: sa.Connection, settled: Sequence[Settled]) -> dict[str, tuple[Status, datetime | None]]:
     """By id the status and until when it is leased. Locked for this transaction."""
-    c = notifications.c
     ids = [attempt.notification.id for attempt in settled]
-    query = sa.select(c.id, c.status, c.lease_until).where(c.id.in_(ids)).order_by(c.id).with_for_update()
-    return {row.id: (Status(row.status), row.lease_until) for row in conn.execute(query)}
+    return {row.id: (Status(row.status), row.lease_until) for row in conn.execute(_PRESENT, {"ids": ids})}
+
+
+_PRESENT = (
+    sa.select(notifications.c.id, notifications.c.status, notifications.c.lease_until)
+    .where(notifications.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(notifications.c.id)
+    .with_for_update()
+)
 
 
 def _counts(attempt: Settled, present: tuple[Status, datetime | None] | None) -> bool:
