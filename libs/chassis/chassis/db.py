@@ -27,7 +27,7 @@ import structlog
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.event import listen
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
@@ -40,7 +40,14 @@ _MAX_BATCH = 64
 _READERS = 2
 # On PostgreSQL: how long a unit waits, at most, before it is run again. Each deadlock has taken a second by then.
 _AGAIN_WITHIN = (0.02, 0.1, 0.5)
-_TRY_AGAIN = {"40001", "40P01"}  # serialization_failure, deadlock_detected: nothing of it happened
+_POSTGRES = {
+    # A plan for any value, to which PostgreSQL turns after five runs, can be a walk through a whole table.
+    "plan_cache_mode": "force_custom_plan",
+    # A unit awaits nothing: whoever is silent for so long stands still, and others want the rows that it has locked.
+    "idle_in_transaction_session_timeout": "10s",
+}
+# serialization_failure, deadlock_detected, idle_in_transaction_session_timeout: nothing of it happened
+_TRY_AGAIN = {"40001", "40P01", "25P03"}
 
 
 class Timestamp(sa.TypeDecorator[datetime]):
@@ -140,8 +147,7 @@ class _PostgresBackend:
             hide_parameters=True,  # a parameter may be an e-mail address, and errors are logged
             # Who was first is learnt by `rowcount`; unasked, SQLAlchemy answers -1 for an INSERT on psycopg.
             execution_options={"preserve_rowcount": True},
-            # A plan for any value, to which PostgreSQL turns after five runs, can be a walk through a whole table.
-            connect_args={"options": "-c plan_cache_mode=force_custom_plan"},
+            connect_args={"options": " ".join(f"-c {name}={value}" for name, value in _POSTGRES.items())},
         )
 
         self._under_way = 0
@@ -159,7 +165,7 @@ class _PostgresBackend:
         for pause in _AGAIN_WITHIN:
             try:
                 return await self._write_once(work)
-            except OperationalError as error:
+            except (OperationalError, InternalError) as error:
                 if (state := _sqlstate(error)) not in _TRY_AGAIN:
                     raise
                 log.info("database.again", sqlstate=state)

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from chassis import db as chassis_db
 from chassis.db import Database, DatabaseInUse, Timestamp, _lock, upsert  # pyright: ignore[reportPrivateUsage]
 from chassis.ids import new_id
 from stack import local
@@ -222,6 +223,39 @@ async def test_a_unit_that_can_never_be_done_is_given_up(db: Database):
     with pytest.raises(OperationalError):
         await db.write(hopeless)
     assert len(runs) == 4
+
+
+@only_postgresql
+async def test_a_process_that_stands_still_amid_a_unit_loses_its_locks_and_does_it_again(
+    db: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(chassis_db._POSTGRES, "idle_in_transaction_session_timeout", "200ms")
+    table = sa.Table("held", sa.MetaData(), sa.Column("n", sa.Integer))
+    await db.write(table.metadata.create_all)
+    await db.write(lambda conn: conn.execute(sa.insert(table).values(n=0)))
+    holding, ending, found = threading.Event(), threading.Event(), list[int]()
+
+    def stand_still(conn: sa.Connection) -> None:
+        found.append(conn.execute(sa.update(table).values(n=table.c.n + 1).returning(table.c.n)).scalar_one())
+        holding.set()
+        ending.wait(30)
+        conn.execute(sa.select(table))
+
+    async def unit() -> None:
+        still = Database(database_url)
+        try:
+            await still.write(stand_still)
+        finally:
+            await still.stop()
+
+    stands = asyncio.create_task(asyncio.to_thread(asyncio.run, unit()))
+    await asyncio.to_thread(holding.wait)
+    await db.write(lambda conn: conn.execute(sa.update(table).values(n=table.c.n + 10)))
+    ending.set()
+    await stands
+
+    assert found == [1, 11]
+    assert await db.read(lambda conn: conn.execute(sa.select(table.c.n)).scalar_one()) == 11
 
 
 @only_postgresql
