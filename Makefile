@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 ARGS ?=
+IN ?= libs services sandbox
 # One more than there are cores: a test with sidecars waits most of its time.
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 # Where it is set, as in many images, each process would compile every module anew: seconds for each one that is started.
@@ -40,9 +41,9 @@ token: ## a bearer token: ROLE=user|staff|admin [SUB=…] [TENANT=…] [TENANT_N
 test: setup ## every test, with real sidecars, on every core; ARGS goes to pytest (-n 0: one after the other)
 	@exec $(PYTHON) -m pytest -n $(WORKERS) $(ARGS)
 
-test-unit: ## the tests that need no sidecar, broker or database server
+test-unit: ## the tests that need no sidecar, broker or database server; IN=services/payment: only those there
 	@tools/setup.sh environment
-	@exec $(PYTHON) -m pytest -n $(WORKERS) -p no:schemathesis -m "not integration and not more and not chaos" libs services sandbox $(ARGS)
+	@exec $(PYTHON) -m pytest -n $(WORKERS) -p no:schemathesis -m "not integration and not more and not chaos" $(IN) $(ARGS)
 
 test-more: setup dapr-cli ## the tests that need what `make test` does not get: the dapr CLI, a browser
 	@tools/setup.sh browser
@@ -71,4 +72,4 @@ bench: setup ## measure; JSON to var/, a table on screen; ARGS goes to the bench
 	@exec $(PYTHON) tests/bench/bench.py $(ARGS)
 
 clean: down ## stop, and delete data, logs, built programs and the environment
-	rm -rf var tools/bin .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf var tools/bin .venv .dapr .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -14,7 +14,7 @@ import psutil
 import vault
 from stack import local, runfile
 from stack.foundation import Foundation
-from stack.processes import belongs, survivors, sweep
+from stack.processes import MARKER, belongs, survivors, sweep
 from stack.sidecars import AppSpec, Ports, Stack
 from vault import HOME, VAR
 
@@ -137,10 +137,13 @@ def living(pid: int) -> psutil.Process | None:
 
 def given_to(app_id: str) -> dict[str, str]:
     """What an app that runs has in its environment and this process has not; its process id as APP_PID."""
+    if app_id not in apps():
+        raise local.LocalError(f"There is no app {app_id}, only {', '.join(apps())}")
     process = parts().get(app_id)
     if process is None:
         raise local.LocalError(f"{app_id} does not run here: `make up` starts it")
     own = {name: value for name, value in process.environ().items() if os.environ.get(name) != value}
+    own.pop(MARKER, None)  # whoever carries it ends with the run: a shell and what it starts are not the run's
     return own | {"APP_PID": str(process.pid)}
 
 
