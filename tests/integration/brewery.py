@@ -11,6 +11,7 @@ from secrets import randbelow
 from typing import Any
 
 import httpx
+import orjson
 import psycopg
 from psycopg.rows import dict_row
 
@@ -189,7 +190,7 @@ class Brewery:
         async with httpx.AsyncClient(trust_env=False) as client:
             for event in events:
                 headers = {"content-type": "application/cloudevents+json", "dapr-api-token": self.stack.dapr_token}
-                (await client.post(url, json=event, headers=headers)).raise_for_status()
+                (await client.post(url, content=orjson.dumps(event), headers=headers)).raise_for_status()
 
     async def publish_to(self, topic: str, kind: str, data: Mapping[str, Any]) -> str:
         """An event of a service that is not ours; its id."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import orjson
 from brewery import NOTIFICATION, ORDER, Brewery, bearer, client_of
 
 from chassis.ids import new_id
@@ -70,7 +71,7 @@ async def test_a_poison_event_goes_to_the_dead_letters_and_the_rest_flows(brew: 
         assert (await client.post(f"/api/v1/dead-letters/{letter['id']}/replay")).status_code == 409
 
 
-async def test_of_words_on_messages_that_come_in_bulk_a_poison_one_goes_to_the_dead_letters(brew: Brewery) -> None:
+async def test_of_words_on_messages_a_poison_one_goes_to_the_dead_letters_and_the_rest_flows(brew: Brewery) -> None:
     order_id = (await brew.place()).json()["id"]
     await brew.mailed(order_id)
 
@@ -79,8 +80,9 @@ async def test_of_words_on_messages_that_come_in_bulk_a_poison_one_goes_to_the_d
         head = {"specversion": "1.0", "id": new_id(), "source": NOTIFICATION, "type": "notification.failed.v1"}
         return head | {"tenantid": "default", "time": "2126-11-28T09:00:00Z", "data": data}
 
-    poison, good = word("much"), word(9)
-    await brew.publish(poison, good, topic="notifications")
+    poison, deep, good = word("much"), word(8), word(9)
+    deep["data"]["more"] = orjson.Fragment("[" * 1100 + "]" * 1100)  # Dapr takes what is too deep for us
+    await brew.publish(poison, deep, good, topic="notifications")
 
     async def shown() -> bool:
         return (await brew.order(order_id))["notified"] == {"status": "failed", "at": good["time"]}
@@ -90,9 +92,10 @@ async def test_of_words_on_messages_that_come_in_bulk_a_poison_one_goes_to_the_d
 
         async def kept() -> list[Any]:
             letters = (await client.get("/api/v1/dead-letters")).json()["items"]
-            return [(one["app"], one["topic"]) for one in letters if one["eventId"] in {poison["id"], good["id"]}]
+            found = [(one["app"], one["topic"]) for one in letters if one["eventId"] in {poison["id"], good["id"], ""}]
+            return found if len(found) > 1 else []
 
-        assert await eventually(kept) == [(ORDER, "notifications")]
+        assert await eventually(kept) == 2 * [(ORDER, "notifications")]
 
 
 async def test_a_broker_restarted_in_the_middle_loses_no_event(brew: Brewery) -> None:

@@ -4,7 +4,6 @@ A producer's `events.py` subclasses `Event`. A consumer declares only the fields
 commits `first_time` together with its effect.
 """
 
-import asyncio
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -131,7 +130,7 @@ async def consume(topic: str, body: Any, handle: Handler) -> dict[str, str]:
 
 
 async def receive(request: Request, topic: str, handle: Handler) -> Response:
-    """The whole of a route that the sidecar delivers to, one event or, where the subscription says so, many.
+    """The whole of a route that the sidecar delivers to.
 
     Read here, not by FastAPI: its 422 for what is no event would make Dapr deliver it for ever.
     """
@@ -139,25 +138,7 @@ async def receive(request: Request, topic: str, handle: Handler) -> Response:
         body = orjson.loads(await request.body())
     except orjson.JSONDecodeError:
         body = None
-    match body:
-        case {"type": "com.dapr.event.sent.bulk", "entries": [*entries]}:
-            answer = await _consume_many(topic, entries, handle)
-        case _:
-            answer = await consume(topic, body, handle)
-    return Response(orjson.dumps(answer), media_type="application/json")
-
-
-async def _consume_many(topic: str, entries: list[dict[str, Any]], handle: Handler) -> dict[str, Any]:
-    """All at once, so that their effects are committed together. Where one has to come again all do, and find what they
-    did: of entries that came again without others Dapr 1.18 sends the wrong ones to the dead letters."""
-    statuses = await asyncio.gather(*(consume(topic, entry.get("event"), handle) for entry in entries))
-    again = _RETRY in statuses
-    return {
-        "statuses": [
-            {"entryId": entry["entryId"], **(_RETRY if again else status)}
-            for entry, status in zip(entries, statuses, strict=True)
-        ]
-    }
+    return Response(orjson.dumps(await consume(topic, body, handle)), media_type="application/json")
 
 
 def _reason(error: InvalidEvent | ValidationError) -> Any:

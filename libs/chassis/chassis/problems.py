@@ -30,7 +30,10 @@ _RETRY_AFTER = "5"
 
 @dataclass(kw_only=True, eq=False)  # not frozen: Python itself sets an exception's traceback
 class Problem(Exception):
-    """An answer of 4xx or 5xx. `error_type` is kebab-case and stable; clients switch on it."""
+    """An answer of 4xx or 5xx. `error_type` is kebab-case and stable; clients switch on it.
+
+    Made anew whenever it is raised: an exception keeps the frames that it has come through, each time more of them.
+    """
 
     status: int
     error_type: str
@@ -130,7 +133,9 @@ def install(app: FastAPI, refusals: Mapping[type[Exception], Problem]) -> None:
     """Register the handlers. A refusal's own text is its `detail`; its attribute `members`, if any, is added."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        return respond(of(error, refusals), instance=path_as_sent(request.scope))
+        problem = of(error, refusals)
+        request.scope["refused"] = problem.error_type
+        return respond(problem, instance=path_as_sent(request.scope))
 
     handled = [Problem, Invalid, Unavailable, RequestValidationError, HTTPException]
     for kind in (*handled, *DATABASE_DOWN, *refusals):
@@ -150,8 +155,8 @@ def of(error: Exception, refusals: Mapping[type[Exception], Problem] = MappingPr
             return _invalid_request(error)
         case HTTPException():
             return _http(error)
-        case ClientDisconnect():  # nobody hears this
-            return MALFORMED
+        case ClientDisconnect() | RecursionError():  # nobody hears the one; the other is JSON, but too deep
+            return malformed()
         case _ if isinstance(error, DATABASE_DOWN):
             log.error("database.unavailable", error=type(error).__name__)
             return unavailable("database")
@@ -170,20 +175,23 @@ def of(error: Exception, refusals: Mapping[type[Exception], Problem] = MappingPr
             return Problem(status=500, error_type="internal-error", title="Internal error")
 
 
-MALFORMED = Problem(status=400, error_type="malformed-json", title="The body is not valid JSON")
+def malformed() -> Problem:
+    return Problem(status=400, error_type="malformed-json", title="The body is not valid JSON")
 
-NOT_PLAIN_JSON = Problem(
-    status=415,
-    error_type="unsupported-media-type",
-    title="Unsupported media type",
-    detail="The body has to be sent as `Content-Type: application/json`, without a `Content-Encoding`.",
-    headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-)
+
+def not_plain_json() -> Problem:
+    return Problem(
+        status=415,
+        error_type="unsupported-media-type",
+        title="Unsupported media type",
+        detail="The body has to be sent as `Content-Type: application/json`, without a `Content-Encoding`.",
+        headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+    )
 
 
 def _http(error: HTTPException) -> Problem:
     if error.status_code == 400 and isinstance(error.__cause__, (RecursionError, ValueError)):
-        return MALFORMED  # too deep, a number too long, no UTF-8: FastAPI knows no name for it
+        return malformed()  # too deep, a number too long, no UTF-8: FastAPI knows no name for it
     title = str(error.detail)
     kind = title.lower().replace(" ", "-")
     return Problem(status=error.status_code, error_type=kind, title=title, headers=dict(error.headers or {}))
@@ -192,9 +200,9 @@ def _http(error: HTTPException) -> Problem:
 def _invalid_request(error: RequestValidationError) -> Problem:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return MALFORMED
+        return malformed()
     if isinstance(error.body, bytes):  # FastAPI leaves it as it is where its Content-Type is not JSON's
-        return NOT_PLAIN_JSON
+        return not_plain_json()
     return invalid([FieldProblem(pointer=_pointer(one, error.body), detail=str(one["msg"])) for one in error.errors()])
 
 

@@ -22,11 +22,14 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from structlog.tracebacks import ExceptionDictTransformer
 
 from chassis.redaction import redact_record
 
-_PROPAGATED = frozenset({b"traceparent", b"tracestate", b"baggage"})
+# The trace and nothing else: baggage is what callers make of it, and would go on to everybody we call.
+propagate.set_global_textmap(TraceContextTextMapPropagator())
+_PROPAGATED = frozenset({b"traceparent", b"tracestate"})
 _IDS = RandomIdGenerator()
 
 tracer = trace.get_tracer("brewline")
@@ -54,7 +57,10 @@ def exports_traces() -> bool:
 def context_of(headers: Iterable[tuple[bytes, bytes]]) -> Context:
     """A request's place in its caller's trace, or in a new one, where its span is not recorded: making one that only
     passes ids on costs as much as all else that the edge does."""
-    carrier = {name.decode(): value.decode("latin-1") for name, value in headers if name in _PROPAGATED}
+    carrier: dict[str, str] = {}
+    for name, value in headers:
+        if name in _PROPAGATED:
+            carrier.setdefault(name.decode(), value.decode("latin-1"))
     context = propagate.extract(carrier) if carrier else Context()
     parent = trace.get_current_span(context).get_span_context()
     own = trace.SpanContext(
@@ -186,6 +192,8 @@ def _setup_logs(service: str, level: str) -> None:
     )
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Its warnings cite a caller's headers, and go to standard error as they are.
+    logging.getLogger("opentelemetry").setLevel(logging.ERROR)
 
 
 def _dumps(event: Any, **_: Any) -> bytes:

@@ -114,6 +114,13 @@ async def test_what_an_endpoint_refuses_is_refused_alike(ask: Callable[..., Any]
     assert (answer.json()["errorType"], by_fastapi) == ("invalid-request", False)
 
 
+async def test_the_body_is_looked_at_first(ask: Callable[..., Any]):
+    headers = {"X-Key": "k-1", "content-type": "application/json"}
+    answer, by_fastapi = await ask("/order/none", content=b"{", headers=headers)
+
+    assert (answer.json()["errorType"], by_fastapi) == ("malformed-json", True)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

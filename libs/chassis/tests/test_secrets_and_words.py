@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
-from opentelemetry import trace
+from opentelemetry import context, propagate, trace
 
 import chassis
 from chassis.sealing import SealBroken, Sealer
 from chassis.secrets import SecretIncomplete, read_secrets
-from chassis.telemetry import continued, trace_id, traceparent
+from chassis.telemetry import context_of, continued, trace_id, traceparent
 from stack.fake_sidecar import FakeSidecar
 
 # "in order", "in any order" and SQL's own words are sequence, and are allowed.
@@ -76,6 +76,19 @@ def test_work_that_is_continued_belongs_to_the_stored_trace():
 def words(line: str) -> str:
     """A line without sequences, its identifiers taken apart: OrderStore is Order_Store."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", SEQUENCE.sub("", line))
+
+
+def test_a_request_belongs_to_its_callers_trace_and_brings_nothing_else():
+    first, second = (f"00-{digit * 32}-{digit * 16}-01".encode() for digit in "ab")
+    headers = [(b"traceparent", first), (b"traceparent", second), (b"baggage", b"mail=ada@example.com")]
+    token = context.attach(context_of(headers))
+    carried: dict[str, str] = {}
+    propagate.inject(carried)
+    context.detach(token)
+
+    assert list(carried) == ["traceparent"]
+    assert carried["traceparent"].startswith(f"00-{'a' * 32}-")
+    assert carried["traceparent"] != first.decode()
 
 
 def test_no_business_noun_is_in_the_chassis():

@@ -86,7 +86,7 @@ def create_app(
     app.state.services = services
     for resource in (catalog, orders):
         resource.router.add_to(app)
-    subscribe(app)
+    subscribe(app, app_id=SERVICE, pubsub=settings.pubsub)
     services.jobs.mount(app)
     return app
 

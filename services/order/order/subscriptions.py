@@ -1,8 +1,8 @@
-"""Who hears what: notification tells what became of each message, and an order shows it of those about itself. Many
-come at a time, which `DaprApp.subscribe` can't say: components/subscriptions.yaml does."""
+"""Who hears what: notification tells what became of each message, and an order shows it of those about itself."""
 
 import re
 
+from dapr.ext.fastapi import DaprApp
 from fastapi import FastAPI, Request, Response
 from pydantic import Field
 
@@ -30,8 +30,9 @@ class MessageMoved(Wire):
     version: int
 
 
-def subscribe(app: FastAPI) -> None:
-    app.post(f"/events/{_TOPIC}")(take_notification)
+def subscribe(app: FastAPI, *, app_id: str, pubsub: str) -> None:
+    route, dead = f"/events/{_TOPIC}", f"{_TOPIC}.{app_id}.dead"
+    DaprApp(app).subscribe(pubsub=pubsub, topic=_TOPIC, route=route, dead_letter_topic=dead)(take_notification)
 
 
 async def take_notification(request: Request) -> Response:

@@ -89,6 +89,7 @@ class Edge:
                 answering.refused = problem.error_type
                 await problems.respond(problem, instance=problems.path_as_sent(scope))(scope, receive, answering.send)
             finally:
+                answering.refused = answering.refused or scope.get("refused", "")
                 answering.record(method, _raw_header(scope, b"user-agent"))
 
     async def _admit(self, scope: Scope, answering: "_Answering", context: ExitStack) -> None:

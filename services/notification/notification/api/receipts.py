@@ -132,7 +132,7 @@ async def take_receipt(provider: str, request: Request) -> Response:
         secret = request.query_params.get("secret", "")
         await taker(services(request), await request.body(), request.headers, secret)
     except NotSigned:
-        raise _NOT_SIGNED from None
+        raise _not_signed() from None
     except ValidationError as wrong:
         raise invalid([_field(error["loc"], error["msg"]) for error in wrong.errors()]) from None
     except ValueError:
@@ -204,12 +204,13 @@ def _of_mail(report: MailReport) -> Receipt | None:
     return Receipt(provider=SMTP, message_id=notification_id, status=Status.BOUNCED, error=error)
 
 
-_NOT_SIGNED = Problem(
-    status=401,
-    error_type="receipt-not-signed",
-    title="Not signed",
-    detail="The receipt's signature or secret is missing or wrong, or it is more than five minutes old.",
-)
+def _not_signed() -> Problem:
+    return Problem(
+        status=401,
+        error_type="receipt-not-signed",
+        title="Not signed",
+        detail="The receipt's signature or secret is missing or wrong, or it is more than five minutes old.",
+    )
 
 
 def _form(body: bytes) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import orjson
 from pydantic import AfterValidator, Field, StringConstraints
 
 from chassis.language_tags import LONGEST
-from chassis.problems import MALFORMED
+from chassis.problems import malformed
 from notification.templates.versions import NAME, tag_of
 
 _LONGEST_CONTEXT = 65_536  # bytes of JSON
@@ -22,7 +22,7 @@ def _storable(context: dict[str, Any]) -> dict[str, Any]:
     except orjson.JSONEncodeError:
         raise ValueError("holds a number or a text that can't be kept") from None
     for number in _endless(context):
-        raise MALFORMED if isnan(number) else ValueError("holds a number that can't be kept")
+        raise malformed() if isnan(number) else ValueError("holds a number that can't be kept")
     if size > _LONGEST_CONTEXT:
         raise ValueError(f"longer than {_LONGEST_CONTEXT} bytes")
     return context

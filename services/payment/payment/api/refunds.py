@@ -81,7 +81,12 @@ async def make_refund(
     """Give back all or a part, never more in all than was captured. 202 while it isn't known; repeating says."""
     made, caller = services(request), caller_of(request)
     if not idempotency_key:
-        raise _KEY_MISSING
+        raise Problem(
+            status=400,
+            error_type="idempotency-key-missing",
+            title="An Idempotency-Key is required",
+            detail="Without one a repetition could not be told from a second refund.",
+        )
     charge = await PaymentStore(made.charges, caller.tenant).get(payment_id)
     refund, is_new = await made.refunds.get_or_reserve_once(
         caller.tenant,
@@ -91,14 +96,6 @@ async def make_refund(
         amount=body.minor(charge),
     )
     return _answer(await made.refund_driver.drive(refund, fresh=is_new), charge, replayed=not is_new)
-
-
-_KEY_MISSING = Problem(
-    status=400,
-    error_type="idempotency-key-missing",
-    title="An Idempotency-Key is required",
-    detail="Without one a repetition could not be told from a second refund.",
-)
 
 
 def _hashed(*parts: str) -> str:
