@@ -16,7 +16,7 @@ from chassis.db import Database
 
 log = structlog.get_logger()
 
-_LINGER = 0.01  # of one that is woken often: what is committed meanwhile is done together
+_LINGER = 0.004  # of one that is woken often: what is committed meanwhile is done together
 _BUSY = 0.02  # seconds since it was woken last
 _LISTEN_AGAIN = 1.0
 # A connection that only listens would not notice that its peer has vanished.
