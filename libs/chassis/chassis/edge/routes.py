@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any, get_type_hints
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi._compat import ModelField
 from fastapi.dependencies.models import Dependant
 from fastapi.params import Body
 from fastapi.routing import APIRoute
@@ -128,7 +127,7 @@ def _is_json(request: Request) -> bool:
     return True
 
 
-def _valid(field: ModelField, value: Any) -> Any:
+def _valid(field: Any, value: Any) -> Any:
     valid, errors = field.validate(value, {})
     if errors:
         raise ValueError(field.alias)
