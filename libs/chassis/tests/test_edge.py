@@ -382,6 +382,12 @@ async def test_who_takes_the_request_alone_is_called_with_its_path_in_its_trace_
     assert (refused.status_code, refused.json()["errorType"], refused.json()["traceId"]) == (409, "not-now", trace)
 
 
+async def test_why_fastapi_refused_is_on_record_too(client: httpx.AsyncClient, logs: list[Any]):
+    await client.post("/things", content=b"{", headers={"content-type": "application/json"})
+
+    assert [(record["status"], record["refused"]) for record in requests_of(logs)] == [(400, "malformed-json")]
+
+
 async def test_an_answer_that_breaks_off_is_seen_to_and_tells_the_server_nothing(app: FastAPI, logs: list[Any]):
     wire = Wire(app, "GET", "/broken")
 
