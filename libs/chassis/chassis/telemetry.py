@@ -61,15 +61,15 @@ def context_of(headers: Iterable[tuple[bytes, bytes]]) -> Context:
     for name, value in headers:
         if name in _PROPAGATED:
             carrier.setdefault(name.decode(), value.decode("latin-1"))
-    context = propagate.extract(carrier) if carrier else Context()
-    parent = trace.get_current_span(context).get_span_context()
+    callers = propagate.extract(carrier) if carrier else Context()
+    parent = trace.get_current_span(callers).get_span_context()
     own = trace.SpanContext(
         trace_id=parent.trace_id if parent.is_valid else _IDS.generate_trace_id(),
         span_id=_IDS.generate_span_id(),
         is_remote=False,
         trace_state=parent.trace_state,
     )
-    return trace.set_span_in_context(trace.NonRecordingSpan(own), context)
+    return trace.set_span_in_context(trace.NonRecordingSpan(own), callers)
 
 
 @contextmanager

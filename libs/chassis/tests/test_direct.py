@@ -73,7 +73,7 @@ def ask(app: FastAPI) -> Callable[..., Any]:
 
     async def as_the_edge_does(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await direct({**scope, "rule": scope["headers"] and f"POST {RULES[scope['path']]}"}, receive, send)
+            await direct({**scope, "rule": f"POST {RULES[scope['path']]}"}, receive, send)
         except Invalid as error:
             await problems.respond(problems.of(error), instance=scope["path"])(scope, receive, send)
 

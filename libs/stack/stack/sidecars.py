@@ -46,7 +46,7 @@ class Ports:
     metrics: int = field(default_factory=local.free_port)
 
 
-# A sidecar collects its garbage less often: a twelfth of its CPU for 20 MB. As in k8s/base/pod.yaml.
+# A sidecar collects its garbage less often: a twelfth of its CPU for 15 MB. As in k8s/base/pod.yaml.
 _GO = {"GOGC": "250"}
 
 

@@ -132,7 +132,12 @@ async def take_receipt(provider: str, request: Request) -> Response:
         secret = request.query_params.get("secret", "")
         await taker(services(request), await request.body(), request.headers, secret)
     except NotSigned:
-        raise _not_signed() from None
+        raise Problem(
+            status=401,
+            error_type="receipt-not-signed",
+            title="Not signed",
+            detail="The receipt's signature or secret is missing or wrong, or it is more than five minutes old.",
+        ) from None
     except ValidationError as wrong:
         raise invalid([_field(error["loc"], error["msg"]) for error in wrong.errors()]) from None
     except ValueError:
@@ -202,15 +207,6 @@ def _of_mail(report: MailReport) -> Receipt | None:
         return None
     error = _terse("bounced", str(report.data.code or ""))
     return Receipt(provider=SMTP, message_id=notification_id, status=Status.BOUNCED, error=error)
-
-
-def _not_signed() -> Problem:
-    return Problem(
-        status=401,
-        error_type="receipt-not-signed",
-        title="Not signed",
-        detail="The receipt's signature or secret is missing or wrong, or it is more than five minutes old.",
-    )
 
 
 def _form(body: bytes) -> dict[str, Any]:
