@@ -144,6 +144,7 @@ async def _start_workflow(brew: Brewery, order_id: str) -> None:
 async def _ended_workflow(brew: Brewery, order_id: str) -> bool:
     async with _workflows(brew) as client:
         answer = await client.get(instance_id(OrderRef(tenant="default", id=order_id)))
+    assert answer.status_code == 200, answer.text
     return answer.json()["runtimeStatus"] == "COMPLETED"
 
 
