@@ -2,52 +2,36 @@
 
 A unit of work is a plain function over a SQLAlchemy `Connection`: it can't await, so no transaction is ever held open
 across a call to somebody else, and it changes nothing but the database, so that it can be run again. On PostgreSQL it
-runs on an async engine. On SQLite one thread owns the only writing connection and commits whatever has queued up
-meanwhile together, each unit in a savepoint of its own: no lock waits, and one fsync for many units (measured: see
-docs/decisions/0002).
+runs on an async engine (`chassis.postgresql`). On SQLite one thread owns the only writing connection and commits
+whatever has queued up meanwhile together, each unit in a savepoint of its own: no lock waits, and one fsync for many
+units (measured: see docs/decisions/0002).
 """
 
 import asyncio
 import fcntl
 import queue
-import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, Protocol, TypeVar, cast
 
 import sqlalchemy as sa
-import structlog
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.event import listen
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
-
-log = structlog.get_logger()
 
 T = TypeVar("T")
 
 _MAX_BATCH = 64
 _READERS = 2
-# On PostgreSQL: how long a unit waits, at most, before it is run again. Each deadlock has taken a second by then.
-_AGAIN_WITHIN = (0.02, 0.1, 0.5)
-_POSTGRES = {
-    # A plan for any value, to which PostgreSQL turns after five runs, can be a walk through a whole table.
-    "plan_cache_mode": "force_custom_plan",
-    # A unit awaits nothing: whoever is silent for so long stands still, and others want the rows that it has locked.
-    "idle_in_transaction_session_timeout": "10s",
-}
-# serialization_failure, deadlock_detected, idle_in_transaction_session_timeout: nothing of it happened
-_TRY_AGAIN = {"40001", "40P01", "25P03"}
 
 
 class Timestamp(sa.TypeDecorator[datetime]):
@@ -115,9 +99,7 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
         self.url = make_url(url)
         self.exclusive = self.url.get_backend_name() == "sqlite"
-        self._backend: _SqliteBackend | _PostgresBackend = (
-            _SqliteBackend(self.url) if self.exclusive else _PostgresBackend(self.url, pool_size)
-        )
+        self._backend: _Backend = _SqliteBackend(self.url) if self.exclusive else _postgresql(self.url, pool_size)
 
     async def start(self) -> None:
         await self._backend.start()
@@ -136,66 +118,17 @@ class Database:
         await self.read(lambda conn: conn.execute(sa.text("SELECT 1")).scalar())
 
 
-class _PostgresBackend:
-    def __init__(self, url: sa.URL, pool_size: int) -> None:
-        self._engine: AsyncEngine = create_async_engine(
-            url.set(drivername="postgresql+psycopg"),
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=5,
-            pool_pre_ping=True,
-            hide_parameters=True,  # a parameter may be an e-mail address, and errors are logged
-            # Who was first is learnt by `rowcount`; unasked, SQLAlchemy answers -1 for an INSERT on psycopg.
-            execution_options={"preserve_rowcount": True},
-            connect_args={"options": " ".join(f"-c {name}={value}" for name, value in _POSTGRES.items())},
-        )
-
-        self._under_way = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-
-    async def start(self) -> None:
-        return
-
-    async def stop(self) -> None:
-        await self._quiet.wait()  # what was begun is committed; the engine alone would leave its connections open
-        await self._engine.dispose()
-
-    async def write(self, work: Callable[[sa.Connection], T]) -> T:
-        for pause in _AGAIN_WITHIN:
-            try:
-                return await self._write_once(work)
-            except (OperationalError, InternalError) as error:
-                if (state := _sqlstate(error)) not in _TRY_AGAIN:
-                    raise
-                log.info("database.again", sqlstate=state)
-            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311  two that met shall not meet again
-        return await self._write_once(work)
-
-    async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        with self._busy():
-            async with self._engine.connect() as conn:
-                return await conn.run_sync(work)
-
-    async def _write_once(self, work: Callable[[sa.Connection], T]) -> T:
-        with self._busy():
-            async with self._engine.begin() as conn:
-                return await conn.run_sync(work)
-
-    @contextmanager
-    def _busy(self) -> Generator[None]:
-        self._under_way += 1
-        self._quiet.clear()
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._quiet.set()
+class _Backend(Protocol):
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def write(self, work: Callable[[sa.Connection], T]) -> T: ...
+    async def read(self, work: Callable[[sa.Connection], T]) -> T: ...
 
 
-def _sqlstate(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "sqlstate", None)
+def _postgresql(url: sa.URL, pool_size: int) -> _Backend:
+    from chassis.postgresql import PostgresBackend  # noqa: PLC0415  with its driver it takes 17 MB
+
+    return PostgresBackend(url, pool_size)
 
 
 class _SqliteBackend:

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 _BATCH = 100
 _POLL = 0.5  # seconds; rows of other processes, and parked ones whose time has come
+_POLL_ALONE = 2.5  # where there are no other processes
 _LINGER = 0.01  # what is committed meanwhile goes out together
 _KEEP = timedelta(days=7)  # published rows stay for republishing
 _MAX_PARKED = timedelta(seconds=30)  # short: a lone event that fails may only mean that the broker is down
@@ -64,7 +65,7 @@ class Outbox:
         self._turn = Turn(leases, "outbox-relay")
         self._sidecar = sidecar
         self._pubsub = pubsub
-        self._wakeup = Wakeup(poll=_POLL)
+        self._wakeup = Wakeup(poll=_POLL_ALONE if db.exclusive else _POLL)
         # Built once: building a statement costs several times what running it does.
         self._insert = sa.insert(table)
         self._select = _first_waiting(table)

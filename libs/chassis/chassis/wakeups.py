@@ -8,7 +8,6 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-import psycopg
 import sqlalchemy as sa
 import structlog
 
@@ -62,6 +61,8 @@ def notification(channel: str, what: str) -> sa.Function[Any]:
 
 async def listen(db: Database, channel: str, heard: Callable[[str | None], None]) -> None:
     """Hand on what is said, on PostgreSQL, until cancelled; None when it begins: what was said before wasn't heard."""
+    import psycopg  # noqa: PLC0415  with its parts it takes 10 MB, and SQLite needs none of them
+
     dsn = db.url.set(drivername="postgresql").render_as_string(hide_password=False)
     while True:
         try:

@@ -189,8 +189,15 @@ async def test_what_was_added_by_a_process_that_died_before_waking_anybody_is_fo
     feed = feed_of(db)
     heard = heard_by(feed)
     async with running(feed):
-        await db.write(lambda conn: conn.execute(sa.insert(TABLE), [a_row("a")]))
+        await db.write(lambda conn: feed.add(conn, tenant="t-1", topic="things", key="a", data=None))
         await eventually(lambda: heard, every=0.005)
+
+
+async def test_what_an_earlier_version_left_without_a_position_gets_one(db: Database):
+    await db.write(lambda conn: conn.execute(sa.insert(TABLE), [a_row("a"), a_row("b")]))
+    async with running(feed_of(db)):
+        await eventually(lambda: positions_in(db), every=0.005)
+        assert await positions_in(db) == [1, 2]
 
 
 def a_row(key: str, *, position: int | None = None, age: timedelta = timedelta(0), topic: str = "things") -> Any:
@@ -593,7 +600,8 @@ async def test_a_row_that_cannot_be_read_is_passed_over(db: Database):
     feed = feed_of(db)
     heard = heard_by(feed)
     async with running(feed):
-        await db.write(lambda conn: conn.execute(sa.insert(TABLE), [a_row("broken") | {"data": "{"}, a_row("a")]))
+        written = [a_row("broken", position=1) | {"data": "{"}, a_row("a", position=2)]
+        await db.write(lambda conn: conn.execute(sa.insert(TABLE), written))
         await eventually(lambda: keys(heard) == ["a"], every=0.005)
 
 

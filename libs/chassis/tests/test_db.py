@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from chassis import db as chassis_db
+from chassis import postgresql
 from chassis.db import Database, DatabaseInUse, Timestamp, _lock, upsert  # pyright: ignore[reportPrivateUsage]
 from chassis.ids import new_id
 from stack import local
@@ -229,7 +229,7 @@ async def test_a_unit_that_can_never_be_done_is_given_up(db: Database):
 async def test_a_process_that_stands_still_amid_a_unit_loses_its_locks_and_does_it_again(
     db: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(chassis_db._POSTGRES, "idle_in_transaction_session_timeout", "200ms")
+    monkeypatch.setitem(postgresql._POSTGRES, "idle_in_transaction_session_timeout", "200ms")
     table = sa.Table("held", sa.MetaData(), sa.Column("n", sa.Integer))
     await db.write(table.metadata.create_all)
     await db.write(lambda conn: conn.execute(sa.insert(table).values(n=0)))

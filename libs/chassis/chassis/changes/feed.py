@@ -1,8 +1,8 @@
 """The change feed: whatever every replica must hear is a row of the change's own transaction.
 
-One relay is active per service (`changes_relay`) and gives rows that have none their position, so a transaction that
-commits late gets the next position, and nobody who has read further has skipped it. Every replica tails the positions
-and hands the rows to callbacks and to live readers.
+On SQLite a row is written with its position. On PostgreSQL one relay is active per service (`changes_relay`) and gives
+rows that have none theirs, so a transaction that commits late gets the next position, and nobody who has read further
+has skipped it. Every replica tails the positions and hands the rows to callbacks and to live readers.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from chassis.changes.relay import ADDED, CHANNEL, Relay
+from chassis.changes.relay import ADDED, CHANNEL, Relay, next_position
 from chassis.changes.table import Change, Entry, change_of, changes_table, oldest, row_of
 from chassis.db import DATABASE_DOWN, Database
 from chassis.ids import now
@@ -32,6 +32,7 @@ _PAGE = 200  # handed out before readers get their turn: less than what one may 
 _READER_HOLDS = 1000  # changes waiting for one live reader; one more, and it is ended
 _KEEP = timedelta(days=7)
 _POLL = 0.5  # seconds; the fall-back when no wake-up came
+_POLL_ALONE = 2.5  # where no other process writes
 
 Callback = Callable[[Change], None]
 
@@ -71,13 +72,12 @@ class Reader:
 
 
 class Changes:
-    def __init__(self, *, db: Database, table: sa.Table, leases: Leases, poll: float = _POLL) -> None:
+    def __init__(self, *, db: Database, table: sa.Table, leases: Leases, poll: float | None = None) -> None:
         self._db = db
         self._table = table
         self.expiry = Expiry(delete=oldest(table), keep=_KEEP)
         self._relay = Relay(db=db, table=table, leases=leases)
-        self._poll = poll
-        self._wakeup = Wakeup(poll=poll)
+        self._wakeup = Wakeup(poll=poll or (_POLL_ALONE if db.exclusive else _POLL))
         self._started = asyncio.Event()
         self._leaving = False
         self._position: int | None = None
@@ -85,7 +85,8 @@ class Changes:
         self._recent: list[tuple[str, Callback, timedelta]] = []
         self._readers: dict[tuple[str, str | None], set[Reader]] = defaultdict(set)
         # Built once: building a statement costs several times what running it does.
-        self._insert = sa.insert(table)
+        # Where one process writes after itself alone, a row has its position from the beginning.
+        self._insert = sa.insert(table).values(position=next_position(table)) if db.exclusive else sa.insert(table)
         self._insert_one: Any = self._insert if db.exclusive else self._insert.returning(notification(CHANNEL, ADDED))
         self._select = sa.select(table).where(table.c.position > sa.bindparam("after")).order_by(table.c.position)
 
@@ -226,19 +227,19 @@ class Changes:
         while True:
             self._wakeup.clear()
             try:
-                if self._position is None:
-                    await self._begin()
                 more = await self._relay.work()
-                if await self._tail() or more:
+                if self._position is None and not more:
+                    await self._begin()
+                if more or await self._tail():
                     continue
             except DATABASE_DOWN as down:
                 log.warning("changes.waiting", error=type(down).__name__)
-                await asyncio.sleep(self._poll)
+                await asyncio.sleep(_POLL)
             except IntegrityError:
                 log.warning("changes.two_relays")  # for a moment: the other was quicker, and nothing of ours happened
             except Exception:
                 log.exception("changes.failed")
-                await asyncio.sleep(self._poll)
+                await asyncio.sleep(_POLL)
             await self._wakeup.sleep()
 
     async def _begin(self) -> None:

@@ -1,4 +1,4 @@
-"""The one replica that gives the change feed its positions."""
+"""The one replica that gives the change feed its positions. On SQLite the only process writes them with the rows."""
 
 import sqlalchemy as sa
 
@@ -12,12 +12,13 @@ _BATCH = 1000  # positions given by one statement
 
 
 class Relay:
-    """On SQLite the only process, else whoever has the lease."""
+    """Whoever has the lease."""
 
     def __init__(self, *, db: Database, table: sa.Table, leases: Leases) -> None:
         self._db = db
         self._turn = Turn(leases, "changes-relay")
         self._place = _next_positions(table)
+        self._alone = False
 
     @property
     def on_duty(self) -> bool:
@@ -29,9 +30,11 @@ class Relay:
 
         True when more may wait. Raises IntegrityError, with nothing done, when another relay was quicker.
         """
-        if not (self._db.exclusive or await self._turn.ours()):
+        if self._alone or not (self._db.exclusive or await self._turn.ours()):
             return False
-        return await self._db.write(self._place_waiting) == _BATCH
+        more = await self._db.write(self._place_waiting) == _BATCH
+        self._alone = self._db.exclusive and not more  # what an earlier version left without
+        return more
 
     async def end(self) -> None:
         await self._turn.end()
@@ -41,6 +44,11 @@ class Relay:
         if placed and not self._db.exclusive:
             conn.execute(sa.select(notification(CHANNEL, PLACED)))
         return placed
+
+
+def next_position(table: sa.Table) -> sa.ScalarSelect[int]:
+    """Of one row that is being written, where nobody else writes."""
+    return sa.select(sa.func.coalesce(sa.func.max(table.c.position), 0) + 1).scalar_subquery()
 
 
 def _next_positions(table: sa.Table) -> sa.Update:

@@ -1,0 +1,89 @@
+"""`chassis.db` on PostgreSQL: each unit on a connection of an async pool, run again where the server says so."""
+
+import asyncio
+import random
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+# How long a unit waits, at most, before it is run again. Each deadlock has taken a second by then.
+_AGAIN_WITHIN = (0.02, 0.1, 0.5)
+_POSTGRES = {
+    # A plan for any value, to which PostgreSQL turns after five runs, can be a walk through a whole table.
+    "plan_cache_mode": "force_custom_plan",
+    # A unit awaits nothing: whoever is silent for so long stands still, and others want the rows that it has locked.
+    "idle_in_transaction_session_timeout": "10s",
+}
+# serialization_failure, deadlock_detected, idle_in_transaction_session_timeout: nothing of it happened
+_TRY_AGAIN = {"40001", "40P01", "25P03"}
+
+
+class PostgresBackend:
+    def __init__(self, url: sa.URL, pool_size: int) -> None:
+        self._engine: AsyncEngine = create_async_engine(
+            url.set(drivername="postgresql+psycopg"),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=5,
+            pool_pre_ping=True,
+            hide_parameters=True,  # a parameter may be an e-mail address, and errors are logged
+            # Who was first is learnt by `rowcount`; unasked, SQLAlchemy answers -1 for an INSERT on psycopg.
+            execution_options={"preserve_rowcount": True},
+            connect_args={"options": " ".join(f"-c {name}={value}" for name, value in _POSTGRES.items())},
+        )
+
+        self._under_way = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    async def start(self) -> None:
+        return
+
+    async def stop(self) -> None:
+        await self._quiet.wait()  # what was begun is committed; the engine alone would leave its connections open
+        await self._engine.dispose()
+
+    async def write(self, work: Callable[[sa.Connection], T]) -> T:
+        for pause in _AGAIN_WITHIN:
+            try:
+                return await self._write_once(work)
+            except (OperationalError, InternalError) as error:
+                if (state := _sqlstate(error)) not in _TRY_AGAIN:
+                    raise
+                log.info("database.again", sqlstate=state)
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311  two that met shall not meet again
+        return await self._write_once(work)
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        with self._busy():
+            async with self._engine.connect() as conn:
+                return await conn.run_sync(work)
+
+    async def _write_once(self, work: Callable[[sa.Connection], T]) -> T:
+        with self._busy():
+            async with self._engine.begin() as conn:
+                return await conn.run_sync(work)
+
+    @contextmanager
+    def _busy(self) -> Generator[None]:
+        self._under_way += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
