@@ -16,7 +16,8 @@ from urllib.parse import urlencode
 
 import orjson
 import psycopg
-from in_process import Headers, percentiles, request
+from in_process import Headers, request
+from load import percentiles
 from notifications import ORDER, Service, serving
 
 from notification.domain import ChannelName

@@ -3,7 +3,6 @@ as in production and written to nowhere."""
 
 import contextlib
 import os
-import statistics
 import sys
 import time
 from collections.abc import Generator, Sequence
@@ -78,8 +77,3 @@ def _as_in_production() -> None:
     """Once in a process: OpenTelemetry's provider can't be replaced."""
     telemetry.setup("bench")
     sys.setswitchinterval(0.0005)  # as chassis.app.serve
-
-
-def percentiles(took: Sequence[float]) -> dict[str, float]:
-    cuts = statistics.quantiles(took, n=100, method="inclusive")
-    return {"p50_ms": round(cuts[49], 1), "p99_ms": round(cuts[98], 1)}

@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 import psutil
 import sqlalchemy as sa
-from in_process import Headers, encoded, layer_of, percentiles, request, unheard
+from in_process import Headers, encoded, layer_of, request, unheard
+from load import percentiles
 from starlette.types import ASGIApp
 
 import notification

@@ -6,26 +6,32 @@ and on the same two cores as everything else.
 
 import argparse
 import asyncio
+import itertools
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import notifications
 from cryptography.fernet import Fernet
-from in_process import percentiles
+from load import alone, at_rate, many, percentiles
 from yarl import URL
 
+from chassis import migrations
 from chassis.takeover import instance_id
 from order.saga import WORKFLOW, OrderRef
 from payment.providers import PROVIDERS
 from stack.eventually import eventually
 from stack.local import free_port
+from stack.postgres import Postgres
 from stack.sidecars import AppSpec, Stack
 
+SERVICES = ("payment", "notification", "order")
 ROOT = Path(__file__).resolve().parents[2]
 ORDERS = "/api/v1/orders"
 BODY = {
@@ -39,24 +45,37 @@ _WEBHOOK_SECRET = "whsec_b2YtdGhlLWJlbmNoLWFsb25lLW9mLWNvdXJzZQ=="
 _OF_PROVIDERS = json.dumps(dict.fromkeys(PROVIDERS, _WEBHOOK_SECRET))
 _RECEIPTS = {"africas-talking": "of-the-bench", "legacy": _WEBHOOK_SECRET, "smtp": _WEBHOOK_SECRET}
 _SECRETS = notifications.SECRETS | {"receipt-secrets": json.dumps(_RECEIPTS)}
-_DELIVERED_WITHIN = 3  # seconds; reading a large inbox earlier would keep the sandbox from receiving the rest
+DELIVERED_WITHIN = 3  # seconds; reading a large inbox earlier would keep the sandbox from receiving the rest
+LEVELS = (4, 64)  # clients, besides one and those of the options
+_OF_ITS_BEST = 0.6  # by the clock: as most systems are run
 _CLOUD_EVENT = {"content-type": "application/cloudevents+json"}
-Call = Callable[[], Awaitable[None]]
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     print("starting the stack …", flush=True)
-    with _stack(folder) as stack:
-        return asyncio.run(_measure(stack, options))
+    with stack(folder, on_sqlite(folder)) as running:
+        return asyncio.run(_measure(running, options))
 
 
-def _stack(folder: Path) -> Stack:
+def on_sqlite(folder: Path) -> dict[str, str]:
+    """Each service's database, by its name."""
+    return {name: f"sqlite:///{folder}/{name}.db" for name in SERVICES}
+
+
+def on_postgresql(server: Postgres, name: str) -> dict[str, str]:
+    return {service: server.create(f"{name}_{service}") for service in SERVICES}
+
+
+def stack(folder: Path, databases: Mapping[str, str], *, replicas: int = 1) -> Stack:
+    """Not yet started. Its databases are migrated, as they are before all but the first start of a service."""
+    for name in SERVICES:
+        metadata = import_module(f"{name}.tables").metadata
+        migrations.upgrade(databases[name], import_module(name), metadata)
     smtp = str(free_port())
 
     def env(name: str) -> dict[str, str]:
         upper = name.upper()
-        database = {f"{upper}_DATABASE_URL": f"sqlite:///{folder}/{name}.db", "LOG_LEVEL": "INFO"}
-        return database | {"NOTIFICATION_SMTP_PORT": smtp}
+        return {f"{upper}_DATABASE_URL": databases[name], "LOG_LEVEL": "INFO", "NOTIFICATION_SMTP_PORT": smtp}
 
     outside = {
         "SANDBOX_DATA_DIR": f"{folder}/sandbox",
@@ -72,45 +91,78 @@ def _stack(folder: Path) -> Stack:
     }
     outside |= {"SANDBOX_RECEIPT_URL": "{notification-service}/api/v1/receipts"}
     outside |= {"SANDBOX_RECEIPT_SECRETS": _SECRETS["receipt-secrets"]}
-    names = ("payment", "notification", "order")
     keys = {"seal-keys": Fernet.generate_key().decode(), "payment-b-key": "of-the-bench"}
     keys |= {"provider-webhook-secrets": _OF_PROVIDERS} | _SECRETS
-    services = [AppSpec(app_id=f"{name}-service", module=f"{name}.main", env=env(name), secrets=keys) for name in names]
+    services = [
+        AppSpec(
+            app_id=f"{name}-service", name=f"{name}-service{of}", module=f"{name}.main", env=env(name), secrets=keys
+        )
+        for name in SERVICES
+        for of in ("", *(f"-{number}" for number in range(2, replicas + 1)))
+    ]
     sandbox = AppSpec(app_id="sandbox", module="sandbox.main", env=outside, known_as="localhost:8009")
     tools = ROOT / "tools" / "bin"
     return Stack(apps=[sandbox, *services], components=ROOT / "components", run_dir=folder, tools_bin=tools)
 
 
-async def _measure(stack: Stack, options: argparse.Namespace) -> dict[str, Any]:
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, headers={"dapr-api-token": stack.dapr_token}) as session:
-        staff = await _bearer(session, stack, "staff")
-        session.headers["Authorization"] = await _bearer(session, stack, "user")
-        bench = Bench(stack, session)
-        await _alone(bench.place, 30)  # warm: code paths, connections, statement caches
+async def _measure(running: Stack, options: argparse.Namespace) -> dict[str, Any]:
+    async with connected(running) as bench:
+        await alone(bench.place, 30)  # warm: code paths, connections, statement caches
         await bench.to_inbox()
         figures: dict[str, Any] = {}
         print(f"orders: {options.alone} one after another, then {options.clients} clients …", flush=True)
-        figures["order_alone"] = await _alone(bench.place, options.alone)
+        figures["order_alone"] = await alone(bench.place, options.alone)
         figures["to_inbox_alone"] = await bench.to_inbox()
-        before = stack.cpu_seconds()
-        figures["order_many"] = await _many(bench.place, options.clients, options.seconds)
-        await asyncio.sleep(_DELIVERED_WITHIN)  # the mails' work belongs to the orders' cost
-        spent = {name: cpu - before.get(name, 0) for name, cpu in stack.cpu_seconds().items()}
-        count = figures["order_many"]["count"]
-        figures["order_cpu_ms_each"] = {name: round(cpu * 1000 / count, 2) for name, cpu in spent.items()}
+        before = running.cpu_seconds()
+        figures["order_many"] = await many(bench.place, options.clients, options.seconds)
+        await asyncio.sleep(DELIVERED_WITHIN)  # the mails' work belongs to the orders' cost
+        figures["order_cpu_ms_each"] = cpu_ms_each(before, running.cpu_seconds(), figures["order_many"]["count"])
         figures["to_inbox_many"] = await bench.to_inbox()
+        print("orders: more and fewer clients, then by the clock …", flush=True)
+        for clients in LEVELS:
+            figures[f"order_{clients}_clients"] = await many(bench.place, clients, options.seconds / 2)
+            await bench.to_inbox()
+        rate = figures["order_many"]["per_s"] * _OF_ITS_BEST
+        figures["order_by_the_clock"] = await at_rate(bench.place, rate, options.seconds)
+        figures["to_inbox_by_the_clock"] = await bench.to_inbox()
         print("events: 100 a second through the broker …", flush=True)
-        figures["event_to_sent"] = await bench.events(staff, options.seconds)
+        figures["event_to_sent"] = await bench.events(options.seconds)
         print("floor: the same call to payment through the sidecars alone …", flush=True)
-        figures["floor_alone"] = await _alone(bench.floor, options.alone)
-        figures["floor_many"] = await _many(bench.floor, options.clients, min(options.seconds, 10))
+        figures["floor_alone"] = await alone(bench.floor, options.alone)
+        figures["floor_many"] = await many(bench.floor, options.clients, options.seconds / 2)
         print("durable driver: the same saga as a Dapr Workflow …", flush=True)
-        figures["durable_alone"] = await _alone(bench.durable, max(20, options.alone // 4))
-        figures["durable_many"] = await _many(bench.durable, options.clients, min(options.seconds, 10))
+        figures["durable_alone"] = await alone(bench.durable, max(20, options.alone // 4))
+        figures["durable_many"] = await many(bench.durable, options.clients, options.seconds / 2)
         figures["ratio_order_to_floor"] = round(figures["order_many"]["per_s"] / figures["floor_many"]["per_s"], 3)
-        figures["memory_mb"] = {name: round(size / 2**20) for name, size in stack.memory().items()}
+        figures["memory_mb"] = memory_mb(running.memory())
+        print("idle: nobody asks anything …", flush=True)
+        await asyncio.sleep(DELIVERED_WITHIN)
+        figures["idle_percent_of_a_core"] = await _idle(running, options.seconds)
         return figures
+
+
+async def _idle(running: Stack, seconds: float) -> dict[str, float]:
+    before = running.cpu_seconds()
+    await asyncio.sleep(seconds)
+    return {name: round((cpu - before.get(name, 0)) * 100 / seconds, 2) for name, cpu in running.cpu_seconds().items()}
+
+
+def cpu_ms_each(before: Mapping[str, float], after: Mapping[str, float], count: float) -> dict[str, float]:
+    return {name: round((cpu - before.get(name, 0)) * 1000 / count, 2) for name, cpu in after.items()}
+
+
+def memory_mb(each: Mapping[str, int]) -> dict[str, int]:
+    return {name: round(size / 2**20) for name, size in each.items()}
+
+
+@asynccontextmanager
+async def connected(running: Stack) -> AsyncGenerator["Bench"]:
+    """As a user, at every replica of the order service in turn."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, headers={"dapr-api-token": running.dapr_token}) as session:
+        staff = await _bearer(session, running, "staff")
+        session.headers["Authorization"] = await _bearer(session, running, "user")
+        yield Bench(running, session, staff=staff)
 
 
 async def _bearer(session: aiohttp.ClientSession, stack: Stack, role: str) -> str:
@@ -120,20 +172,23 @@ async def _bearer(session: aiohttp.ClientSession, stack: Stack, role: str) -> st
 
 
 class Bench:
-    def __init__(self, stack: Stack, session: aiohttp.ClientSession) -> None:
-        self._stack, self._session = stack, session
-        self._orders = stack.url("order-service") + ORDERS
+    """`staff` is a bearer token."""
+
+    def __init__(self, stack: Stack, session: aiohttp.ClientSession, *, staff: str) -> None:
+        self._stack, self.session, self._staff = stack, session, staff
+        replicas = [name for name, spec in stack.apps.items() if spec.app_id == "order-service"]
+        self._orders = itertools.cycle([stack.url(name) + ORDERS for name in replicas])
         self._sidecar = stack.sidecar_url("order-service")
-        self._placed: list[str] = []
+        self.placed: list[str] = []
         self._told: dict[str, float] = {}
         self._floor = 0
 
     async def place(self) -> None:
-        async with self._session.post(self._orders, json=BODY) as answer:
+        async with self.session.post(next(self._orders), json=BODY) as answer:
             order = await answer.json()
             assert answer.status == 201, order
         self._told[order["id"]] = time.time()
-        self._placed.append(order["id"])
+        self.placed.append(order["id"])
 
     async def floor(self) -> None:
         """The same call to payment and its provider through the sidecars, with no order around it."""
@@ -142,47 +197,47 @@ class Bench:
         body = {"key": name, "orderId": name, "amount": "9.00", "currency": "USD"}
         body |= {"paymentMethod": "credit_card", "cardToken": "tok_ok"}
         url = f"{self._sidecar}/v1.0/invoke/payment-service/method/process-payment"
-        async with self._session.post(url, json=body, headers={"X-Tenant-Id": "default"}) as answer:
+        async with self.session.post(url, json=body, headers={"X-Tenant-Id": "default"}) as answer:
             assert (await answer.json())["success"]
 
     async def durable(self) -> None:
         """A confirmed order driven once more, by the durable driver: every step, idempotent, through the engine."""
-        ref = OrderRef(tenant="default", id=self._placed.pop())
+        ref = OrderRef(tenant="default", id=self.placed.pop())
         instance = instance_id(ref)
         start = f"{self._sidecar}/v1.0/workflows/dapr/{WORKFLOW}/start?instanceID={instance}"
-        async with self._session.post(start, json={"reference": ref.model_dump(), "attempt": 0}) as answer:
+        async with self.session.post(start, json={"reference": ref.model_dump(), "attempt": 0}) as answer:
             assert answer.status == 202, await answer.text()
         while True:
-            async with self._session.get(f"{self._sidecar}/v1.0/workflows/dapr/{instance}") as answer:
+            async with self.session.get(f"{self._sidecar}/v1.0/workflows/dapr/{instance}") as answer:
                 if (await answer.json()).get("runtimeStatus") == "COMPLETED":
                     return
             await asyncio.sleep(0.002)
 
-    async def events(self, bearer: str, seconds: float) -> dict[str, float]:
+    async def events(self, seconds: float) -> dict[str, float]:
         """From the moment an event is due to its message's `sentAt`, through broker, sidecars and mail server."""
         url = f"{self._sidecar}/v1.0/publish/pubsub/orders"
 
         async def deliver(event: bytes) -> None:
-            async with self._session.post(url, data=event, headers=_CLOUD_EVENT) as answer:
+            async with self.session.post(url, data=event, headers=_CLOUD_EVENT) as answer:
                 assert answer.status == 204, await answer.text()
 
         due = await notifications.evenly(deliver, rate=100, seconds=seconds)
         sent: dict[str, float] = {}
 
         async def all_are_sent() -> bool:
-            sent.update(await self._newest_sent(bearer, len(due)))
+            sent.update(await self._newest_sent(len(due)))
             return due.keys() <= sent.keys()
 
         await eventually(all_are_sent, within=60, every=1)
         return notifications.since(due, sent)
 
-    async def _newest_sent(self, bearer: str, count: int) -> dict[str, float]:
+    async def _newest_sent(self, count: int) -> dict[str, float]:
         """When what stands on the first pages, `count` at least, was sent, by its event's id."""
         url = self._stack.url("notification-service") + "/api/v1/notifications"
         seen: list[dict[str, Any]] = []
         asked = {"pageSize": "100"}
         while len(seen) < count:
-            async with self._session.get(url, params=asked, headers={"Authorization": bearer}) as answer:
+            async with self.session.get(url, params=asked, headers={"Authorization": self._staff}) as answer:
                 page = await answer.json()
             seen += page["items"]
             asked["cursor"] = page["next"]
@@ -191,7 +246,7 @@ class Bench:
 
     async def to_inbox(self) -> dict[str, float]:
         """Milliseconds from each 201 to the mail's arrival; waits until every mail is there."""
-        await asyncio.sleep(_DELIVERED_WITHIN)
+        await asyncio.sleep(DELIVERED_WITHIN)
         placed, waiting, took = len(self._told), self._told, list[float]()
         self._told = {}
         deadline = time.monotonic() + 60
@@ -207,31 +262,7 @@ class Bench:
         mails: list[dict[str, Any]] = []
         page: str | URL | None = self._stack.url("sandbox") + "/sandbox/inbox"
         while page is not None and len(mails) < count:
-            async with self._session.get(page) as answer:
+            async with self.session.get(page) as answer:
                 mails += await answer.json()
                 page = answer.links["next"]["url"] if "next" in answer.links else None
         return mails[:count]
-
-
-async def _alone(call: Call, count: int) -> dict[str, float]:
-    took = [await _timed(call) for _ in range(count)]
-    return {"count": count} | percentiles(took)
-
-
-async def _many(call: Call, clients: int, seconds: float) -> dict[str, float]:
-    took: list[float] = []
-    ends = time.perf_counter() + seconds
-
-    async def client() -> None:
-        while time.perf_counter() < ends:
-            took.append(await _timed(call))
-
-    began = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(clients)))
-    return {"count": len(took), "per_s": round(len(took) / (time.perf_counter() - began), 1)} | percentiles(took)
-
-
-async def _timed(call: Call) -> float:
-    began = time.perf_counter()
-    await call()
-    return (time.perf_counter() - began) * 1000
