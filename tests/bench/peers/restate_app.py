@@ -12,7 +12,6 @@ a step, so that a replay finds what the first run found.
 import asyncio
 import logging
 import os
-import sys
 from typing import Any
 
 import hypercorn
@@ -89,5 +88,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    sys.setswitchinterval(0.0005)  # as ours: the loop and the thread that writes make each other wait less
     uvloop.run(main())
