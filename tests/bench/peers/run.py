@@ -166,7 +166,8 @@ def restate(folder: Path, outside: Sandbox) -> Generator[Peer]:
         processes.wait_for("restate", partial(_serves_restate, ingress, admin), within=_READY)
         _post(f"{admin}/deployments", {"uri": app})
         keys = itertools.count()
-        yield Peer(processes, steps=lambda: f"{ingress}/TwoSteps/{next(keys)}/run", orders=f"{ingress}/Orders/place")
+        run = f"{ingress}/TwoSteps/{{}}/run"
+        yield Peer(processes, outside, steps=lambda: run.format(next(keys)), orders=f"{ingress}/Orders/place")
 
 
 @contextmanager
