@@ -69,6 +69,7 @@ contracts: ## write contracts/ anew from the code
 	$(PYTHON) tools/contracts.py
 
 bench: setup ## measure; JSON to var/, a table on screen; ARGS goes to the bench
+	@tools/setup.sh bench
 	@exec $(PYTHON) tests/bench/bench.py $(ARGS)
 
 clean: down ## stop, and delete data, logs, built programs and the environment

@@ -3,11 +3,13 @@
 # the tests, PostgreSQL (packages.py), and this machine's own secrets and tokens in var/ (vault.py). Dapr is built while
 # the rest is fetched. A second run finds it all done. `setup.sh environment` is Python alone; `setup.sh run` needs no
 # PostgreSQL and is content with a Redis that REDIS_PORT names; `setup.sh cli` gets the dapr CLI, `setup.sh browser`
-# Chromium. Nothing is installed outside this folder except, as root on Debian, the packages redis-server, postgresql
-# and chromium-driver.
+# Chromium, `setup.sh bench` the engines that the bench measures beside ours. Nothing is installed outside this folder
+# except, as root on Debian, the packages redis-server, postgresql and chromium-driver.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export UV_PYTHON_DOWNLOADS=never
+PEERS=tools/bin/peers
+PEERS_SOURCE=tests/bench/peers
 
 die() {
   echo "setup: $*" >&2
@@ -35,6 +37,8 @@ lock() {
   "$uv" pip compile --quiet --universal --generate-hashes --no-annotate --no-header ${UPGRADE:+--upgrade} --group dev \
     pyproject.toml libs/*/pyproject.toml services/*/pyproject.toml sandbox/pyproject.toml --output-file requirements.lock
   sed -i '/^-e file:/d' requirements.lock
+  "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+    ${UPGRADE:+--upgrade} $PEERS_SOURCE/requirements.in --output-file $PEERS_SOURCE/requirements.lock
 }
 
 make_python() {
@@ -72,6 +76,33 @@ get_the_rest() {
   .venv/bin/python tools/vault.py
 }
 
+# An environment of their own: nothing of it is the product's. Without npm there is no Restate, and the bench goes on.
+get_peers() {
+  local wanted
+  mkdir -p $PEERS
+  wanted="$(cksum <$PEERS_SOURCE/requirements.lock)"
+  if [ "$(cat $PEERS/venv/stamp 2>/dev/null)" != "$wanted" ]; then
+    find_uv
+    echo "setup: the bench's peers, from $PEERS_SOURCE/requirements.lock"
+    rm -rf $PEERS/venv
+    "$uv" venv --quiet --python '>=3.11' $PEERS/venv || die "no Python for the bench's peers: see uv's words above"
+    "$uv" pip sync --quiet --compile-bytecode --python $PEERS/venv/bin/python --require-hashes \
+      $PEERS_SOURCE/requirements.lock || die "the bench's peers could not be installed: see uv's words above"
+    echo "$wanted" >$PEERS/venv/stamp
+  fi
+  wanted="$(cksum <$PEERS_SOURCE/package-lock.json)"
+  [ "$(cat $PEERS/node_modules/stamp 2>/dev/null)" != "$wanted" ] || return 0
+  if ! command -v npm >/dev/null; then
+    echo "setup: npm is missing (Debian: apt-get install npm), so the bench leaves Restate out" >&2
+    return 0
+  fi
+  echo "setup: Restate's server, from $PEERS_SOURCE/package-lock.json"
+  cp $PEERS_SOURCE/package.json $PEERS_SOURCE/package-lock.json $PEERS/
+  # No scripts: the only one there reports who installs.
+  (cd $PEERS && npm ci --ignore-scripts --no-audit --no-fund --silent) || die "npm could not install Restate's server"
+  echo "$wanted" >$PEERS/node_modules/stamp
+}
+
 dapr() {
   PYTHONPATH=libs/stack .venv/bin/python tools/programs.py "$@"
 }
@@ -80,6 +111,7 @@ case "${1:-}" in
 lock) lock ;;
 environment) make_python && fill_environment ;;
 cli) make_python && dapr cli ;;
+bench) get_peers ;;
 browser) make_python && fill_environment && .venv/bin/python tools/packages.py browser ;;
 *)
   make_python

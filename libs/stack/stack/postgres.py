@@ -41,8 +41,10 @@ class Postgres:
 
 
 @contextmanager
-def running() -> Generator[Postgres]:
-    with _contained() if container_will_do() else _installed() as url:
+def running(*, under: Path | None = None) -> Generator[Postgres]:
+    """Its data is in memory where there is room (`local.scratch`), or under a folder that anybody may enter: a bench
+    wants its commits on a disk."""
+    with _contained() if container_will_do() else _installed(under) as url:
         yield Postgres(url=url)
 
 
@@ -86,10 +88,10 @@ def _contained() -> Generator[str]:
 
 
 @contextmanager
-def _installed() -> Generator[str]:
+def _installed(under: Path | None = None) -> Generator[str]:
     """A server of our own. It syncs its commits like any other: what a test kills must find them again."""
     # Not among pytest's folders: they are closed to everybody but root, and as root PostgreSQL doesn't run.
-    with TemporaryDirectory(prefix="brewline-postgres-", dir=local.scratch()) as folder:
+    with TemporaryDirectory(prefix="brewline-postgres-", dir=under or local.scratch()) as folder:
         run, port = Path(folder).resolve(), local.free_port()
         if os.geteuid() == 0:
             shutil.chown(run, USER)
