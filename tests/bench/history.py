@@ -100,7 +100,7 @@ def fill_sqlite(file: Path, count: int) -> None:
     with closing(sqlite3.connect(file)) as conn:
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -500000"):
             conn.execute(f"PRAGMA {pragma}")
-        with _without_indexes(conn, _IN_SQLITE):
+        with without_indexes(conn, IN_SQLITE):
             conn.executemany(f"INSERT INTO notifications ({names}) VALUES ({values})", _rows(count, datetime.now(UTC)))  # noqa: S608  ours
         conn.commit()
 
@@ -110,7 +110,7 @@ def fill_postgresql(url: str, file: Path) -> None:
     columns = [column.name for column in notifications.columns]
     line = " || char(9) || ".join(f"coalesce({name}, '\\N')" for name in columns)
     with closing(sqlite3.connect(file)) as source, psycopg.connect(url, autocommit=True) as conn:
-        with conn.transaction(), _without_indexes(conn, _IN_POSTGRESQL):
+        with conn.transaction(), without_indexes(conn, IN_POSTGRESQL):
             conn.execute("SET LOCAL timezone = 'UTC'")
             conn.execute("SET LOCAL maintenance_work_mem = '256MB'")
             with conn.cursor().copy(f"COPY notifications ({', '.join(columns)}) FROM STDIN".encode()) as copy:
@@ -120,7 +120,7 @@ def fill_postgresql(url: str, file: Path) -> None:
 
 
 @contextmanager
-def _without_indexes(conn: Any, known: str) -> Generator[None]:
+def without_indexes(conn: Any, known: str) -> Generator[None]:
     """`known` selects names and definitions; they are made again in the order of old, by which SQLite's choice goes."""
     indexes = conn.execute(known).fetchall()
     for name, _ in indexes:
@@ -130,9 +130,9 @@ def _without_indexes(conn: Any, known: str) -> Generator[None]:
         conn.execute(definition)
 
 
-_IN_SQLITE = "SELECT name, sql FROM sqlite_master WHERE tbl_name = 'notifications' AND type = 'index' AND sql <> ''"
+IN_SQLITE = "SELECT name, sql FROM sqlite_master WHERE tbl_name = 'notifications' AND type = 'index' AND sql <> ''"
 # Those of constraints stay.
-_IN_POSTGRESQL = "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'notifications' AND indexname LIKE 'ix%'"
+IN_POSTGRESQL = "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'notifications' AND indexname LIKE 'ix%'"
 
 
 # --- pages ---

@@ -2,9 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -34,13 +34,13 @@ class PostgresBackend:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=5,
-            pool_pre_ping=True,
             hide_parameters=True,  # a parameter may be an e-mail address, and errors are logged
             # Who was first is learnt by `rowcount`; unasked, SQLAlchemy answers -1 for an INSERT on psycopg.
             execution_options={"preserve_rowcount": True},
             connect_args={"options": " ".join(f"-c {name}={value}" for name, value in _POSTGRES.items())},
         )
-
+        # What only reads would see the same in a transaction, which is two more ways to the server and back.
+        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._under_way = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -53,25 +53,41 @@ class PostgresBackend:
         await self._engine.dispose()
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
+        return await self._again(self._write_once, work)
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        return await self._again(self._read_once, work)
+
+    async def _again(self, once: "_Once", work: Callable[[sa.Connection], T]) -> T:
+        """Until it is done, or fails in a way of which it isn't certain that nothing happened."""
         for pause in _AGAIN_WITHIN:
             try:
-                return await self._write_once(work)
+                return await once(work)
+            except _Gone as gone:
+                log.info("database.again", sqlstate=_sqlstate(gone.error))
             except (OperationalError, InternalError) as error:
                 if (state := _sqlstate(error)) not in _TRY_AGAIN:
                     raise
                 log.info("database.again", sqlstate=state)
             await asyncio.sleep(random.uniform(0, pause))  # noqa: S311  two that met shall not meet again
-        return await self._write_once(work)
-
-    async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        with self._busy():
-            async with self._engine.connect() as conn:
-                return await conn.run_sync(work)
+        try:
+            return await once(work)
+        except _Gone as gone:
+            raise gone.error from None
 
     async def _write_once(self, work: Callable[[sa.Connection], T]) -> T:
         with self._busy():
-            async with self._engine.begin() as conn:
-                return await conn.run_sync(work)
+            async with self._engine.connect() as conn:
+                with _before_its_end():
+                    done = await conn.run_sync(work)
+                await conn.commit()
+                return done
+
+    async def _read_once(self, work: Callable[[sa.Connection], T]) -> T:
+        with self._busy():
+            async with self._reading.connect() as conn:
+                with _before_its_end():
+                    return await conn.run_sync(work)
 
     @contextmanager
     def _busy(self) -> Generator[None]:
@@ -83,6 +99,27 @@ class PostgresBackend:
             self._under_way -= 1
             if not self._under_way:
                 self._quiet.set()
+
+
+_Once = Callable[[Callable[[sa.Connection], Any]], Awaitable[Any]]
+
+
+class _Gone(Exception):
+    """The connection was lost before the unit's end, so nothing of it happened: that the server was restarted is found
+    when a connection is used next, which costs less than asking before every use."""
+
+    def __init__(self, error: DBAPIError) -> None:
+        self.error = error
+
+
+@contextmanager
+def _before_its_end() -> Generator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        raise _Gone(error) from error
 
 
 def _sqlstate(error: DBAPIError) -> str | None:

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +40,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'test.db'}"
     server: Postgres = request.getfixturevalue("postgres_server")
     return server.create(new_id())
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    """Somebody else at the same database."""
+    made = sa.create_engine(sa.make_url(database_url).set(drivername="postgresql+psycopg"))
+    yield made
+    made.dispose()
 
 
 def write(text: str):
@@ -256,6 +265,43 @@ async def test_a_process_that_stands_still_amid_a_unit_loses_its_locks_and_does_
 
     assert found == [1, 11]
     assert await db.read(lambda conn: conn.execute(sa.select(table.c.n)).scalar_one()) == 11
+
+
+@only_postgresql
+@pytest.mark.parametrize("use", ["read", "write"])
+async def test_connections_that_were_ended_meanwhile_are_no_units_concern(db: Database, engine: sa.Engine, use: str):
+    table = sa.Table("ended", sa.MetaData(), sa.Column("n", sa.Integer))
+    await db.write(table.metadata.create_all)
+    await asyncio.gather(*(db.read(lambda conn: conn.execute(sa.text("SELECT pg_sleep(0.05)"))) for _ in range(4)))
+    with engine.begin() as conn:
+        others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        assert all(conn.execute(sa.text(f"SELECT pg_terminate_backend(pid, 5000) {others}")).scalars())
+
+    if use == "write":
+        await db.write(lambda conn: conn.execute(sa.insert(table).values(n=1)))
+
+    found = await db.read(lambda conn: conn.execute(sa.select(table.c.n)).scalars().all())
+    assert found == ([1] if use == "write" else [])
+
+
+@only_postgresql
+async def test_a_unit_whose_connection_is_ended_amid_it_is_done_once(db: Database, engine: sa.Engine):
+    table = sa.Table("amid", sa.MetaData(), sa.Column("n", sa.Integer))
+    await db.write(table.metadata.create_all)
+    pids: list[int] = []
+
+    def unit(conn: sa.Connection) -> None:
+        conn.execute(sa.insert(table).values(n=1))
+        pids.append(conn.execute(sa.text("SELECT pg_backend_pid()")).scalar_one())
+        if len(pids) == 1:
+            with engine.begin() as other:
+                other.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pids[0]})
+        conn.execute(sa.insert(table).values(n=2))
+
+    await db.write(unit)
+
+    assert len(pids) == 2
+    assert await db.read(lambda conn: conn.execute(sa.select(table.c.n).order_by(table.c.n)).scalars().all()) == [1, 2]
 
 
 @only_postgresql

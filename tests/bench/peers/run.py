@@ -1,20 +1,17 @@
 """The bench's peers, started and asked: Restate and DBOS, each with two bare steps and with the same order as ours.
 
-`python tests/bench/peers/run.py --seconds 5` measures them alone. Everything runs on this machine, each process once;
-what they are told besides their addresses stands in their own files. `tools/setup.sh bench` gets them.
+Everything runs on this machine, each process once; what they are told besides their addresses stands in their own
+files. `tools/setup.sh bench` gets them.
 """
 
-import argparse
-import asyncio
 import contextlib
 import itertools
 import json
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,10 +23,11 @@ import psutil
 import psycopg
 from yarl import URL
 
-from stack import local, postgres
+from stack import local
 from stack.eventually import eventually
 from stack.local import LocalError
 from stack.processes import Processes, Reaper
+from stack.sidecars import Stack
 
 _HERE = Path(__file__).resolve().parent
 _ROOT = _HERE.parents[2]
@@ -119,11 +117,34 @@ class Peer:
         return each | ({"postgres": _cpu_together(self._postgres)} if self._postgres else {})
 
 
+class WithPostgres:
+    """A stack and the database server that it uses, where that runs on this machine."""
+
+    def __init__(self, stack: Stack, url: str) -> None:
+        self._stack, self._server = stack, _server_of(url)
+
+    def memory(self) -> dict[str, int]:
+        return self._stack.memory() | ({"postgres": _memory(self._server)} if self._server else {})
+
+    def cpu_seconds(self) -> dict[str, float]:
+        return self._stack.cpu_seconds() | ({"postgres": _cpu_together(self._server)} if self._server else {})
+
+
 class Plain:
     """The same two calls, one after the other, by whoever measures: the floor below any engine's two steps."""
 
-    def __init__(self, nothing: str) -> None:
+    def __init__(self, processes: Processes, nothing: str) -> None:
+        self._processes = processes
         self._nothing = nothing
+
+    def memory(self) -> dict[str, int]:
+        return {name: process.memory_info().rss for name, process in self._running()}
+
+    def cpu_seconds(self) -> dict[str, float]:
+        return {name: _cpu(process) for name, process in self._running()}
+
+    def _running(self) -> list[tuple[str, psutil.Process]]:
+        return [(name, psutil.Process(process.pid)) for name, process in self._processes.started.items()]
 
     async def two_steps(self, session: aiohttp.ClientSession) -> None:
         for _ in range(2):
@@ -150,7 +171,7 @@ def sandbox(folder: Path) -> Generator[Sandbox]:
 @contextmanager
 def plain(folder: Path) -> Generator[Plain]:
     with _running(folder / "plain") as processes:
-        yield Plain(_start_nothing(processes))
+        yield Plain(processes, _start_nothing(processes))
 
 
 @contextmanager
@@ -278,46 +299,7 @@ def _memory(server: psutil.Process) -> int:
     return sum(process.memory_full_info().pss for process in (server, *server.children()))
 
 
-# --- by itself ----------------------------------------------------------------------------------------------------
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Measures the bench's peers on this machine.")
-    parser.add_argument("--seconds", type=float, default=5, help="of each run with many at once (default 5)")
-    parser.add_argument("--clients", type=int, default=16, help="at the same time (default 16)")
-    parser.add_argument("--alone", type=int, default=100, help="one after another (default 100)")
-    options = parser.parse_args()
-    print(f"{'':24}{'alone p50':>10}{'per s':>9}{'p50 ms':>9}{'p99 ms':>9}   cpu ms each, memory MB", flush=True)
-    with tempfile.TemporaryDirectory(prefix="brewline-peers-") as made:
-        folder = Path(made)
-        with plain(folder) as floor:
-            asyncio.run(_measure_plain(floor, options))
-        try:
-            with sandbox(folder / "of-restate") as outside, restate(folder, outside) as peer:
-                asyncio.run(_measure(peer, outside, "restate", options))
-        except Missing as missing:
-            print(missing)
-        with (
-            postgres.running(under=Path(tempfile.gettempdir())) as server,  # its commits go to a disk, as all others do
-            sandbox(folder / "of-dbos") as outside,
-            dbos(folder, outside, server.create("dbos")) as peer,
-        ):
-            asyncio.run(_measure(peer, outside, "dbos", options))
-
-
-async def _measure_plain(floor: Plain, options: argparse.Namespace) -> None:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        await _row("plain two steps", partial(floor.two_steps, session), options)
-
-
-async def _measure(peer: Peer, outside: Sandbox, name: str, options: argparse.Namespace) -> None:
-    orders = _bench()
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        await _row(f"{name} two steps", partial(peer.two_steps, session), options, peer)
-        session.headers["Authorization"] = await outside.bearer(session)
-        await _row(f"{name} order", partial(peer.order, session, orders.BODY), options, peer)
-        wrong = await undelivered(session, outside, peer.placed)
-        print(f"{name}: {len(peer.placed)} orders; {wrong}", flush=True)
+# --- what came of it --------------------------------------------------------------------------------------------------
 
 
 async def undelivered(session: aiohttp.ClientSession, outside: Sandbox, placed: Sequence[str]) -> dict[str, int]:
@@ -340,33 +322,3 @@ async def undelivered(session: aiohttp.ClientSession, outside: Sandbox, placed: 
 
 def _of(placed: Iterable[str], counted: Counter[str]) -> list[int]:
     return [counted[order_id] for order_id in placed]
-
-
-async def _row(
-    name: str, call: Callable[[], Awaitable[None]], options: argparse.Namespace, peer: Peer | None = None
-) -> None:
-    orders = _bench()
-    await orders._alone(call, 30)  # warm
-    alone = await orders._alone(call, options.alone)
-    before = peer.cpu_seconds() if peer else {}
-    many = await orders._many(call, options.clients, options.seconds)
-    await asyncio.sleep(2)  # what follows an order belongs to its cost
-    after, memory = (peer.cpu_seconds(), peer.memory()) if peer else ({}, {})
-    took = {each: round((cpu - before[each]) * 1000 / many["count"], 2) for each, cpu in after.items()}
-    told = ", ".join(f"{each} {cpu} {memory[each] // 2**20}" for each, cpu in took.items())
-    print(
-        f"{name:24}{alone['p50_ms']:>10}{many['per_s']:>9}{many['p50_ms']:>9}{many['p99_ms']:>9}   {told}", flush=True
-    )
-
-
-def _bench() -> Any:
-    """The bench's own clock; it lies one folder above when this file is run by itself."""
-    if str(_HERE.parent) not in sys.path:
-        sys.path.append(str(_HERE.parent))
-    import orders  # noqa: PLC0415
-
-    return orders
-
-
-if __name__ == "__main__":
-    sys.exit(main())
