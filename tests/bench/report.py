@@ -2,10 +2,13 @@
 
 import json
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from jinja2 import Environment, StrictUndefined
 
 Figures = Mapping[str, Any]
 _HERE = Path(__file__).resolve().parent
@@ -23,48 +26,62 @@ def show(figures: Figures) -> None:
         if isinstance(row, dict) and {"p50_ms", "per_s"} & row.keys():
             told = (f"{row.get(key, ''):>{width}}" for key, width in _COLUMNS.items())
             print(f"{name:28}{''.join(told)}")
-    if "turns" in figures:
-        print(f"\n{'in turns: median (lowest to highest)':28}")
-        for line in _table(turns(figures)):
-            print(line)
-    if "edge" in figures:
-        print(f"\n{'the edge, p50':32}{'with ms':>10}{'without ms':>12}{'adds ms':>9}")
-        for route, row in figures["edge"].items():
-            print(f"{route:32}{row['with_ms']:>10}{row['without_ms']:>12}{row['adds_ms']:>9}")
-    if "memory_mb" in figures:
-        print(f"\norder / floor: {figures['ratio_order_to_floor']}")
-        print(f"\n{'':32}{'cpu ms an order':>16}{'idle %':>8}{'memory MB':>11}")
-        for name, size in figures["memory_mb"].items():
-            idle = figures["idle_percent_of_a_core"].get(name, "")
-            print(f"{name:32}{figures['order_cpu_ms_each'].get(name, ''):>16}{idle:>8}{size:>11}")
-    for database, pages in figures.get("history", {}).items():
-        print(f"\n{'history, ' + database + ': all, and the slowest':68}{'p50 ms':>9}{'p99 ms':>9}")
-        for name in sorted(pages, key=lambda name: (name != "all", -pages[name]["p99_ms"]))[:_SLOWEST]:
-            print(f"{name:68}{pages[name]['p50_ms']:>9}{pages[name]['p99_ms']:>9}")
-    for name in ("replicas", "steady", "million"):
+    for name, lines in _SHOWN.items():
         if name in figures:
-            print(f"\n{name}: {json.dumps(figures[name])}")
+            print("", *lines(figures), sep="\n")
+
+
+def _turns(figures: Figures) -> Iterator[str]:
+    yield "in turns: median (lowest to highest)"
+    yield from _table({name: _row(rounds) for name, rounds in figures["turns"].items()})
+
+
+def _edge(figures: Figures) -> Iterator[str]:
+    yield f"{'the edge, p50':32}{'with ms':>10}{'without ms':>12}{'adds ms':>9}"
+    for route, row in figures["edge"].items():
+        yield f"{route:32}{row['with_ms']:>10}{row['without_ms']:>12}{row['adds_ms']:>9}"
+
+
+def _processes(figures: Figures) -> Iterator[str]:
+    yield f"{'':32}{'cpu ms an order':>16}{'idle %':>8}{'memory MB':>11}"
+    for name, size in figures["memory_mb"].items():
+        idle = figures["idle_percent_of_a_core"].get(name, "")
+        yield f"{name:32}{figures['order_cpu_ms_each'].get(name, ''):>16}{idle:>8}{size:>11}"
+
+
+def _history(figures: Figures) -> Iterator[str]:
+    for database, pages in figures["history"].items():
+        yield f"{'history, ' + database + ': all, and the slowest':68}{'p50 ms':>9}{'p99 ms':>9}"
+        for name in sorted(pages, key=lambda name: (name != "all", -pages[name]["p99_ms"]))[:_SLOWEST]:
+            yield f"{name:68}{pages[name]['p50_ms']:>9}{pages[name]['p99_ms']:>9}"
+
+
+def _long(figures: Figures) -> Iterator[str]:
+    yield f"the last minute of ten against the first: {figures['steady']['ratio_last_to_first']}"
+    yield f"two replicas against one, CPU an order: {figures['replicas']['ratio_cpu']}"
+    for what, row in figures["million"].items():
+        yield f"{what}, with many rows against few, p50: {row['ratio']}"
+
+
+_SHOWN = {"turns": _turns, "edge": _edge, "memory_mb": _processes, "history": _history, "steady": _long}
 
 
 # --- in turns ---
 
 
-def turns(figures: Figures) -> dict[str, dict[str, str]]:
-    """By what was measured: median and spread of its rounds."""
-    return {name: dict(_row(rounds)) for name, rounds in figures["turns"].items()}
-
-
-def _row(rounds: Sequence[Figures]) -> Iterator[tuple[str, str]]:
-    yield "a second", _spread([each["many"]["per_s"] for each in rounds])
-    yield "p50 ms", _spread([each["many"]["p50_ms"] for each in rounds])
-    yield "p99 ms", _spread([each["many"]["p99_ms"] for each in rounds])
-    yield "alone p50 ms", _spread([each["alone"]["p50_ms"] for each in rounds])
-    yield "CPU ms", _spread([sum(each["cpu_ms_each"].values()) for each in rounds])
-    yield "memory MB", _spread([sum(each["memory_mb"].values()) for each in rounds])
+def _row(rounds: Sequence[Figures]) -> dict[str, str]:
+    return {
+        "a second": _spread([each["many"]["per_s"] for each in rounds]),
+        "p50 ms": _spread([each["many"]["p50_ms"] for each in rounds]),
+        "p99 ms": _spread([each["many"]["p99_ms"] for each in rounds]),
+        "alone p50 ms": _spread([each["alone"]["p50_ms"] for each in rounds]),
+        "CPU ms": _spread([sum(each["cpu_ms_each"].values()) for each in rounds]),
+        "memory MB": _spread([sum(each["memory_mb"].values()) for each in rounds]),
+    }
 
 
 def _spread(values: Sequence[float]) -> str:
-    return f"{median(values):.4g} ({min(values):.4g}–{max(values):.4g})"
+    return f"{median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
 
 
 def _table(rows: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
@@ -76,5 +93,62 @@ def _table(rows: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(row.values())} |"
 
 
+# --- the report ---
+
+
 def write(figures: Figures, folder: Path) -> Path:
-    return folder
+    """`performance.md` and its plots, in `folder`."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as kept:
+        json.dump(figures, kept)
+        kept.flush()
+        plotted = [_PYTHON, _HERE / "plots.py", kept.name, folder / "performance"]
+        subprocess.run(plotted, check=True)
+    lines = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, autoescape=False)  # noqa: S701  it is Markdown
+    template = lines.from_string((_HERE / "performance.md.j2").read_text())
+    told = template.render(
+        figures=figures, turns="\n".join(list(_turns(figures))[1:]), reach=_reach(figures), pg=_on_postgresql(figures)
+    )
+    written = folder / "performance.md"
+    written.write_text(told)
+    return written
+
+
+def _on_postgresql(figures: Figures) -> dict[str, float]:
+    """Milliseconds of each process an order; none of PostgreSQL's where it runs in a container."""
+    rounds = figures["turns"]["order, ours, PostgreSQL"]
+    names = {"postgres", *rounds[0]["cpu_ms_each"]}
+    return {name: median(each["cpu_ms_each"].get(name, 0.0) for each in rounds) for name in names}
+
+
+def _reach(figures: Figures) -> dict[str, float]:
+    """What was wanted of part 6, each as one figure: medians of the rounds."""
+    rounds = figures["turns"]
+
+    def middle(name: str, load: str, what: str) -> float:
+        return median(each[load][what] for each in rounds[name])
+
+    ours, bare = "order, ours, SQLite", "two bare steps, Restate"
+    services = [name for name in figures["memory_mb"] if name.endswith("-service")]
+    cpu = median(sum(each["cpu_ms_each"].values()) for each in rounds[ours])
+    on_postgresql = median(sum(each["cpu_ms_each"].values()) for each in rounds["order, ours, PostgreSQL"])
+    found = {
+        "per_s": middle(ours, "many", "per_s"),
+        "p99_to_p50": median(each["many"]["p99_ms"] / each["many"]["p50_ms"] for each in rounds[ours]),
+        "to_inbox": median(each["to_inbox"]["p50_ms"] for each in rounds[ours]),
+        "postgresql": middle("order, ours, PostgreSQL", "many", "per_s") / middle(ours, "many", "per_s"),
+        "services_mb": max(figures["memory_mb"][name] for name in services),
+        "sidecars_mb": max(size for name, size in figures["memory_mb"].items() if name.endswith("service.sidecar")),
+        "idle": sum(share for name, share in figures["idle_percent_of_a_core"].items() if name in services),
+        "idle_all": sum(figures["idle_percent_of_a_core"].values()),
+        "cpu": cpu,
+        "cpu_postgresql": on_postgresql,
+        "cores_for_10000": on_postgresql * 10,
+        "wrong": sum(sum(each["wrong"].values()) for name in rounds for each in rounds[name] if "wrong" in each),
+    }
+    for peer in ("Restate", "DBOS"):
+        if f"order, {peer}" in rounds:
+            found[f"order_to_{peer}"] = found["per_s"] / middle(f"order, {peer}", "many", "per_s")
+            found[f"steps_to_{peer}"] = found["per_s"] / middle(f"two bare steps, {peer}", "many", "per_s")
+    if bare in rounds:
+        found["alone_to_restate"] = middle(ours, "alone", "p50_ms") / middle(bare, "alone", "p50_ms")
+    return found

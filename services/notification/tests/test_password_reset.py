@@ -253,7 +253,7 @@ async def test_whoever_wants_no_mail_at_all_gets_none_and_nobody_learns_of_it(ad
 async def test_a_stranger_who_orders_under_somebodys_address_does_not_get_their_link(ada, inbox, database_url, event):
     """Nor keeps it from them: an order's word for whose address it is counts for less."""
     order = event(ownerId="mallory", customer={"id": "a-0", "name": "M", "email": ADA}, status="new")
-    posted = await ada.post("/events/orders", json=order | {"type": "order.created.v1"})
+    posted = await ada.post("/events/orders", json=order | {"type": "order.status-changed.v1"})
     assert posted.status_code == 200
     await mailed(ada, inbox)
     assert sql(database_url, "SELECT recipient_id FROM password_resets") == [("c-1",)]

@@ -89,7 +89,7 @@ async def test_a_look_alike_address_is_another_one(client, inbox, ended):
 
 @pytest.mark.parametrize("word", ["staff", "the source"])
 async def test_who_claimed_an_id_first_keeps_nothing_of_it(client, order, mallory, word):
-    await order("order.created.v1", owner="mallory", id="c-9", email="mallory@example.com")
+    await order("order.status-changed.v1", owner="mallory", id="c-9", email="mallory@example.com")
     planted = await client.put(recipient("c-9") + "/preferences", json=NO_MAIL, headers=mallory)
     assert planted.status_code == 200
     if word == "staff":
@@ -106,8 +106,8 @@ async def test_who_claimed_an_id_first_keeps_nothing_of_it(client, order, mallor
 
 
 async def test_who_claims_an_address_cannot_silence_its_resets(client, order, mallory, inbox):
-    await order("order.created.v1", owner="ada", id="c-5", email="ada@example.com")
-    await order("order.created.v1", owner="mallory", id="0", email="ada@example.com")
+    await order("order.status-changed.v1", owner="ada", id="c-5", email="ada@example.com")
+    await order("order.status-changed.v1", owner="mallory", id="0", email="ada@example.com")
     assert (await client.put(recipient("0") + "/preferences", json=NO_MAIL, headers=mallory)).status_code == 200
     await client.post(RESETS, json={"email": "ada@example.com"}, headers={"Authorization": ""})
     await eventually(lambda: inbox.mails, every=0.02)

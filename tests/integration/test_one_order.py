@@ -1,0 +1,235 @@
+"""One order as it is seen from outside: one trace from the request to the sent e-mail, through every service and its
+sidecar, told by OTLP; and what is done for it, counted."""
+
+import gzip
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from brewery import NOTIFICATION, ORDER, PAYMENT, PUBLIC, SERVICES, bearer, client_of, order_body
+from conftest import ROOT, specs
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from stack.eventually import eventually
+from stack.local import HOST, free_port
+from stack.sidecars import Stack
+
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+METRICS = {
+    "workflow_steps_total",
+    "workflow_step_duration_ms",
+    "orders_confirmed_total",
+    "http.server.request.duration",
+    "edge.requests",
+}
+
+
+class Collector:
+    """An OTLP/HTTP receiver that keeps what it is told: (trace id, service, span name) by span id, and metric names."""
+
+    def __init__(self) -> None:
+        self.spans: dict[bytes, tuple[str, str, str]] = {}
+        self.heard_at = 0.0  # of a span
+        self.metrics: set[tuple[str, str]] = set()
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                plain = gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body
+                collector.take(self.path, plain)
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002, ARG002  the library's signature
+                return
+
+        self._server = ThreadingHTTPServer((HOST, free_port()), Handler)
+        self.url = f"http://{HOST}:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def take(self, path: str, body: bytes) -> None:
+        if path.endswith("traces"):
+            self.heard_at = time.monotonic()
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                service = _service(resource.resource.attributes)
+                for scope in resource.scope_spans:
+                    self.spans |= {span.span_id: (span.trace_id.hex(), service, span.name) for span in scope.spans}
+        elif path.endswith("metrics"):
+            for measured in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                service = _service(measured.resource.attributes)
+                for scope in measured.scope_metrics:
+                    self.metrics |= {(service, metric.name) for metric in scope.metrics}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _service(attributes: object) -> str:
+    return next(one.value.string_value for one in attributes if one.key == "service.name")  # type: ignore[attr-defined]  # protobuf's own list
+
+
+@pytest.fixture(autouse=True)
+def fair_weather() -> None:
+    """The stack of this test is its own."""
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    running = Collector()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def alone(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack that nobody else uses."""
+    folder = tmp_path_factory.mktemp("one-order")
+    (folder / "data").mkdir()
+    apps, tools = specs(folder / "data"), ROOT / "tools" / "bin"
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_EXPORTER_OTLP_INSECURE": "true",
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+            "OTEL_METRIC_EXPORT_INTERVAL": "500",
+        }.items():
+            environment.setenv(name, value)
+        with Stack(apps=apps, components=ROOT / "components", run_dir=folder, tools_bin=tools) as running:
+            yield running
+
+
+async def test_one_trace_leads_from_the_request_to_the_mail(alone: Stack, collector: Collector) -> None:
+    headers = {"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01"}
+    async with client_of(alone, ORDER, bearer(alone, "user")) as client:
+        placed = await client.post(PUBLIC, json=order_body(), headers=headers)
+        assert placed.status_code == 201
+    await eventually(lambda: _told(collector))
+    for app_id in SERVICES:
+        assert TRACE_ID in alone.logs(app_id)
+
+
+def _told(collector: Collector) -> bool:
+    seen = {(service, name) for trace, service, name in collector.spans.values() if trace == TRACE_ID}
+    names = {name for _service, name in seen}
+    assert {"fulfil_order.charge", "fulfil_order.confirm", "charge.drive", "notification.send"} <= names
+    assert {service for service, _name in seen} >= set(SERVICES)
+    # daprd speaks under its app's name: what only a sidecar says of this trace.
+    assert any("CallLocal" in name for name in names), names
+    assert {(ORDER, name) for name in METRICS} <= collector.metrics
+    return True
+
+
+# --- what is done for it ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Of one service for one order, webhook and receipt included; its sidecar's spans are in it. `commits` wait for the
+    disk."""
+
+    requests: int
+    records: int
+    commits: int
+    events: int
+    spans: int
+
+
+# More of anything is a decision: the price of an order is what is done for it, whatever a machine makes of that.
+BUDGET = {
+    ORDER: Cost(requests=3, records=8, commits=6, events=2, spans=13),
+    PAYMENT: Cost(requests=2, records=5, commits=3, events=1, spans=8),
+    NOTIFICATION: Cost(requests=3, records=7, commits=6, events=2, spans=10),
+}
+_SILENCE = 1.5  # seconds: each service and sidecar tells its spans every fifth of one
+_ORDERS = 10  # what happens every few seconds besides is lost in the rounding
+
+
+async def test_no_more_is_done_for_an_order_than_its_budget_says(alone: Stack, collector: Collector) -> None:
+    async with client_of(alone, ORDER, bearer(alone, "user")) as client:
+        await _deliver(client, 1)
+        await eventually(lambda: _all_told(alone))
+        for app_id in SERVICES:
+            with closing(sqlite3.connect(_database(alone, app_id))) as conn:
+                conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        before = {app_id: _so_far(alone, collector, app_id) for app_id in SERVICES}
+        await _deliver(client, _ORDERS)
+        await eventually(lambda: _all_told(alone))
+        await eventually(lambda: time.monotonic() - collector.heard_at > _SILENCE)
+        spent = {app_id: _spent(alone, collector, app_id, before) for app_id in SERVICES}
+
+    over = {
+        (app_id, what): (count, budget)
+        for app_id, cost in spent.items()
+        for what, count in asdict(cost).items()
+        if count > (budget := asdict(BUDGET[app_id])[what])
+    }
+    assert not over, f"(what was done, what may be): {over}"
+
+
+async def _deliver(client: httpx.AsyncClient, count: int) -> None:
+    """Orders, one after another, each until its customer's mail is known to have arrived."""
+
+    async def arrived(path: str) -> bool:
+        notice = (await client.get(path)).json()["notified"]
+        return notice is not None and notice["status"] == "delivered"
+
+    for _ in range(count):
+        placed = await client.post(PUBLIC, json=order_body())
+        await eventually(partial(arrived, placed.headers["location"]))
+
+
+def _all_told(stack: Stack) -> bool:
+    """Every event has left the outboxes."""
+    for app_id in SERVICES:
+        with closing(sqlite3.connect(_database(stack, app_id))) as conn:
+            if conn.execute("SELECT 1 FROM outbox WHERE published_at IS NULL").fetchone():
+                return False
+    return True
+
+
+def _so_far(stack: Stack, collector: Collector, app_id: str) -> Cost:
+    lines = [json.loads(line) for line in stack.logs(app_id).splitlines() if line.startswith("{")]
+    asked = [line for line in lines if line["event"] == "request" and line["method"] == "POST"]
+    with closing(sqlite3.connect(_database(stack, app_id))) as conn:
+        events = conn.execute("SELECT count(*) FROM outbox").fetchone()[0]
+    told = [name for _trace, service, name in collector.spans.values() if service == app_id]
+    spans = sum(not name.startswith("GET") for name in told)  # how often we have looked is not the order's
+    reads = len([line for line in lines if line["event"] == "request"]) - len(asked)
+    return Cost(requests=len(asked), records=len(lines) - reads, commits=0, events=events, spans=spans)
+
+
+def _spent(stack: Stack, collector: Collector, app_id: str, before: Mapping[str, Cost]) -> Cost:
+    """For each order."""
+    commits = _commits(_database(stack, app_id))
+    now, then = asdict(_so_far(stack, collector, app_id)), asdict(before[app_id])
+    return Cost(**{name: round((now[name] - then[name]) / _ORDERS) for name in now} | {"commits": commits // _ORDERS})
+
+
+def _commits(database: Path) -> int:
+    """Since the write-ahead log was emptied: of a commit's frames the last one says how large the
+    database is then (https://www.sqlite.org/fileformat2.html#walformat)."""
+    log = database.with_name(f"{database.name}-wal").read_bytes()
+    size, salt = int.from_bytes(log[8:12], "big"), log[16:24]
+    frames = [log[at : at + 24] for at in range(32, len(log), 24 + size)]
+    return sum(frame[8:16] == salt and frame[4:8] != bytes(4) for frame in frames)
+
+
+def _database(stack: Stack, app_id: str) -> Path:
+    return stack.run_dir / "data" / f"{app_id.removesuffix('-service')}.db"
