@@ -67,6 +67,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=16, help="at the same time (default 16)")
     parser.add_argument("--alone", type=int, default=120, help="orders one after another (default 120)")
     parser.add_argument("--bulk", type=int, default=2000, help="notifications at once (default 2000, at most 10000)")
+    parser.add_argument("--rounds", type=int, default=3, help="of ours and the engines, in turns (default 3)")
+    parser.add_argument("--minute", type=float, default=60, help="seconds of each of the ten (default 60)")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of orders, and of the history (default 1000000)")
     parser.add_argument("--pages", type=int, default=60, help="of the history, of each kind (default 60)")
     options = parser.parse_args()
@@ -105,7 +107,7 @@ def _history(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         for name, url in databases:
             print(f"history: its pages, {name} …", flush=True)
             figures[name] = uvloop.run(history.measure(url, folder, rows, times=options.pages))
-    return {"history": figures, "history_filled_s": filled}
+    return {"history": figures, "history_rows": options.rows, "history_filled_s": filled}
 
 
 def _databases(server: postgres.Postgres, folder: Path, name: str) -> list[tuple[str, str]]:

@@ -52,7 +52,7 @@ def _steady(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             minutes: list[dict[str, float]] = []
             for number in range(1, _MINUTES + 1):
                 print(f"steady: minute {number} of {_MINUTES} …", flush=True)
-                minutes.append(await many(bench.place, options.clients, 60) | memory())
+                minutes.append(await many(bench.place, options.clients, options.minute) | memory())
             return minutes
 
     def memory() -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Ours beside two durable engines, in turns: three rounds, so that what the machine does besides falls on all alike."""
+"""Ours beside two durable engines, in turns and several rounds: what the machine does besides falls on all alike."""
 
 import argparse
 import asyncio
@@ -17,7 +17,6 @@ from peers import run
 from stack import postgres
 from stack.sidecars import Stack
 
-RUNS = 3
 _WARM = 20
 Figures = dict[str, Any]
 
@@ -30,9 +29,9 @@ class _Subject(Protocol):
 def measure(options: argparse.Namespace, folder: Path) -> Figures:
     """By the name of what was measured: a row of figures for each round."""
     rows: dict[str, list[Figures]] = defaultdict(list)
-    for number in range(1, RUNS + 1):
+    for number in range(1, options.rounds + 1):
         for way in (_ours_on_sqlite, _ours_on_postgresql, _restate, _dbos, _plain):
-            print(f"round {number} of {RUNS}: {way.__name__.strip('_').replace('_', ' ')} …", flush=True)
+            print(f"round {number} of {options.rounds}: {way.__name__.strip('_').replace('_', ' ')} …", flush=True)
             with tempfile.TemporaryDirectory(dir=folder) as made:
                 try:
                     for name, figures in way(options, Path(made)):
