@@ -59,13 +59,18 @@ def outbox_table(metadata: sa.MetaData) -> sa.Table:
 
 
 class Outbox:
-    def __init__(self, *, db: Database, table: sa.Table, leases: Leases, sidecar: Sidecar, pubsub: str) -> None:
+    """`patience`: seconds that an event may wait for others, where nobody waits for it."""
+
+    def __init__(
+        self, *, db: Database, table: sa.Table, leases: Leases, sidecar: Sidecar, pubsub: str, patience: float = 0.0
+    ) -> None:
         self._db = db
         self._table = table
         self._turn = Turn(leases, "outbox-relay")
         self._sidecar = sidecar
         self._pubsub = pubsub
-        self._wakeup = Wakeup(poll=_POLL_ALONE if db.exclusive else _POLL)
+        self._wakeup = Wakeup(poll=_POLL_ALONE if db.exclusive else _POLL, patience=patience)
+        self._several = False
         # Built once: building a statement costs several times what running it does.
         self._insert = sa.insert(table)
         self._select = _first_waiting(table)
@@ -114,7 +119,7 @@ class Outbox:
             except Exception:
                 log.exception("outbox.failed")
                 await asyncio.sleep(_POLL)
-            await self._wakeup.sleep()
+            await self._wakeup.sleep(several=self._several)
 
     async def _publish_waiting(self) -> bool:
         """Publish one round; True when there may be more."""
@@ -122,6 +127,7 @@ class Outbox:
         by_topic: dict[str, list[sa.Row[Any]]] = defaultdict(list)
         for row in _one_per_aggregate(rows):
             by_topic[row.topic].append(row)
+        self._several = len(rows) > 1
         for topic, chosen in by_topic.items():
             await self._publish(topic, chosen)
         # Whoever commits from here on wakes the relay; only what this round left behind is known to wait.

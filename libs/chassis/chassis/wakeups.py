@@ -5,7 +5,6 @@ They are for speed alone; the poll finds everything that they would have told.
 
 import asyncio
 from collections.abc import Callable
-from math import inf
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,8 +14,7 @@ from chassis.db import Database
 
 log = structlog.get_logger()
 
-_LINGER = 0.004  # of one that is woken often: what is committed meanwhile is done together
-_BUSY = 0.02  # seconds since it was woken last
+LINGER = 0.02  # seconds, of one that had several things to do at once: what comes meanwhile is done together
 _LISTEN_AGAIN = 1.0
 # A connection that only listens would not notice that its peer has vanished.
 _LISTENING: dict[str, Any] = {
@@ -28,12 +26,15 @@ _LISTENING: dict[str, Any] = {
 
 
 class Wakeup:
-    """What one loop sleeps by. Whoever clears it before looking misses nothing that is said meanwhile."""
+    """What one loop sleeps by. Whoever clears it before looking misses nothing that is said meanwhile.
 
-    def __init__(self, *, poll: float) -> None:
+    `patience`: for so many seconds what wakes it may wait for more, since nobody waits for it.
+    """
+
+    def __init__(self, *, poll: float, patience: float = 0.0) -> None:
         self._poll = poll
+        self._patience = patience
         self._woken = asyncio.Event()
-        self._woken_at = -inf
 
     def set(self) -> None:
         self._woken.set()
@@ -41,17 +42,16 @@ class Wakeup:
     def clear(self) -> None:
         self._woken.clear()
 
-    async def sleep(self) -> None:
-        """Until it is set, and for `poll` seconds at most."""
-        clock = asyncio.get_running_loop().time
+    async def sleep(self, *, several: bool = False) -> None:
+        """Until it is set, and for `poll` seconds at most. `several`: there was more than one thing to do, and so there
+        will be."""
         try:
             async with asyncio.timeout(self._poll):
                 await self._woken.wait()
         except TimeoutError:
             return
-        if clock() - self._woken_at < _BUSY:
-            await asyncio.sleep(_LINGER)
-        self._woken_at = clock()
+        if linger := max(self._patience, LINGER if several else 0.0):
+            await asyncio.sleep(linger)
 
 
 def notification(channel: str, what: str) -> sa.Function[Any]:

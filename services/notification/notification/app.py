@@ -97,6 +97,7 @@ RESOURCES = (
 
 _SECRETS = ("unsubscribe-key", "receipt-secrets")
 _DRAIN_SECONDS = 5.0
+_PATIENCE = 0.03  # seconds: nobody waits for our events
 
 REFUSALS: Mapping[type[Exception], Problem] = {
     **{
@@ -154,7 +155,9 @@ def _assemble(
     db = Database(settings.database_url)
     tasks = Tasks()
     leases = Leases(db, tables.leases)
-    outbox = Outbox(db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub=settings.pubsub)
+    outbox = Outbox(
+        db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub=settings.pubsub, patience=_PATIENCE
+    )
     changes = Changes(db=db, table=tables.changes, leases=leases)
     cache = Cache(sidecar=sidecar, store=settings.cache_store, changes=changes, name="notification")
     announcements = Announcements(outbox=outbox, changes=changes)

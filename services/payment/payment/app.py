@@ -49,6 +49,7 @@ from payment.webhooks import Webhooks
 SERVICE = "payment-service"
 RESOURCES = (invoked, payments, refund_api, webhook_api, settlements)
 _DRAIN_SECONDS = 8.0
+_PATIENCE = 0.03  # seconds: nobody waits for our events
 _SECRETS = ("seal-keys", "provider-webhook-secrets", "payment-b-key")
 
 REFUSALS: dict[type[Exception], Problem] = {
@@ -104,7 +105,9 @@ def assemble(settings: Settings, sidecar: Sidecar, by_name: Mapping[str, Provide
     if unknown := {name for rule in settings.routes for name in rule.weights} - set(by_name):
         raise ValueError(f"PAYMENT_ROUTES names providers that are not here: {', '.join(sorted(unknown))}")
     leases = Leases(db, tables.leases)
-    outbox = Outbox(db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub=settings.pubsub)
+    outbox = Outbox(
+        db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub=settings.pubsub, patience=_PATIENCE
+    )
     sealer = Sealer()
     claim = timedelta(seconds=settings.claim_seconds)
     charges = Charges(db, sealer, outbox, claim=claim)

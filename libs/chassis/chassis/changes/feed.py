@@ -33,6 +33,7 @@ _READER_HOLDS = 1000  # changes waiting for one live reader; one more, and it is
 _KEEP = timedelta(days=7)
 _POLL = 0.5  # seconds; the fall-back when no wake-up came
 _POLL_ALONE = 2.5  # where no other process writes
+_PATIENCE = 0.02  # for people who watch
 
 Callback = Callable[[Change], None]
 
@@ -77,7 +78,7 @@ class Changes:
         self._table = table
         self.expiry = Expiry(delete=oldest(table), keep=_KEEP)
         self._relay = Relay(db=db, table=table, leases=leases)
-        self._wakeup = Wakeup(poll=poll or (_POLL_ALONE if db.exclusive else _POLL))
+        self._wakeup = Wakeup(poll=poll or (_POLL_ALONE if db.exclusive else _POLL), patience=_PATIENCE)
         self._started = asyncio.Event()
         self._leaving = False
         self._position: int | None = None

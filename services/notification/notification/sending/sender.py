@@ -22,7 +22,7 @@ from chassis.ids import now
 from chassis.problems import DATABASE_DOWN, Unavailable
 from chassis.tasks import Tasks
 from chassis.telemetry import continued, meter, told_of, tracer
-from chassis.wakeups import Wakeup
+from chassis.wakeups import LINGER, Wakeup
 from notification.announcements import Announcements
 from notification.channels import Channel, Channels
 from notification.domain import WRITE_DOWN, ChannelName, Message, Notification
@@ -175,10 +175,14 @@ class Sender:
 
     async def _write_down_for_ever(self) -> None:
         """One transaction for all that ended while the last one was committing."""
+        several = False
         while self._settled or not self._all_ended:
             await self._woken.wait()
+            if several and not self._all_ended:
+                await asyncio.sleep(LINGER)
             self._woken.clear()
             batch, self._settled = self._settled, []
+            several = len(batch) > 1
             try:
                 await self._settle_all(batch)
             except DATABASE_DOWN as down:
@@ -223,26 +227,29 @@ class Sender:
     async def _poll_for_ever(self) -> None:
         while not self._stopping:
             self._wakeup.clear()
+            taken = 0
             try:
-                await self._poll()
+                taken = await self._poll()
             except DATABASE_DOWN as down:
                 log.warning("sender.waiting", error=type(down).__name__)
                 await asyncio.sleep(_AGAIN)
             except Exception:
                 log.exception("sender.poll_failed")
                 await asyncio.sleep(_AGAIN)
-            await self._wakeup.sleep()
+            await self._wakeup.sleep(several=taken > 1)
 
-    async def _poll(self) -> None:
-        """Take up what is due, each channel's oldest first. A channel has a room of its own: what one that hangs can't
-        take must not keep the others waiting."""
+    async def _poll(self) -> int:
+        """Take up what is due, each channel's oldest first, and say how much it was. A channel has a room of its own:
+        what one that hangs can't take must not keep the others waiting."""
         in_hand = self._late()
         due = await self._db.read(lambda conn: due_channels(conn, in_hand))
+        taken = 0
         for channel in due & self._queues.keys():
             if (room := _QUEUED - self._queues[channel].qsize()) > 0:
-                await self._take_up(channel, room)
+                taken += await self._take_up(channel, room)
+        return taken
 
-    async def _take_up(self, channel: ChannelName, room: int) -> None:
+    async def _take_up(self, channel: ChannelName, room: int) -> int:
         in_hand, until = self._late(), now() + self._lease
 
         def work(conn: sa.Connection) -> Claimed:
@@ -263,6 +270,7 @@ class Sender:
         for notification in claimed.messages:
             self._leases[notification.id] = until
             self._queues[notification.channel].put_nowait(notification)
+        return len(claimed.messages)
 
     def _late(self) -> list[str]:
         """What is in hand, and may look abandoned before it is out of it. Usually nothing: statements stay short."""
