@@ -145,10 +145,12 @@ def _reach(figures: Figures) -> dict[str, float]:
         "cores_for_10000": on_postgresql * 10,
         "wrong": sum(sum(each["wrong"].values()) for name in rounds for each in rounds[name] if "wrong" in each),
     }
-    for peer in ("Restate", "DBOS"):
+    # Each beside ours on the database that it is on itself.
+    for peer, beside in (("Restate", ours), ("DBOS", "order, ours, PostgreSQL")):
         if f"order, {peer}" in rounds:
-            found[f"order_to_{peer}"] = found["per_s"] / middle(f"order, {peer}", "many", "per_s")
-            found[f"steps_to_{peer}"] = found["per_s"] / middle(f"two bare steps, {peer}", "many", "per_s")
+            mine = middle(beside, "many", "per_s")
+            found[f"order_to_{peer}"] = mine / middle(f"order, {peer}", "many", "per_s")
+            found[f"steps_to_{peer}"] = mine / middle(f"two bare steps, {peer}", "many", "per_s")
     if bare in rounds:
         found["alone_to_restate"] = middle(ours, "alone", "p50_ms") / middle(bare, "alone", "p50_ms")
     return found

@@ -26,7 +26,11 @@ def described() -> dict[str, str]:
         "packages": ", ".join(f"{name.lower()} {importlib.metadata.version(name)}" for name in _OURS),
         "restate": _restate(),
         "dbos": next(
-            (path.name.split("-")[1] for path in _PEERS.glob("venv/lib/*/site-packages/dbos-*.dist-info")), ""
+            (
+                path.name.removesuffix(".dist-info").partition("-")[2]
+                for path in _PEERS.glob("venv/lib/*/site-packages/dbos-*.dist-info")
+            ),
+            "",
         ),
     }
 
