@@ -2,6 +2,7 @@
 stand under, and by their shape wherever else they stand."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import lru_cache
@@ -23,6 +24,7 @@ _SECRET_KEYS = frozenset(
 _SECRET_ENDINGS = ("token", "password", "secret", "signature", "email", "phone", "phonenumber", "msisdn", "messagetext")
 _SECRET_IN_QUERIES = frozenset({"key", "code", "sig"})  # elsewhere they name rows and errors
 
+_SHORTEST_CARD = 10**12
 _A_WORD = 32  # characters; longer ones differ
 
 _TELLING_NOTHING = (int, float, date, UUID, NoneType)  # what else there is becomes a text, and is looked at
@@ -63,10 +65,16 @@ def redact(value: Any) -> Any:
         return _redact_word(value) if len(value) <= _A_WORD else _redact_text(value)
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value)
-        return {key: _REDACTED if _telling(str(key)) else redact(inner) for key, inner in items.items()}
+        return {_key(key): _REDACTED if _telling(str(key)) else redact(inner) for key, inner in items.items()}
     if isinstance(value, list | tuple):
         return [redact(row) for row in cast("list[Any]", value)]
+    if isinstance(value, int) and value >= _SHORTEST_CARD:
+        return value if redact(text := str(value)) == text else _REDACTED
     return value if isinstance(value, _TELLING_NOTHING) else redact(str(value))
+
+
+def _key(key: Any) -> Any:
+    return _redact_word(key) if isinstance(key, str) else key
 
 
 def redact_record(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -119,7 +127,12 @@ def _telling(key: str) -> bool:
 
 
 def _redact_text(text: str) -> str:
-    return _redact_parameters(_TELLING_TEXT.sub(_blanked, text))
+    told = _redact_parameters(_TELLING_TEXT.sub(_blanked, text))
+    if text.isascii() or (plain := unicodedata.normalize("NFKC", text)) == text:
+        return told
+    # Digits and letters in full width tell as much as others.
+    found = _redact_parameters(_TELLING_TEXT.sub(_blanked, plain))
+    return told if found == plain else found
 
 
 # Most of what a record says are the same few words, again and again.

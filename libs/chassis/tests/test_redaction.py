@@ -105,6 +105,19 @@ def test_what_gives_itself_away_is_blanked_wherever_it_stands(telling: str):
         assert redacted.rstrip(".") == place.format("[redacted]").rstrip(".")  # a full stop may be part of a token
 
 
+@pytest.mark.parametrize("telling", ["4111111111111111", "ada@example.org", "tok_visa"])
+def test_letters_and_digits_in_full_width_give_as_much_away(telling: str):
+    wide = telling.translate({narrow: narrow + 0xFEE0 for narrow in range(0x21, 0x7F)})
+
+    assert redact({"note": f"naïve {wide} café"}) == {"note": "naïve [redacted] café"}
+
+
+def test_a_number_and_a_key_give_as_much_away_as_a_text():
+    assert redact({"ada@example.org": [4111111111111111, 4111111111111112]}) == {
+        "[redacted]": ["[redacted]", 4111111111111112]
+    }
+
+
 HARMLESS = [
     "550e8400-e29b-41d4-a716-446655440000",
     "01932c07-209c-7a4b-8def-0123456789ab",
