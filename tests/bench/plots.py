@@ -15,8 +15,8 @@ from matplotlib import pyplot as plt  # noqa: E402  after its backend is chosen
 
 _OURS, _OTHERS = "#7a4a21", "#9aa5b1"
 _PARTS = {
-    "order-service": "#7a4a21", "payment-service": "#b5793f", "notification-service": "#dcae7a", "app": "#7a4a21",
-    "sidecars": "#4c78a8", "restate": "#4c78a8", "postgres": "#72b7b2", "sandbox": "#9aa5b1", "the rest": "#d3d7dc",
+    "order-service": "#7a4a21", "payment-service": "#b5793f", "notification-service": "#dcae7a", "app": "#e45756",
+    "sidecars": "#4c78a8", "restate": "#54a24b", "postgres": "#72b7b2", "sandbox": "#9aa5b1", "the rest": "#d3d7dc",
 }  # fmt: skip
 
 
@@ -79,17 +79,17 @@ def latencies(figures: dict) -> None:
 def processor(figures: dict) -> None:
     """What one order takes, by process."""
     rows = {name: grouped(rounds) for name, rounds in figures["turns"].items() if name.startswith("order")}
-    plt.figure(figsize=(7, 3))
+    plt.figure(figsize=(7, 3.2))
     names, left = list(rows)[::-1], [0.0] * len(rows)
     for part, colour in _PARTS.items():
         widths = [rows[name].get(part, 0.0) for name in names]
         if any(widths):
-            label = part if part != "app" else None
+            label = part if part != "app" else "the engine's app"
             plt.barh(names, widths, left=left, color=colour, label=label)
             left = [start + width for start, width in zip(left, widths, strict=True)]
     plt.xlabel("ms of processor time an order")
     plt.grid(axis="x", alpha=0.3)
-    plt.legend(fontsize=7)
+    plt.legend(fontsize=7, ncols=5, loc="lower center", bbox_to_anchor=(0.45, 1.0), frameon=False)
 
 
 def grouped(rounds: list) -> dict:
