@@ -107,15 +107,22 @@ class Outbox:
 
     async def run(self) -> None:
         """The relay's loop, until cancelled."""
+        try:
+            await self._relay()
+        finally:
+            await self._turn.end()
+
+    async def _relay(self) -> None:
         while True:
             self._wakeup.clear()
             try:
-                if await self._turn.ours() and await self._publish_waiting():
+                if (self._db.exclusive or await self._turn.ours()) and await self._publish_waiting():
                     await asyncio.sleep(_LINGER)
                     continue
             except (*DATABASE_DOWN, Unavailable) as down:
                 log.warning("outbox.waiting", reason=str(down), error=type(down).__name__)
                 await asyncio.sleep(_POLL)
+                continue
             except Exception:
                 log.exception("outbox.failed")
                 await asyncio.sleep(_POLL)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 log = structlog.get_logger()
 
@@ -60,34 +60,33 @@ class PostgresBackend:
 
     async def _again(self, once: "_Once", work: Callable[[sa.Connection], T]) -> T:
         """Until it is done, or fails in a way of which it isn't certain that nothing happened."""
-        for pause in _AGAIN_WITHIN:
+        with self._busy():
+            for pause in _AGAIN_WITHIN:
+                try:
+                    return await once(work)
+                except _Gone as gone:
+                    log.info("database.again", error=type(gone.error).__name__)
+                except (OperationalError, InternalError) as error:
+                    if (state := _sqlstate(error)) not in _TRY_AGAIN:
+                        raise
+                    log.info("database.again", sqlstate=state)
+                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311  two that met shall not meet again
             try:
                 return await once(work)
             except _Gone as gone:
-                log.info("database.again", sqlstate=_sqlstate(gone.error))
-            except (OperationalError, InternalError) as error:
-                if (state := _sqlstate(error)) not in _TRY_AGAIN:
-                    raise
-                log.info("database.again", sqlstate=state)
-            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311  two that met shall not meet again
-        try:
-            return await once(work)
-        except _Gone as gone:
-            raise gone.error from None
+                raise gone.error from None
 
     async def _write_once(self, work: Callable[[sa.Connection], T]) -> T:
-        with self._busy():
-            async with self._engine.connect() as conn:
-                with _before_its_end():
-                    done = await conn.run_sync(work)
-                await conn.commit()
-                return done
+        async with self._engine.connect() as conn:
+            with _before_its_end(conn):
+                done = await conn.run_sync(work)
+            await conn.commit()
+            return done
 
     async def _read_once(self, work: Callable[[sa.Connection], T]) -> T:
-        with self._busy():
-            async with self._reading.connect() as conn:
-                with _before_its_end():
-                    return await conn.run_sync(work)
+        async with self._reading.connect() as conn:
+            with _before_its_end(conn):
+                return await conn.run_sync(work)
 
     @contextmanager
     def _busy(self) -> Generator[None]:
@@ -108,16 +107,17 @@ class _Gone(Exception):
     """The connection was lost before the unit's end, so nothing of it happened: that the server was restarted is found
     when a connection is used next, which costs less than asking before every use."""
 
-    def __init__(self, error: DBAPIError) -> None:
+    def __init__(self, error: Exception) -> None:
         self.error = error
 
 
 @contextmanager
-def _before_its_end() -> Generator[None]:
+def _before_its_end(conn: AsyncConnection) -> Generator[None]:
+    """Whatever the unit made of it, which may have been told by the first of its statements."""
     try:
         yield
-    except DBAPIError as error:
-        if not error.connection_invalidated:
+    except Exception as error:
+        if not conn.invalidated:
             raise
         raise _Gone(error) from error
 

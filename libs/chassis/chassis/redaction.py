@@ -24,7 +24,7 @@ _SECRET_KEYS = frozenset(
 _SECRET_ENDINGS = ("token", "password", "secret", "signature", "email", "phone", "phonenumber", "msisdn", "messagetext")
 _SECRET_IN_QUERIES = frozenset({"key", "code", "sig"})  # elsewhere they name rows and errors
 
-_SHORTEST_CARD = 10**12
+_SHORTEST_CARD, _LONGER_THAN_CARDS = 10**12, 10**19
 _A_WORD = 32  # characters; longer ones differ
 
 _TELLING_NOTHING = (int, float, date, UUID, NoneType)  # what else there is becomes a text, and is looked at
@@ -68,13 +68,13 @@ def redact(value: Any) -> Any:
         return {_key(key): _REDACTED if _telling(str(key)) else redact(inner) for key, inner in items.items()}
     if isinstance(value, list | tuple):
         return [redact(row) for row in cast("list[Any]", value)]
-    if isinstance(value, int) and value >= _SHORTEST_CARD:
+    if isinstance(value, int) and _SHORTEST_CARD <= value < _LONGER_THAN_CARDS:
         return value if redact(text := str(value)) == text else _REDACTED
     return value if isinstance(value, _TELLING_NOTHING) else redact(str(value))
 
 
 def _key(key: Any) -> Any:
-    return _redact_word(key) if isinstance(key, str) else key
+    return redact(key) if isinstance(key, str) else key
 
 
 def redact_record(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -128,7 +128,7 @@ def _telling(key: str) -> bool:
 
 def _redact_text(text: str) -> str:
     told = _redact_parameters(_TELLING_TEXT.sub(_blanked, text))
-    if text.isascii() or (plain := unicodedata.normalize("NFKC", text)) == text:
+    if text.isascii() or (plain := unicodedata.normalize("NFKC", told)) == told:
         return told
     # Digits and letters in full width tell as much as others.
     found = _redact_parameters(_TELLING_TEXT.sub(_blanked, plain))

@@ -14,7 +14,7 @@ from chassis.db import Database
 
 log = structlog.get_logger()
 
-LINGER = 0.04  # seconds, of one that had several things to do at once: what comes meanwhile is done together
+LINGER = 0.02  # seconds, of one that had several things to do at once: what comes meanwhile is done together
 _LISTEN_AGAIN = 1.0
 # A connection that only listens would not notice that its peer has vanished.
 _LISTENING: dict[str, Any] = {

@@ -97,7 +97,7 @@ RESOURCES = (
 
 _SECRETS = ("unsubscribe-key", "receipt-secrets")
 _DRAIN_SECONDS = 5.0
-_PATIENCE = 0.1  # seconds: nobody waits for our events
+_PATIENCE = 0.03  # seconds: nobody waits for our events
 
 REFUSALS: Mapping[type[Exception], Problem] = {
     **{

@@ -49,7 +49,7 @@ from payment.webhooks import Webhooks
 SERVICE = "payment-service"
 RESOURCES = (invoked, payments, refund_api, webhook_api, settlements)
 _DRAIN_SECONDS = 8.0
-_PATIENCE = 0.1  # seconds: nobody waits for our events
+_PATIENCE = 0.03  # seconds: nobody waits for our events
 _SECRETS = ("seal-keys", "provider-webhook-secrets", "payment-b-key")
 
 REFUSALS: dict[type[Exception], Problem] = {

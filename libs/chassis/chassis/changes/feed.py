@@ -229,9 +229,9 @@ class Changes:
             self._wakeup.clear()
             try:
                 more = await self._relay.work()
-                if self._position is None and not more:
+                if self._position is None and not (more and self._db.exclusive):
                     await self._begin()
-                if more or await self._tail():
+                if (self._position is not None and await self._tail()) or more:
                     continue
             except DATABASE_DOWN as down:
                 log.warning("changes.waiting", error=type(down).__name__)
