@@ -1,6 +1,7 @@
 """Units of work, each of them whole, on SQLite and on PostgreSQL."""
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ from tempfile import TemporaryDirectory
 import psutil
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from chassis import postgresql
 from chassis.db import Database, DatabaseInUse, Timestamp, _lock, upsert  # pyright: ignore[reportPrivateUsage]
@@ -285,7 +286,8 @@ async def test_connections_that_were_ended_meanwhile_are_no_units_concern(db: Da
 
 
 @only_postgresql
-async def test_a_unit_whose_connection_is_ended_amid_it_is_done_once(db: Database, engine: sa.Engine):
+@pytest.mark.parametrize("hidden", [False, True])
+async def test_a_unit_whose_connection_is_ended_amid_it_is_done_once(db: Database, engine: sa.Engine, hidden: bool):
     table = sa.Table("amid", sa.MetaData(), sa.Column("n", sa.Integer))
     await db.write(table.metadata.create_all)
     pids: list[int] = []
@@ -296,6 +298,8 @@ async def test_a_unit_whose_connection_is_ended_amid_it_is_done_once(db: Databas
         if len(pids) == 1:
             with engine.begin() as other:
                 other.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pids[0]})
+        with contextlib.suppress(*[DBAPIError] * hidden), conn.begin_nested():
+            conn.execute(sa.select(table))
         conn.execute(sa.insert(table).values(n=2))
 
     await db.write(unit)
