@@ -69,7 +69,7 @@ contracts: ## write contracts/ anew from the code
 	@tools/setup.sh environment
 	$(PYTHON) tools/contracts.py
 
-bench: setup ## measure, beside two durable engines: 9 minutes, to var/bench; ARGS=--help tells the rest, ARGS=full takes 30
+bench: setup ## measure, beside two durable engines: 7 minutes, to var/bench; ARGS=--help tells the rest, ARGS=full takes 21
 	@tools/setup.sh bench
 	@exec $(PYTHON) tests/bench/bench.py $(ARGS)
 

@@ -20,6 +20,7 @@ import aiohttp
 import notifications
 from cryptography.fernet import Fernet
 from load import Call, alone, at_rate, many, percentiles
+from peers.run import Sandbox
 from yarl import URL
 
 from chassis import migrations
@@ -162,15 +163,10 @@ async def connected(running: Stack) -> AsyncGenerator["Bench"]:
     """As a user, at every replica of the order service in turn."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, headers={"dapr-api-token": running.dapr_token}) as session:
-        staff = await _bearer(session, running, "staff")
-        session.headers["Authorization"] = await _bearer(session, running, "user")
+        outside = Sandbox(url=running.url("sandbox"), smtp_port=0)
+        staff = await outside.bearer(session, "staff")
+        session.headers["Authorization"] = await outside.bearer(session)
         yield Bench(running, session, staff=staff)
-
-
-async def _bearer(session: aiohttp.ClientSession, stack: Stack, role: str) -> str:
-    asked = {"grant_type": "client_credentials", "client_id": "bench", "client_secret": "any", "role": role}
-    async with session.post(stack.url("sandbox") + "/oauth/token", data=asked) as answer:
-        return f"Bearer {(await answer.json())['access_token']}"
 
 
 class Bench:

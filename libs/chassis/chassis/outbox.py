@@ -22,13 +22,12 @@ from chassis.leases import Leases, Turn
 from chassis.problems import Unavailable
 from chassis.retention import Expiry
 from chassis.sidecar import Sidecar
-from chassis.wakeups import Wakeup
+from chassis.wakeups import Wakeup, poll_of
 
 log = structlog.get_logger()
 
 _BATCH = 100
-_POLL = 0.5  # seconds; rows of other processes, and parked ones whose time has come
-_POLL_ALONE = 2.5  # where there are no other processes
+_AGAIN = 0.5  # seconds, after a failure
 _LINGER = 0.01  # what is committed meanwhile goes out together
 _KEEP = timedelta(days=7)  # published rows stay for republishing
 _MAX_PARKED = timedelta(seconds=30)  # short: a lone event that fails may only mean that the broker is down
@@ -69,7 +68,7 @@ class Outbox:
         self._turn = Turn(leases, "outbox-relay")
         self._sidecar = sidecar
         self._pubsub = pubsub
-        self._wakeup = Wakeup(poll=_POLL_ALONE if db.exclusive else _POLL, patience=patience)
+        self._wakeup = Wakeup(poll=poll_of(db), patience=patience)
         self._several = False
         # Built once: building a statement costs several times what running it does.
         self._insert = sa.insert(table)
@@ -121,11 +120,11 @@ class Outbox:
                     continue
             except (*DATABASE_DOWN, Unavailable) as down:
                 log.warning("outbox.waiting", reason=str(down), error=type(down).__name__)
-                await asyncio.sleep(_POLL)
+                await asyncio.sleep(_AGAIN)
                 continue
             except Exception:
                 log.exception("outbox.failed")
-                await asyncio.sleep(_POLL)
+                await asyncio.sleep(_AGAIN)
             await self._wakeup.sleep(several=self._several)
 
     async def _publish_waiting(self) -> bool:

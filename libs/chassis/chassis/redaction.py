@@ -74,7 +74,9 @@ def redact(value: Any) -> Any:
 
 
 def _key(key: Any) -> Any:
-    return redact(key) if isinstance(key, str) else key
+    if not isinstance(key, str):
+        return key
+    return _redact_word(key) if len(key) <= _A_WORD else _redact_text(key)
 
 
 def redact_record(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

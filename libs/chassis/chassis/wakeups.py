@@ -25,6 +25,14 @@ _LISTENING: dict[str, Any] = {
 }
 
 
+# Seconds between two looks for what nobody has told, and where no other process writes: then little is left to find.
+_POLL, _POLL_ALONE = 0.5, 2.5
+
+
+def poll_of(db: Database) -> float:
+    return _POLL_ALONE if db.exclusive else _POLL
+
+
 class Wakeup:
     """What one loop sleeps by. Whoever clears it before looking misses nothing that is said meanwhile.
 

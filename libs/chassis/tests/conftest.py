@@ -1,6 +1,6 @@
 """A database in a temporary folder with the tables that mechanisms bring."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +77,11 @@ async def db(database_url: str) -> AsyncIterator[Database]:
     await database.write(METADATA.create_all)
     yield database
     await database.stop()
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    """Somebody else at the same PostgreSQL database."""
+    made = sa.create_engine(sa.make_url(database_url).set(drivername="postgresql+psycopg"))
+    yield made
+    made.dispose()

@@ -1,7 +1,7 @@
 """Whatever is committed is heard by every replica, once, in one sequence, however late it was committed."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -207,13 +207,6 @@ def a_row(key: str, *, position: int | None = None, age: timedelta = timedelta(0
 
 
 # ------------------------------------------------------------------------------------------------------ late commits
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    made = sa.create_engine(sa.make_url(database_url).set(drivername="postgresql+psycopg"))
-    yield made
-    made.dispose()
 
 
 @on_postgresql

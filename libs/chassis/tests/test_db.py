@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,14 +40,6 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'test.db'}"
     server: Postgres = request.getfixturevalue("postgres_server")
     return server.create(new_id())
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    """Somebody else at the same database."""
-    made = sa.create_engine(sa.make_url(database_url).set(drivername="postgresql+psycopg"))
-    yield made
-    made.dispose()
 
 
 def write(text: str):

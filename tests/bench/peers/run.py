@@ -50,8 +50,8 @@ class Sandbox:
     smtp_port: int
     processes: Processes | None = None
 
-    async def bearer(self, session: aiohttp.ClientSession) -> str:
-        asked = {"grant_type": "client_credentials", "client_id": "bench", "client_secret": "any", "role": "user"}
+    async def bearer(self, session: aiohttp.ClientSession, role: str = "user") -> str:
+        asked = {"grant_type": "client_credentials", "client_id": "bench", "client_secret": "any", "role": role}
         async with session.post(f"{self.url}/oauth/token", data=asked) as answer:
             return f"Bearer {(await answer.json())['access_token']}"
 

@@ -22,7 +22,7 @@ from chassis.db import DATABASE_DOWN, Database
 from chassis.ids import now
 from chassis.leases import Leases
 from chassis.retention import Expiry
-from chassis.wakeups import Wakeup, listen, notification
+from chassis.wakeups import Wakeup, listen, notification, poll_of
 
 __all__ = ["Callback", "Change", "Changes", "Entry", "Reader", "changes_table"]
 
@@ -31,8 +31,7 @@ log = structlog.get_logger()
 _PAGE = 200  # handed out before readers get their turn: less than what one may have waiting
 _READER_HOLDS = 1000  # changes waiting for one live reader; one more, and it is ended
 _KEEP = timedelta(days=7)
-_POLL = 0.5  # seconds; the fall-back when no wake-up came
-_POLL_ALONE = 2.5  # where no other process writes
+_AGAIN = 0.5  # seconds, after a failure
 _PATIENCE = 0.02  # for people who watch
 
 Callback = Callable[[Change], None]
@@ -78,7 +77,7 @@ class Changes:
         self._table = table
         self.expiry = Expiry(delete=oldest(table), keep=_KEEP)
         self._relay = Relay(db=db, table=table, leases=leases)
-        self._wakeup = Wakeup(poll=poll or (_POLL_ALONE if db.exclusive else _POLL), patience=_PATIENCE)
+        self._wakeup = Wakeup(poll=poll or poll_of(db), patience=_PATIENCE)
         self._started = asyncio.Event()
         self._leaving = False
         self._position: int | None = None
@@ -235,12 +234,12 @@ class Changes:
                     continue
             except DATABASE_DOWN as down:
                 log.warning("changes.waiting", error=type(down).__name__)
-                await asyncio.sleep(_POLL)
+                await asyncio.sleep(_AGAIN)
             except IntegrityError:
                 log.warning("changes.two_relays")  # for a moment: the other was quicker, and nothing of ours happened
             except Exception:
                 log.exception("changes.failed")
-                await asyncio.sleep(_POLL)
+                await asyncio.sleep(_AGAIN)
             await self._wakeup.sleep()
 
     async def _begin(self) -> None:
