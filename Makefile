@@ -1,6 +1,8 @@
 # `make help` lists the targets. Each does what it needs first, on a fresh machine too; doing it again is quick.
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
+BREWLINE := .venv/bin/brewline
+SITE := NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs
 ARGS ?=
 IN ?= libs services sandbox
 # One more than there are cores: a test with sidecars waits most of its time.
@@ -8,10 +10,11 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 # Where it is set, as in many images, each process would compile every module anew: seconds for each one that is started.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup dapr-cli run up down env token test test-unit test-more chaos check lock contracts bench clean
+.PHONY: help setup dapr-cli run up down env token test test-unit test-more chaos check lock contracts docs bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'brewline         the command line (after make setup): export PATH="$(CURDIR)/.venv/bin:$$PATH"; brewline --help'
 
 setup: ## the Python environment, Dapr's programs and Redis
 	@tools/setup.sh
@@ -20,22 +23,22 @@ dapr-cli: ## the dapr CLI, for who types `dapr run -f dapr.yaml`; nothing else h
 	@tools/setup.sh cli
 
 run: ## start everything, place one sample order, show what came of it; Ctrl-C stops it all
-	@tools/setup.sh run && exec $(PYTHON) tools/dev.py run
+	@tools/setup.sh run && exec $(BREWLINE) run
 
 up: ## the same in the background; starts again what has died
-	@tools/setup.sh run && exec $(PYTHON) tools/dev.py up
+	@tools/setup.sh run && exec $(BREWLINE) up
 
 down: ## stop what runs in the background
-	@tools/setup.sh environment && exec $(PYTHON) tools/dev.py down
+	@tools/setup.sh environment && exec $(BREWLINE) down
 
 env: ## the tokens, for `eval "$(make -s env)"` before a plain `dapr run -f dapr.yaml`; APP=order-service: what that one has
 	@tools/setup.sh environment >&2
-	@exec $(PYTHON) tools/dev.py env $(APP)
+	@exec $(BREWLINE) env $(APP)
 
 # The values reach the shell through the environment, so that no quote or space in them means anything.
 token: ## a bearer token: ROLE=user|staff|admin [SUB=…] [TENANT=…] [TENANT_NAME=…]; alone on stdout
 	@tools/setup.sh environment >&2
-	@exec $(PYTHON) -m sandbox.token $${ROLE:+"--role=$$ROLE"} $${SUB:+"--sub=$$SUB"} \
+	@exec $(BREWLINE) token $${ROLE:+"--role=$$ROLE"} $${SUB:+"--sub=$$SUB"} \
 		$${TENANT:+"--tenant=$$TENANT"} $${TENANT_NAME:+"--tenant-name=$$TENANT_NAME"}
 
 test: setup ## every test, with real sidecars, on every core; ARGS goes to pytest (-n 0: one after the other)
@@ -45,22 +48,27 @@ test-unit: ## the tests that need no sidecar, broker or database server; IN=serv
 	@tools/setup.sh environment
 	@exec $(PYTHON) -m pytest -n $(WORKERS) -p no:schemathesis -m "not integration and not more and not chaos" $(IN) $(ARGS)
 
-test-more: setup dapr-cli ## the tests that need what `make test` does not get: the dapr CLI, a browser, the bench's engines
+test-more: setup dapr-cli ## the tests that need what `make test` does not get: the dapr CLI, a browser, an S3 server, WireMock, the bench's engines
 	@tools/setup.sh browser
+	@tools/setup.sh prometheus
+	@tools/setup.sh s3
+	@tools/setup.sh wiremock
+	@tools/setup.sh examples
 	@tools/setup.sh bench
 	@exec $(PYTHON) -m pytest -m more $(ARGS)
 
 chaos: setup ## the tests that take minutes each: crashes and large numbers; and each property on ten times as many examples
 	@EXAMPLES=10 exec $(PYTHON) -m pytest -n $(WORKERS) -m "chaos or (hypothesis and not integration)" $(ARGS)
 
-check: ## format, lint, types, import rules, contracts and manifests up to date
+check: ## format, lint, types, import rules, contracts and manifests up to date, the documentation's links
 	@tools/setup.sh environment
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/pyright
-	.venv/bin/lint-imports
+	$(PYTHON) tools/import_rules.py
 	$(PYTHON) tools/contracts.py --check
 	$(PYTHON) tools/manifests.py
+	$(SITE) build --strict --quiet
 
 lock: ## resolve requirements.lock anew after a dependency was added; UPGRADE=1 takes the newest of all
 	@tools/setup.sh lock
@@ -68,6 +76,10 @@ lock: ## resolve requirements.lock anew after a dependency was added; UPGRADE=1 
 contracts: ## write contracts/ anew from the code
 	@tools/setup.sh environment
 	$(PYTHON) tools/contracts.py
+
+docs: ## docs/ as a site, with the reference made from the code, to var/site; ARGS=serve: at a local port, as it is written
+	@tools/setup.sh environment
+	$(SITE) $(or $(ARGS),build --strict --quiet)
 
 bench: setup ## measure, beside two durable engines: 7 minutes, to var/bench; ARGS=--help tells the rest, ARGS=full takes 21
 	@tools/setup.sh bench

@@ -3,16 +3,20 @@
 import gc
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 import structlog
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from stack import local, postgres
+from stack.issuer import Issuer
 
 # The data of the stacks' Redis and SQLite too: it is thrown away, and they sync what they write.
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(local.scratch()))
@@ -49,11 +53,43 @@ def _compile_once(conn: sa.Connection) -> None:
     conn.execution_options(compiled_cache=_COMPILED)
 
 
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """Whatever a test looks at logs by, the next one has them as above."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
 @pytest.fixture
 def logs() -> Iterator[list[Any]]:
     """The records that are logged meanwhile."""
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as records:
         yield records
+
+
+Points = Callable[[str], list[Any]]
+
+
+@pytest.fixture(scope="session")
+def points() -> Points:
+    """The data points of a metric, by its name. A process has but one provider, and keeps it."""
+    reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider([reader]))
+
+    def look(name: str) -> list[Any]:
+        data = reader.get_metrics_data()
+        scopes = [scope for resource in (data.resource_metrics if data else ()) for scope in resource.scope_metrics]
+        found = [metric for scope in scopes for metric in scope.metrics if metric.name == name]
+        return [point for metric in found for point in metric.data.data_points]
+
+    return look
+
+
+@pytest.fixture(scope="session")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
+    """Whose tokens the services of this run believe."""
+    return Issuer(tmp_path_factory.mktemp("issuer"))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
-"""`make contracts` writes contracts/ from the code: a JSON Schema of every event, an OpenAPI of every service.
+"""`make contracts` writes contracts/ from the code: a JSON Schema of every event, an AsyncAPI of all topics, an OpenAPI
+of every service.
 
 With --check nothing is written: exit status 1, and one line for each file that is stale, missing or left over.
 """
@@ -7,30 +8,28 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-import notification.app
-import notification.events
-import notification.incoming.foreign_events
-import notification.settings
-import order.app
-import order.events
-import order.settings
-import payment.app
-import payment.events
-import payment.settings
+import asyncapi
 from chassis.events import Event
+from notification.incoming import foreign_events
 from notification.incoming.foreign_events import ForeignEvent
+from tree import ROOT, SERVICES
 
-ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = ROOT / "contracts"
 
-EVENTS: tuple[type[Event], ...] = (*order.events.EVENTS, *payment.events.EVENTS, *notification.events.EVENTS)
-FOREIGN: tuple[type[ForeignEvent], ...] = notification.incoming.foreign_events.EVENTS
+
+def module(service: str, name: str) -> Any:
+    return import_module(f"{service}.{name}")
+
+
+EVENTS: tuple[type[Event], ...] = tuple(event for name in SERVICES for event in module(name, "events").EVENTS)
+FOREIGN: tuple[type[ForeignEvent], ...] = foreign_events.EVENTS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,12 +50,14 @@ def generate() -> dict[str, str]:
     """Every file under contracts/ by its relative name, with its text."""
     documents = {f"events/{event.type}.json": event_schema(event) for event in (*EVENTS, *FOREIGN)}
     documents |= {f"http/{name}.json": app.openapi() for name, app in services().items()}
-    return {name: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for name, document in documents.items()}
+    written = {name: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for name, document in documents.items()}
+    return written | {"asyncapi.yaml": asyncapi.document(EVENTS, FOREIGN)}
 
 
 def differences(wanted: Mapping[str, str], folder: Path) -> list[str]:
     """The files that are not as they should be, those that should not be there included."""
-    there = {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.glob("*/*.json"))}
+    files = (*folder.glob("*/*.json"), *folder.glob("*.yaml"))
+    there = {str(path.relative_to(folder)): path.read_text() for path in files}
     return sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
 
 
@@ -93,9 +94,8 @@ def services() -> dict[str, FastAPI]:
     """Each service as it is assembled, over nothing: no database is opened and no sidecar is called."""
     anything = {"app_api_token": "of-nobody-anywhere"}
     return {
-        "order": order.app.create_app(order.settings.Settings.model_validate(anything)),
-        "payment": payment.app.create_app(payment.settings.Settings.model_validate(anything)),
-        "notification": notification.app.create_app(notification.settings.Settings.model_validate(anything)),
+        name: module(name, "app").create_app(module(name, "settings").Settings.model_validate(anything))
+        for name in SERVICES
     }
 
 

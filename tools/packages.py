@@ -1,4 +1,4 @@
-"""Redis, PostgreSQL and a browser, for `tools/setup.sh`: found on this machine, else from the system's packages."""
+"""Redis, PostgreSQL, a browser and Java, for `tools/setup.sh`: found here, else from the system's packages."""
 
 import os
 import shutil
@@ -27,6 +27,14 @@ def get_browser() -> None:
         install("chromium-driver", brew="chromedriver")
 
 
+def get_java() -> None:
+    """Java, and Maven, which fetches what runs on it."""
+    if not shutil.which("java"):
+        install("default-jre-headless", brew="openjdk")
+    if not shutil.which("mvn"):
+        install("maven", brew="maven")
+
+
 def install(package: str, *, brew: str, instead: str = "") -> None:
     if not shutil.which("apt-get"):
         hint = f"install it from your system's packages (brew install {brew}){instead}"
@@ -42,10 +50,10 @@ def install(package: str, *, brew: str, instead: str = "") -> None:
 
 
 def main() -> int:
-    """`run` needs no PostgreSQL: that is for the tests. `browser` is that alone, for some of them."""
+    """`run` needs no PostgreSQL: that is for the tests. `browser` and `java` are that alone, for some of them."""
     try:
-        if sys.argv[1:] == ["browser"]:
-            get_browser()
+        if sys.argv[1:] in (["browser"], ["java"]):
+            {"browser": get_browser, "java": get_java}[sys.argv[1]]()
             return 0
         get_redis()
         if sys.argv[1:] != ["run"]:

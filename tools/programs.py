@@ -1,5 +1,5 @@
-"""Dapr's programs: found on this machine, else built from `tools/dapr`. For `tools/setup.sh`, which builds while the
-Python packages are still on their way: nothing here needs one.
+"""Dapr's programs, Prometheus, and an S3 server: found on this machine, else built from the Go modules below `tools`.
+For `tools/setup.sh`, which builds while the Python packages are still on their way: nothing here needs one.
 """
 
 import argparse
@@ -24,7 +24,7 @@ GO_ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
 
 @dataclass(frozen=True, kw_only=True)
 class Module:
-    """A Go module of `tools/dapr` and what is built from it. `packages` and `minutes` are of a fresh machine with two
+    """A Go module below `tools` and what is built from it. `packages` and `minutes` are of a fresh machine with two
     cores, for the line that tells how far it is."""
 
     folder: Path
@@ -32,10 +32,11 @@ class Module:
     version: str
     packages: int
     minutes: int
+    tags: str = ""
 
     def command(self, names: list[str], target: Path) -> list[str]:
         # Without the version a program could not say which one it is.
-        flags = ["-trimpath", "-ldflags", f"-s -w -X {self.version}"]
+        flags = ["-trimpath", *(["-tags", self.tags] if self.tags else []), "-ldflags", f"-s -w -X {self.version}"]
         return ["go", "build", "-v", *flags, "-o", f"{target}/", *(self.programs[name] for name in names)]
 
     def digest(self) -> str:
@@ -64,6 +65,24 @@ CLI = Module(
     version="main.version=1.16.5",
     packages=1700,
     minutes=4,
+)
+
+# Only for the test of `observability/`: without its pages, and without all that finds services by itself.
+PROMETHEUS = Module(
+    folder=ROOT / "tools" / "prometheus",
+    programs={name: f"github.com/prometheus/prometheus/cmd/{name}" for name in ("prometheus", "promtool")},
+    version="github.com/prometheus/common/version.Version=3.13.5",
+    packages=1080,
+    minutes=3,
+    tags="remove_all_sd",
+)
+# Only for the test of a back office over a bucket.
+S3 = Module(
+    folder=ROOT / "tools" / "versitygw",
+    programs={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
+    version="main.Version=1.8.0",
+    packages=590,
+    minutes=3,
 )
 
 
@@ -164,6 +183,14 @@ def show_progress(process: subprocess.Popen[str], said: list[str], packages: int
     print(progress(said, packages, time.monotonic() - begun), flush=True)
 
 
+def lay_out_for_the_cli() -> None:
+    """daprd where the CLI looks below `tools/bin`, its `runtimePath`, as `dapr init` lays it below the home folder."""
+    laid = TOOLS_BIN / ".dapr" / "bin" / "daprd"
+    laid.parent.mkdir(parents=True, exist_ok=True)
+    laid.unlink(missing_ok=True)
+    laid.symlink_to((local.find_program("daprd", TOOLS_BIN) or TOOLS_BIN / "daprd").resolve())
+
+
 def progress(said: list[str], packages: int, elapsed: float) -> str:
     downloads = sum(line.startswith("go: downloading") for line in said)
     minutes, seconds = divmod(int(elapsed), 60)
@@ -173,9 +200,13 @@ def progress(said: list[str], packages: int, elapsed: float) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("module", nargs="?", choices=["runtime", "cli"], default="runtime")
+    modules = {"runtime": RUNTIME, "cli": CLI, "prometheus": PROMETHEUS, "s3": S3}
+    parser.add_argument("module", nargs="?", choices=modules, default="runtime")
+    wanted = modules[parser.parse_args().module]
     try:
-        get(CLI if parser.parse_args().module == "cli" else RUNTIME)
+        get(wanted)
+        if wanted is CLI:
+            lay_out_for_the_cli()
     except local.LocalError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1

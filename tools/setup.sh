@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
 # Everything Brewline needs on this machine: the Python environment here, Dapr's programs (programs.py), Redis and, for
-# the tests, PostgreSQL (packages.py), and this machine's own secrets and tokens in var/ (vault.py). Dapr is built while
+# the tests, PostgreSQL (packages.py), and this machine's own secrets and tokens in var/ (libs/cli/cli/vault.py). Dapr is built while
 # the rest is fetched. A second run finds it all done. `setup.sh environment` is Python alone; `setup.sh run` needs no
-# PostgreSQL and is content with a Redis that REDIS_PORT names; `setup.sh cli` gets the dapr CLI, `setup.sh browser`
-# Chromium, `setup.sh bench` the engines that the bench measures beside ours. Nothing is installed outside this folder
-# except, as root on Debian, the packages redis-server, postgresql and chromium-driver.
+# PostgreSQL and is content with a Redis that REDIS_PORT names; `setup.sh cli` gets the dapr CLI, `setup.sh prometheus`
+# that, `setup.sh s3` an S3 server, `setup.sh browser` Chromium and what tests/browser needs of npm, `setup.sh wiremock`
+# that, `setup.sh examples` what examples/ and their tests need of npm and Go's modules, `setup.sh bench` the engines that the bench measures beside ours. Nothing is installed outside this folder except, as root on Debian, the packages
+# redis-server, postgresql, chromium-driver, default-jre-headless and maven.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export UV_PYTHON_DOWNLOADS=never
 PEERS=tools/bin/peers
 PEERS_SOURCE=tests/bench/peers
+WIREMOCK=org.wiremock:wiremock-standalone:3.13.2
+WIREMOCK_SHA256=d097b19bd483c5038479b13a5c71e9faf8f2f5106584f0c120a7770ab0bdb367
 
 die() {
   echo "setup: $*" >&2
@@ -73,7 +76,7 @@ fill_environment() {
 get_the_rest() {
   fill_environment
   .venv/bin/python tools/packages.py "$@"
-  .venv/bin/python tools/vault.py
+  .venv/bin/python -m cli.vault
 }
 
 # An environment of their own: nothing of it is the product's. Without npm there is no Restate, and the bench goes on.
@@ -90,17 +93,56 @@ get_peers() {
       $PEERS_SOURCE/requirements.lock || die "the bench's peers could not be installed: see uv's words above"
     echo "$wanted" >$PEERS/venv/stamp
   fi
-  wanted="$(cksum <$PEERS_SOURCE/package-lock.json)"
-  [ "$(cat $PEERS/node_modules/stamp 2>/dev/null)" != "$wanted" ] || return 0
+  get_modules $PEERS_SOURCE $PEERS "so the bench leaves Restate out"
+}
+
+# What the package-lock.json in $1 names, into $2/node_modules. Without npm: what $3 says.
+get_modules() {
+  local wanted
+  wanted="$(cksum <"$1/package-lock.json")"
+  [ "$(cat "$2/node_modules/stamp" 2>/dev/null)" != "$wanted" ] || return 0
   if ! command -v npm >/dev/null; then
-    echo "setup: npm is missing (Debian: apt-get install npm), so the bench leaves Restate out" >&2
+    echo "setup: npm is missing (Debian: apt-get install npm), $3" >&2
     return 0
   fi
-  echo "setup: Restate's server, from $PEERS_SOURCE/package-lock.json"
-  cp $PEERS_SOURCE/package.json $PEERS_SOURCE/package-lock.json $PEERS/
+  echo "setup: Node's packages, from $1/package-lock.json"
+  mkdir -p "$2"
+  [ "$1" = "$2" ] || cp "$1/package.json" "$1/package-lock.json" "$2/"
   # No scripts: the only one there reports who installs.
-  (cd $PEERS && npm ci --ignore-scripts --no-audit --no-fund --silent) || die "npm could not install Restate's server"
-  echo "$wanted" >$PEERS/node_modules/stamp
+  (cd "$2" && npm ci --ignore-scripts --no-audit --no-fund --silent) || die "npm could not install what $1 names"
+  echo "$wanted" >"$2/node_modules/stamp"
+}
+
+# Each in its own folder, as its README says; without Node or Go its tests are skipped and say so.
+get_examples() {
+  get_modules examples/kitchen-display examples/kitchen-display "so examples/kitchen-display is not run"
+  get_modules examples/till examples/till "so examples/till is not run"
+  get_modules tests/examples/asyncapi tools/bin/asyncapi "so contracts/asyncapi.yaml is not read"
+  if command -v go >/dev/null; then
+    (cd examples/partner && go build -o partner .) || die "go could not build examples/partner: see above"
+  else
+    echo "setup: Go is missing, so examples/partner is not run" >&2
+  fi
+}
+
+# From where Maven's own settings say. Without it, or Java, its test is skipped and says so.
+get_wiremock() {
+  local jar=tools/bin/wiremock.jar folder=tools/bin/.unfinished/wiremock
+  .venv/bin/python tools/packages.py java || return 0
+  ! is_wiremock $jar || return 0
+  echo "setup: WireMock, by Maven"
+  rm -rf $folder
+  if ! mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:2.8:copy -Dartifact=$WIREMOCK \
+    -DoutputDirectory="$PWD/$folder"; then
+    echo "setup: Maven could not fetch WireMock: see above" >&2
+    return 0
+  fi
+  is_wiremock $folder/*.jar || die "WireMock is not the one whose SHA-256 stands in tools/setup.sh"
+  mv $folder/*.jar $jar
+}
+
+is_wiremock() {
+  [ -f "$1" ] && [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$WIREMOCK_SHA256" ]
 }
 
 dapr() {
@@ -110,9 +152,14 @@ dapr() {
 case "${1:-}" in
 lock) lock ;;
 environment) make_python && fill_environment ;;
-cli) make_python && dapr cli ;;
+cli | prometheus | s3) make_python && dapr "$1" ;;
 bench) get_peers ;;
-browser) make_python && fill_environment && .venv/bin/python tools/packages.py browser ;;
+browser)
+  make_python && fill_environment && .venv/bin/python tools/packages.py browser
+  get_modules tests/browser tools/bin/browser "so the browser tests have no axe and no foreign issuer"
+  ;;
+examples) make_python && fill_environment && get_examples ;;
+wiremock) make_python && fill_environment && get_wiremock ;;
 *)
   make_python
   # Each says itself what went wrong. After a failure or a Ctrl-C the other still finishes: it takes seconds.

@@ -6,11 +6,14 @@ from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
-from sandbox import push, sms_africas_talking, sms_legacy
+from sandbox import inn8, push, sms_africas_talking, sms_legacy
+from sandbox.authorize import AuthorizationEndpoint
 from sandbox.controls import Controls
 from sandbox.faults import Faults
 from sandbox.gate import FaultGate
+from sandbox.inn8_controls import Inn8Controls
 from sandbox.issuer import Issuer
 from sandbox.keys import KeyRing
 from sandbox.ledger import Books
@@ -24,6 +27,7 @@ from sandbox.provider_b import DialectB
 from sandbox.receipts import Receipts
 from sandbox.records import Journal
 from sandbox.settings import Settings
+from sandbox.sign_in import SignIns
 from sandbox.sms import Texts
 from sandbox.webhooks import Webhooks
 
@@ -34,6 +38,7 @@ PATHS = {
     push.PATH: "push",
     sms_africas_talking.PATH: "sms",
     sms_legacy.PATH: "sms-legacy",
+    **dict.fromkeys(inn8.PATHS, "inn8"),
 }
 TARGETS = {*PATHS.values(), "smtp"}
 
@@ -84,7 +89,14 @@ def create_app(settings: Settings, *, faults: Faults) -> FastAPI:
         inbox=inbox, postmaster=postmaster, faults=faults, host=settings.host, port=settings.smtp_port
     )
     issuer = Issuer(name=settings.issuer, keys=KeyRing(settings.data_dir))
-    tokens = TokenEndpoint(issuer=issuer, audience=settings.audience, lifetime=settings.token_lifetime)
+    clients = inn8.Inn8(
+        secret=settings.secret("inn8-client-secret"), manner=inn8.Manner.model_validate({"rows": settings.inn8_rows})
+    )
+    sign_ins = SignIns()
+    tokens = TokenEndpoint(
+        issuer=issuer, audience=settings.audience, lifetime=settings.token_lifetime, inn8=clients, sign_ins=sign_ins
+    )
+    people = AuthorizationEndpoint(name=settings.issuer, sign_ins=sign_ins, pages_url=settings.pages_url)
     controls = Controls(
         faults=faults,
         books=books,
@@ -98,6 +110,7 @@ def create_app(settings: Settings, *, faults: Faults) -> FastAPI:
         receipts=receipts,
         postmaster=postmaster,
         issuer=issuer,
+        inn8=clients,
         smtp_port=settings.smtp_port,
     )
 
@@ -114,7 +127,18 @@ def create_app(settings: Settings, *, faults: Faults) -> FastAPI:
 
     app = FastAPI(title="Brewline sandbox", openapi_url=None, strict_content_type=False, lifespan=lifespan)
     app.add_middleware(FaultGate, faults=faults, paths=PATHS)
+    app.add_middleware(CORSMiddleware, allow_origins=[settings.pages_url], allow_methods=["*"], allow_headers=["*"])
     # The busiest paths come first: routes are tried in order.
-    for party in (*providers, pushes, africas_talking, legacy_sms, tokens, controls):
+    for party in (
+        *providers,
+        pushes,
+        africas_talking,
+        legacy_sms,
+        tokens,
+        people,
+        clients,
+        Inn8Controls(clients),
+        controls,
+    ):
         app.include_router(party.routes())
     return app

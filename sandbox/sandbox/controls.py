@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from sandbox import pages
 from sandbox.faults import Fault, Faults, Mixture
+from sandbox.inn8 import Inn8
 from sandbox.issuer import Issuer
 from sandbox.ledger import Books
 from sandbox.lists import Listed
@@ -57,6 +58,7 @@ class Controls:
         receipts: Receipts,
         postmaster: Postmaster,
         issuer: Issuer,
+        inn8: Inn8,
         smtp_port: int,
     ) -> None:
         self._faults = faults
@@ -71,6 +73,7 @@ class Controls:
         self._receipts = receipts
         self._postmaster = postmaster
         self._issuer = issuer
+        self._inn8 = inn8
         self._smtp_port = smtp_port
 
     def routes(self) -> APIRouter:
@@ -196,6 +199,7 @@ class Controls:
             self._push,
             self._texts,
             self._africas_talking,
+            self._inn8,
         ):
             party.forget()
         return Response(status_code=204)

@@ -33,6 +33,7 @@ _TRUST = httpx.create_ssl_context()  # reading the authorities takes as long as 
 B_KEY = "the-key-of-b"
 AT_KEY = "the-key-of-africas-talking"
 LEGACY_KEY = "the-key-of-the-legacy-provider"
+INN8_SECRET = "the-secret-of-inn8"
 RECEIPT_SECRETS = {
     "africas-talking": "in the url?",
     "legacy": "whsec_bGVnYWN5IGxlZ2FjeSBsZWdhY3k=",
@@ -302,6 +303,7 @@ def settings_in(data_dir: Path, **others: str) -> Settings:
         "africas_talking_key": AT_KEY,
         "legacy_sms_key": LEGACY_KEY,
         "receipt_secrets": json.dumps(RECEIPT_SECRETS),
+        "inn8_client_secret": INN8_SECRET,
         "secrets_file": data_dir / "secrets.json",
     }
     known |= others

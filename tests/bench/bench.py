@@ -1,5 +1,6 @@
-"""`make bench`: the judge. An order in every load, ours beside two durable engines in turns, what the edge adds, and
-notifications. JSON and a report with plots to var/bench/, a table on screen; `publish` writes docs/performance.md."""
+"""`make bench`: the judge. An order in every load, ours beside two durable engines in turns, what the edge adds, the
+catalog and live orders, notifications, uploads and exports. JSON and a report with plots to var/bench/, a table on
+screen; `publish` writes docs/performance.md."""
 
 import argparse
 import asyncio
@@ -12,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import against
+import catalog
 import edge
+import exports
 import full
 import history
 import notifications
 import orders
 import report
+import sync
 import turns
 import uvloop
 import versions
@@ -70,6 +74,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="of ours and the engines, in turns (default 3)")
     parser.add_argument("--minute", type=float, default=60, help="seconds of each of the ten (default 60)")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of orders, and of the history (default 1000000)")
+    parser.add_argument("--readers", type=int, default=1000, help="of live orders at once (default 1000)")
+    parser.add_argument("--customers", type=int, default=100_000, help="of INN8's, synchronised (default 100000)")
     parser.add_argument("--pages", type=int, default=60, help="of the history, of each kind (default 60)")
     options = parser.parse_args()
     if wrong := set(options.also) - {"full", "publish"}:
@@ -80,6 +86,11 @@ def _options() -> argparse.Namespace:
 def _edge(_options: argparse.Namespace, _folder: Path) -> dict[str, Any]:
     print("the edge: what it adds to a request …", flush=True)
     return {"edge": asyncio.run(edge.measure(orders.BODY))}
+
+
+def _catalog(options: argparse.Namespace, _folder: Path) -> dict[str, Any]:
+    print(f"the featured products, then {options.readers} who watch orders …", flush=True)
+    return uvloop.run(catalog.measure(orders.BODY, times=2000, readers=options.readers, orders=10))
 
 
 def _notifications(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -114,8 +125,15 @@ def _databases(server: postgres.Postgres, folder: Path, name: str) -> list[tuple
     return [("sqlite", f"sqlite:///{folder}/{name}.db"), ("postgresql", server.create(name))]
 
 
-_ALWAYS = {"orders": orders.measure, "turns": turns.measure, "edge": _edge, "notifications": _notifications}
-_IN_FULL = {"history": _history, "full": full.measure}
+_ALWAYS = {
+    "orders": orders.measure,
+    "turns": turns.measure,
+    "edge": _edge,
+    "catalog": _catalog,
+    "notifications": _notifications,
+    "uploads": exports.measure_uploads,
+}
+_IN_FULL = {"history": _history, "sync": sync.measure, "exports": exports.measure, "full": full.measure}
 _MEASURES = _ALWAYS | _IN_FULL
 
 

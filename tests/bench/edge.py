@@ -31,7 +31,7 @@ _PAID = {"paymentId": "p-1", "status": "succeeded", "transactionId": "tx-1", "er
 
 async def measure(body: dict[str, Any]) -> dict[str, dict[str, float]]:
     """By route: p50 milliseconds with the edge, without it, and what it adds."""
-    async with _application() as (app, issuer):
+    async with application() as (app, issuer):
         layers = app.build_middleware_stack()
         whole, inside = (layer_of(app, layer) for layer in (layers, _inside(layers)))
         bearer = encoded(issuer.bearer("user"))
@@ -40,7 +40,7 @@ async def measure(body: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 @contextlib.asynccontextmanager
-async def _application() -> AsyncGenerator[tuple[FastAPI, Issuer]]:
+async def application() -> AsyncGenerator[tuple[FastAPI, Issuer]]:
     with tempfile.TemporaryDirectory() as made, unheard():
         folder = Path(made)
         issuer = Issuer(folder)

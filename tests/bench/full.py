@@ -69,17 +69,17 @@ def _million(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for one in (few, much):
         one.mkdir()
     with orders.stack(much, orders.on_sqlite(much)) as running:
-        asyncio.run(_place_a_few(running))
+        asyncio.run(place_a_few(running))
     print(f"tables: writing {options.rows} orders and notifications …", flush=True)
     for service, tables in _KEPT.items():
-        _multiply(much / f"{service}.db", tables, options.rows)
+        multiply(much / f"{service}.db", tables, options.rows)
     history.fill_sqlite(much / "notification.db", options.rows)
     print("tables: placing and listing, with few rows and with many …", flush=True)
     with orders.stack(few, orders.on_sqlite(few)) as first, orders.stack(much, orders.on_sqlite(much)) as second:
         return asyncio.run(_compared({"few": first, "many": second}, options))
 
 
-async def _place_a_few(running: Stack) -> None:
+async def place_a_few(running: Stack) -> None:
     async with orders.connected(running) as bench:
         await alone(bench.place, 10)
         await asyncio.sleep(orders.DELIVERED_WITHIN)
@@ -103,7 +103,7 @@ async def _compared(stacks: dict[str, Stack], options: argparse.Namespace) -> di
     }
 
 
-def _multiply(file: Path, tables: tuple[str, ...], count: int) -> None:
+def multiply(file: Path, tables: tuple[str, ...], count: int) -> None:
     """What the newest order left behind, `count` times, each a millisecond before the one after it: the time in every
     id is another, and so is every id."""
     with closing(sqlite3.connect(file)) as conn:

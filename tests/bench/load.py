@@ -44,9 +44,9 @@ async def at_rate(call: Call, rate: float, seconds: float) -> dict[str, float]:
     return {"count": len(took), "asked_per_s": round(rate, 1)} | percentiles(took)
 
 
-def percentiles(took: Sequence[float]) -> dict[str, float]:
+def percentiles(took: Sequence[float], *, digits: int = 1) -> dict[str, float]:
     cuts = statistics.quantiles(took, n=100, method="inclusive")
-    return {"p50_ms": round(cuts[49], 1), "p99_ms": round(cuts[98], 1)}
+    return {"p50_ms": round(cuts[49], digits), "p99_ms": round(cuts[98], digits)}
 
 
 async def _timed(call: Call) -> float:

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from importlib import import_module
@@ -58,9 +58,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         return asyncio.run(_measure(running, options))
 
 
-def on_sqlite(folder: Path) -> dict[str, str]:
+def on_sqlite(folder: Path, services: Iterable[str] = SERVICES) -> dict[str, str]:
     """Each service's database, by its name."""
-    return {name: f"sqlite:///{folder}/{name}.db" for name in SERVICES}
+    return {name: f"sqlite:///{folder}/{name}.db" for name in services}
 
 
 def on_postgresql(server: Postgres, name: str) -> dict[str, str]:
@@ -68,8 +68,9 @@ def on_postgresql(server: Postgres, name: str) -> dict[str, str]:
 
 
 def stack(folder: Path, databases: Mapping[str, str], *, replicas: int = 1) -> Stack:
-    """Not yet started. Its databases are migrated, as they are before all but the first start of a service."""
-    for name in SERVICES:
+    """Not yet started, of the services that have a database. They are migrated, as they are before all but the first
+    start of a service."""
+    for name in databases:
         metadata = import_module(f"{name}.tables").metadata
         migrations.upgrade(databases[name], import_module(name), metadata)
     smtp = str(free_port())
@@ -93,12 +94,12 @@ def stack(folder: Path, databases: Mapping[str, str], *, replicas: int = 1) -> S
     outside |= {"SANDBOX_RECEIPT_URL": "{notification-service}/api/v1/receipts"}
     outside |= {"SANDBOX_RECEIPT_SECRETS": _SECRETS["receipt-secrets"]}
     keys = {"seal-keys": Fernet.generate_key().decode(), "payment-b-key": "of-the-bench"}
-    keys |= {"provider-webhook-secrets": _OF_PROVIDERS} | _SECRETS
+    keys |= {"provider-webhook-secrets": _OF_PROVIDERS, "link-key": Fernet.generate_key().decode()} | _SECRETS
     services = [
         AppSpec(
             app_id=f"{name}-service", name=f"{name}-service{of}", module=f"{name}.main", env=env(name), secrets=keys
         )
-        for name in SERVICES
+        for name in databases
         for of in ("", *(f"-{number}" for number in range(2, replicas + 1)))
     ]
     sandbox = AppSpec(app_id="sandbox", module="sandbox.main", env=outside, known_as="localhost:8009")

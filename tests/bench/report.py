@@ -42,6 +42,11 @@ def _edge(figures: Figures) -> Iterator[str]:
         yield f"{route:32}{row['with_ms']:>10}{row['without_ms']:>12}{row['adds_ms']:>9}"
 
 
+def _live(figures: Figures) -> Iterator[str]:
+    row = figures["live_orders"]
+    yield f"{row['count']} who watch orders: {row['memory_mb']} MB"
+
+
 def _processes(figures: Figures) -> Iterator[str]:
     yield f"{'':32}{'cpu ms an order':>16}{'idle %':>8}{'memory MB':>11}"
     for name, size in figures["memory_mb"].items():
@@ -56,6 +61,24 @@ def _history(figures: Figures) -> Iterator[str]:
             yield f"{name:68}{pages[name]['p50_ms']:>9}{pages[name]['p99_ms']:>9}"
 
 
+def _exports(figures: Figures) -> Iterator[str]:
+    yield f"{'all orders exported':28}{'rows':>10}{'rows per s':>12}{'MB before':>11}{'at most':>9}"
+    for how, row in figures["exports"].items():
+        yield f"{how:28}{row['rows']:>10}{row['rows_per_s']:>12}{row['before_mb']:>11}{row['peak_mb']:>9}"
+
+
+def _uploads(figures: Figures) -> Iterator[str]:
+    row = figures["uploads"]
+    memory = f"{row['before_mb']} MB before, {row['peak_mb']} MB at most"
+    yield f"eight uploads of 10 MB at once: {row['mb_per_second']} MB a second; {memory}"
+
+
+def _sync(figures: Figures) -> Iterator[str]:
+    yield f"{'clients of INN8, rows per s':28}{'first':>10}{'no change':>12}{'MB first':>11}{'at most':>9}"
+    for who, row in figures["sync"].items():
+        yield f"{who:28}{row['first_per_s']:>10}{row['same_per_s']:>12}{row['first_mb']:>11}{row['peak_mb']:>9}"
+
+
 def _long(figures: Figures) -> Iterator[str]:
     yield f"the last minute of ten against the first: {figures['steady']['ratio_last_to_first']}"
     yield f"two replicas against one, CPU an order: {figures['replicas']['ratio_cpu']}"
@@ -63,7 +86,17 @@ def _long(figures: Figures) -> Iterator[str]:
         yield f"{what}, with many rows against few, p50: {row['ratio']}"
 
 
-_SHOWN = {"turns": _turns, "edge": _edge, "memory_mb": _processes, "history": _history, "steady": _long}
+_SHOWN = {
+    "turns": _turns,
+    "edge": _edge,
+    "live_orders": _live,
+    "memory_mb": _processes,
+    "history": _history,
+    "exports": _exports,
+    "uploads": _uploads,
+    "sync": _sync,
+    "steady": _long,
+}
 
 
 # --- in turns ---

@@ -18,6 +18,8 @@ SOON = [
     "--bulk=100",
     "--rows=3000",
     "--pages=3",
+    "--customers=1200",
+    "--readers=20",
 ]
 
 
@@ -29,13 +31,28 @@ def test_every_part_is_measured():
 
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     figures = json.loads((ROOT / "var/bench/latest.json").read_text())
-    assert {"order_many", "turns", "edge", "bulk_sqlite", "history", "steady", "million", "replicas"} <= figures.keys()
+    assert {
+        "order_many",
+        "turns",
+        "edge",
+        "featured",
+        "live_orders",
+        "bulk_sqlite",
+        "uploads",
+        "history",
+        "exports",
+        "sync",
+        "steady",
+        "million",
+        "replicas",
+    } <= figures.keys()
     assert {f"{what}, {who}" for what in ("order", "two bare steps") for who in ("Restate", "DBOS")} <= figures[
         "turns"
     ].keys()
     assert not any(
         row["wrong"][what] for rounds in figures["turns"].values() for row in rounds for what in row.get("wrong", {})
     )
+    assert [row["rows"] for row in figures["exports"].values()] == [3010] * 2
     report = (ROOT / "var/bench/performance.md").read_text()
     plots = re.findall(r"\((performance/\w+\.svg)\)", report)
     assert len(plots) == 4

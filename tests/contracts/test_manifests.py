@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-import machine
 import manifests
+from cli import machine
 
 REDIS = {"pubsub", "statestore", "workflowstore"}
 SERVICES = tuple(app for app in machine.apps() if app != "sandbox")
+# Run on a machine, beside the services: in a cluster their own team deploys them.
+EXAMPLES = ("kitchen-display", "partner", "plain")
 NOBODY = {"defaultAction": "deny", "trustDomain": "public"}
 POST_ONLY = {"httpVerb": ["POST"], "action": "allow"}
 
@@ -21,11 +23,20 @@ def calls(caller, *paths):
     return named | {"operations": [{"name": path, **POST_ONLY} for path in paths]}
 
 
-DEAD_LETTERS = {**NOBODY, "policies": [calls("notification-service", "/events/*")]}
-POLICIES = dict.fromkeys(SERVICES, NOBODY) | {
-    "order-service": DEAD_LETTERS,
-    "payment-service": {**NOBODY, "policies": [calls("order-service", "/process-payment", "/refund-payment")]},
-    "notification-service": DEAD_LETTERS,
+EXPORTS = calls("backoffice-service", "/export-page")
+COMMON = {**NOBODY, "policies": [calls("notification-service", "/events/*", "/person-data"), EXPORTS]}
+CHARGES = calls("order-service", "/process-payment", "/refund-payment")
+POLICIES = dict.fromkeys(SERVICES, COMMON) | {
+    "payment-service": {**NOBODY, "policies": [CHARGES, EXPORTS, calls("notification-service", "/events/*")]},
+    "backoffice-service": {
+        **NOBODY,
+        "policies": [
+            calls("order-service", "/settings-snapshot"),
+            calls("payment-service", "/settings-snapshot"),
+            calls("datasource-service", "/settings-snapshot"),
+            calls("notification-service", "/settings-snapshot", "/person-data", "/events/*"),
+        ],
+    },
 }
 
 
@@ -195,7 +206,7 @@ def in_the_cluster(manifest):
     if (kind, name) == ("Component", "secrets"):
         patched["spec"] |= {"type": "secretstores.kubernetes", "metadata": []}
     if kind == "Configuration":
-        patched["spec"]["accessControl"] = DEAD_LETTERS
+        patched["spec"]["accessControl"] = COMMON
     return patched
 
 
@@ -204,7 +215,8 @@ def test_the_cluster_runs_the_shared_dapr_objects_but_for_addresses_secrets_and_
         return {(o["kind"], o["metadata"]["name"]): o for o in objects if o["apiVersion"].startswith("dapr.io/")}
 
     deployed = by_name(base)
-    del deployed["Configuration", "payment-service"]
+    for name in ("payment-service", "backoffice-service"):
+        del deployed["Configuration", name]
     assert deployed == by_name(map(in_the_cluster, shared()))
 
 
@@ -219,7 +231,11 @@ def test_an_app_is_called_by_whom_its_policy_names_and_nobody_else(base, name, p
 
 def test_no_other_configuration_and_none_without_a_policy_is_deployed(base):
     deployed = [manifest for manifest in base if manifest["kind"] == "Configuration"]
-    assert {manifest["metadata"]["name"] for manifest in deployed} == {"brewline", "payment-service"}
+    assert {manifest["metadata"]["name"] for manifest in deployed} == {
+        "brewline",
+        "payment-service",
+        "backoffice-service",
+    }
     assert all(manifest["spec"]["accessControl"]["defaultAction"] == "deny" for manifest in deployed)
 
 
@@ -314,7 +330,8 @@ def test_every_component_and_endpoint_is_scoped(base, kind):
     for manifest in (*shared(), *base):
         if manifest["kind"] == kind:
             assert manifest.get("scopes"), manifest["metadata"]["name"]
-            assert set(manifest["scopes"]) <= set(SERVICES)
+            examples = EXAMPLES if manifest["metadata"]["name"] in {"pubsub", "secrets"} else ()
+            assert set(manifest["scopes"]) <= {*SERVICES, *examples}
 
 
 @pytest.mark.parametrize("name", SERVICES)

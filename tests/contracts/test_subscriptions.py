@@ -1,5 +1,6 @@
 """Who hears what, in code and declared: nothing twice, and a place for what can't be processed."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,20 +63,22 @@ def test_a_dead_letter_can_be_delivered_to_the_route_that_its_topic_has(heard):
 
 
 @pytest.fixture(scope="module")
-def table():
-    """The README's: of each topic the cells of its first row, by their column."""
-    text = (ROOT / "README.md").read_text()
+def rows():
+    """The README's table, and of a service that brings its own README that one's: the cells of each row, by column."""
+    return [row for file in (ROOT / "README.md", *ROOT.glob("services/*/README.md")) for row in table(file.read_text())]
+
+
+def table(text):
     lines = text[text.index("| topic |") :].partition("\n\n")[0].splitlines()
     header, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    found = (dict(zip(header, row, strict=True)) for row in rows if row[0])
-    return {row["topic"].strip("`"): row for row in found}
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def test_the_readme_names_every_topic_that_is_heard_where_it_is_subscribed_and_its_dead_letters(heard, table):
+def test_the_readme_names_every_topic_that_is_heard_where_it_is_subscribed_and_its_dead_letters(heard, rows):
     by_hand = {(each.topic, each.app) for each in declared()}
     shown = {
-        (topic, *pair)
-        for topic, row in table.items()
+        (row["topic"].strip("`"), *pair)
+        for row in rows
         for pair in zip(row["heard by"].split("; "), row["dead letters"].split("; "), strict=True)
         if "service" in row["heard by"]
     }
@@ -86,6 +89,11 @@ def test_the_readme_names_every_topic_that_is_heard_where_it_is_subscribed_and_i
     }
 
 
-def test_the_readme_names_whoever_tells_each_of_our_events(table):
+def test_the_readme_names_whoever_tells_each_of_our_events(rows):
+    """An empty cell says the same as the one above it."""
+    tellers, teller = {}, ""
+    for row in rows:
+        teller = row["told by"] or teller
+        tellers |= dict.fromkeys(re.findall("`([^`]+)`", row["type"]), teller)
     for event in contracts.EVENTS:
-        assert table[event.topic]["told by"] == f"{event.__module__.partition('.')[0]}-service"
+        assert tellers[event.type] == f"{event.__module__.partition('.')[0]}-service"

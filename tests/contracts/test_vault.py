@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-import vault
+from cli import vault
 from payment.providers import PROVIDERS
 from stack.local import LocalError
 
@@ -21,7 +21,7 @@ def test_each_service_that_seals_has_a_key_of_its_own_and_redis_an_empty_passwor
     made = secrets(tmp_path)
 
     sealers = {"order-service", "payment-service", "notification-service"}
-    assert set(made) == sealers | {"sandbox", "redis"}
+    assert set(made) == sealers | {"backoffice-service", "datasource-service", "sandbox", "redis"}
     keys = {made[app_id]["seal-keys"] for app_id in sealers}
     assert len(keys) == 3
     assert all(Fernet(key) for key in keys)
@@ -76,7 +76,7 @@ def test_notification_and_the_sandbox_know_the_same_keys_and_secrets(tmp_path: P
 
     notification, sandbox = made["notification-service"], made["sandbox"]
     assert set(notification) == {"seal-keys", "unsubscribe-key"} | SMS
-    assert set(sandbox) == {"payment-b-key", "provider-webhook-secrets"} | SMS
+    assert set(sandbox) == {"payment-b-key", "provider-webhook-secrets", "inn8-client-secret"} | SMS
     assert {name: notification[name] for name in SMS} == {name: sandbox[name] for name in SMS}
     keys = {notification[name] for name in ("unsubscribe-key", "africas-talking-key", "legacy-sms-key")}
     assert len(keys) == 3

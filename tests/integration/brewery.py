@@ -21,7 +21,8 @@ from stack.sidecars import Stack
 
 PUBLIC = "/api/v1/orders"
 ORDER, PAYMENT, NOTIFICATION = "order-service", "payment-service", "notification-service"
-SERVICES = (ORDER, PAYMENT, NOTIFICATION)
+BACKOFFICE, DATASOURCE = "backoffice-service", "datasource-service"
+SERVICES = (ORDER, PAYMENT, NOTIFICATION, BACKOFFICE, DATASOURCE)
 
 
 def order_body(*, sku: str = "latte", token: str = "tok_ok", quantity: int = 1, **customer: str) -> dict[str, Any]:
@@ -47,6 +48,12 @@ def client_of(
     stack: Stack, app_id: str, headers: dict[str, str] | None = None, *, timeout: float = 30
 ) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=stack.url(app_id), timeout=timeout, trust_env=False, headers=headers)
+
+
+def workflows(stack: Stack) -> httpx.AsyncClient:
+    """The engine's API as order's sidecar has it; a path is an instance's id."""
+    url, token = f"{stack.sidecar_url(ORDER)}/v1.0/workflows/dapr/", {"dapr-api-token": stack.dapr_token}
+    return httpx.AsyncClient(base_url=url, trust_env=False, headers=token)
 
 
 def replicas(stack: Stack, app_id: str) -> list[str]:
@@ -159,8 +166,7 @@ class Brewery:
 
     def rows(self, service: str, query: str, *values: Any) -> Sequence[Mapping[str, Any]]:
         """Read a service's own database: what it says of itself is not the evidence here."""
-        name = service.removesuffix("-service").upper()
-        url = self.stack.apps[service].env[f"{name}_DATABASE_URL"]
+        url = self._database(service)
         if url.startswith("postgresql:"):
             with psycopg.connect(url) as connection, connection.cursor(row_factory=dict_row) as cursor:
                 # As bytes: psycopg's types let a query be no other text than a literal.
@@ -168,6 +174,19 @@ class Brewery:
         with closing(sqlite3.connect(f"file:{url.removeprefix('sqlite:///')}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(query, values)]
+
+    def write(self, service: str, statement: str, *values: Any) -> None:
+        """What can't be brought about in a test's time."""
+        url = self._database(service)
+        if url.startswith("postgresql:"):
+            with psycopg.connect(url) as connection:
+                connection.execute(statement.replace("?", "%s").encode(), values)
+            return
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection, connection:
+            connection.execute(statement, values)
+
+    def _database(self, service: str) -> str:
+        return self.stack.apps[service].env[f"{service.removesuffix('-service').upper()}_DATABASE_URL"]
 
     def stock(self, sku: str) -> int | None:
         found = self.rows(ORDER, "SELECT available FROM stock WHERE sku = ?", sku)

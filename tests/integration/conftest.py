@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from brewery import NOTIFICATION, ORDER, PAYMENT, SERVICES, Brewery, Notices, bearer, client_of, replicas
+from brewery import BACKOFFICE, NOTIFICATION, ORDER, PAYMENT, SERVICES, Brewery, Notices, bearer, client_of, replicas
 from cryptography.fernet import Fernet
 
 from payment.providers import PROVIDERS
@@ -34,10 +34,15 @@ AFRICAS_TALKING_KEY, LEGACY_SMS_KEY = "at-key-of-the-integration-tests", "legacy
 PROVIDER_WEBHOOK_SECRETS = json.dumps(
     {name: f"whsec_{base64.b64encode(f'the secret of provider {name}!'.encode()).decode()}" for name in PROVIDERS}
 )
+INN8_SECRET = "inn8-secret-of-the-integration-tests"
+INN8_ROWS = {"clients": 120, "portfolios": 150, "securities": 20, "transactions": 300}
 RECEIPT_SECRETS = json.dumps(
     {"africas-talking": "receipts-of-the-integration-tests", "legacy": WEBHOOK_SECRET, "smtp": WEBHOOK_SECRET}
 )
 
+
+# On PostgreSQL.
+REPLICATED = {ORDER, PAYMENT, NOTIFICATION, BACKOFFICE}
 
 # By service: for how long something is in the hands of a process that may be dead. As short as is safe under the
 # policies of `components` below; as they are shipped they are waited for in test_shipped_times.py.
@@ -49,6 +54,7 @@ QUICK: Mapping[str, Mapping[str, str]] = {
         "ORDER_PAST_TIMER_SECONDS": "8",
     },
     "payment": {"PAYMENT_ANSWER_SECONDS": "2.5", "PAYMENT_CALL_SECONDS": "11", "PAYMENT_CLAIM_SECONDS": "15"},
+    "datasource": {"DATASOURCE_LEASE_SECONDS": "3"},
     "notification": {
         "NOTIFICATION_CALL_SECONDS": "11",
         "NOTIFICATION_SEND_SECONDS": "12",
@@ -57,7 +63,15 @@ QUICK: Mapping[str, Mapping[str, str]] = {
         # Slow enough for a small bulk to be met in the middle.
         "NOTIFICATION_BULK_RATES": '{"smtp": 20}',
     },
+    "backoffice": {
+        "BACKOFFICE_UPLOAD_SECONDS": "5",
+        "BACKOFFICE_ABANDONED_SECONDS": "5.1",
+        # Small pages: an export of few rows is met in the middle.
+        "BACKOFFICE_EXPORT_PAGE": "2",
+        "BACKOFFICE_EXPORT_AGAIN_SECONDS": "0.2",
+    },
 }
+OPERATOR = {"OPERATOR_TENANT": "default"}
 AS_SHIPPED: Mapping[str, Mapping[str, str]] = {service: {} for service in QUICK}
 
 
@@ -115,6 +129,8 @@ def specs(
                 "SANDBOX_RECEIPT_SECRETS": RECEIPT_SECRETS,
                 "SANDBOX_AFRICAS_TALKING_KEY": AFRICAS_TALKING_KEY,
                 "SANDBOX_LEGACY_SMS_KEY": LEGACY_SMS_KEY,
+                "SANDBOX_INN8_CLIENT_SECRET": INN8_SECRET,
+                "SANDBOX_INN8_ROWS": json.dumps(INN8_ROWS),
             },
         ),
         AppSpec(
@@ -123,6 +139,7 @@ def specs(
             env={
                 "PAYMENT_DATABASE_URL": database_of("payment"),
                 "PAYMENT_ROUTES": json.dumps(ROUTES),
+                **OPERATOR,
                 **times["payment"],
             },
             secrets=seal_keys()
@@ -134,6 +151,7 @@ def specs(
             env={
                 "NOTIFICATION_DATABASE_URL": database_of("notification"),
                 "NOTIFICATION_SMTP_PORT": smtp,
+                **OPERATOR,
                 **times["notification"],
             },
             secrets={
@@ -149,22 +167,45 @@ def specs(
             env={
                 "ORDER_DATABASE_URL": database_of("order"),
                 "ORDER_CATALOG_FILE": str(Path(__file__).with_name("catalog.json")),
+                **OPERATOR,
                 **times["order"],
             },
             secrets=seal_keys(),
+        ),
+        AppSpec(
+            app_id="datasource-service",
+            module="datasource.main",
+            env={
+                "DATASOURCE_DATABASE_URL": database_of("datasource"),
+                "DATASOURCE_PAGE_ROWS": "60",
+                **OPERATOR,
+                **times["datasource"],
+            },
+            secrets={"inn8-client-secret": INN8_SECRET},
+        ),
+        AppSpec(
+            app_id="backoffice-service",
+            module="backoffice.main",
+            env={
+                "BACKOFFICE_DATABASE_URL": database_of("backoffice"),
+                "BACKOFFICE_PUBLIC_URL": "{backoffice-service}",
+                **OPERATOR,
+                **times["backoffice"],
+            },
+            secrets=seal_keys() | {"link-key": "a-key-of-the-integration-tests-only"},
         ),
     ]
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def apps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[AppSpec]:
-    """On PostgreSQL each service has a database of its own, and payment and notification have a second replica."""
+    """On PostgreSQL each service has a database of its own, and those in REPLICATED have a second replica."""
     folder = tmp_path_factory.mktemp("data")
     if request.param == "sqlite":
         return specs(folder, times=QUICK)
     server: Postgres = request.getfixturevalue("postgres_server")
     found = specs(folder, server.create, times=QUICK)
-    return [*found, *(replace(spec, name=f"{spec.name}-2") for spec in found if spec.app_id in {PAYMENT, NOTIFICATION})]
+    return [*found, *(replace(spec, name=f"{spec.name}-2") for spec in found if spec.app_id in REPLICATED)]
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def _readable(found: Any) -> Any:
 
 
 def asks_for_a_token(operation: Any) -> bool:
-    return bool(operation.definition.raw.get("security"))
+    return all(operation.definition.raw.get("security", [{}]))
 
 
 OPERATIONS = [

@@ -43,6 +43,9 @@ async def test_a_burst_of_clients_hanging_up_opens_nothing(brew: Brewery) -> Non
 async def test_three_failures_open_it_and_it_closes_by_itself(brew: Brewery) -> None:
     brew.kill(PAYMENT)
     await eventually(lambda: is_open(brew.stack))
+    async with client_of(brew.stack, ORDER, bearer(brew.stack, "staff")) as staff:
+        told = (await staff.get("/api/v1/ops")).json()["sidecar"]
+    assert {"target": PAYMENT, "state": "open"} in told["breakers"]
     brew.start(PAYMENT)
     await eventually(lambda: lets_through(brew.stack), every=0.2)
     assert (await brew.place()).status_code == 201

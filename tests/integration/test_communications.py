@@ -19,6 +19,9 @@ from stack.eventually import eventually
 from stack.sidecars import Stack
 
 BUSY = "SMS service temporarily unavailable"
+# The breaker's word where a busy machine let it wait until it may come from between two attempts: Answer.never_sent.
+IN_DOUBT = "africas-talking the sidecar got no answer"
+BEYOND_DOUBT = timedelta(seconds=0.2)
 AT_ONCE = timedelta(seconds=1)  # the declared retries alone take longer
 
 
@@ -174,7 +177,8 @@ async def test_while_a_provider_is_down_the_next_one_takes_over_then_the_next_ch
     assert len(await brew.inbox(f"{customer}@people.example")) == 1
 
     waiting = await notices.becomes(waits, "queued")
-    assert (waiting["error"], waiting["tries"][0]["error"]) == (BUSY, BUSY)
+    assert waiting["error"] == waiting["tries"][0]["error"]
+    assert waiting["error"] in ({BUSY} if seconds_until_tried(waiting) < BEYOND_DOUBT else {BUSY, IN_DOUBT})
     assert seconds_until_tried(waiting) < AT_ONCE
     await brew.fair()
     await notices.becomes(waits, "delivered", within=90)

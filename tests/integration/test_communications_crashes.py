@@ -114,6 +114,7 @@ async def redeem(notices: Notices, mail: Mapping[str, Any]) -> int:
 # --- the send command, and password resets ---
 
 
+@pytest.mark.only_on("sqlite")
 async def test_what_was_accepted_arrives_though_the_service_dies_the_moment_after(
     brew: Brewery, notices: Notices
 ) -> None:
@@ -180,6 +181,7 @@ async def each_was_one(brew: Brewery, person: str, phone: str, order_id: str) ->
     assert len(set(await copies(brew, person))) == 1
 
 
+@pytest.mark.only_on("sqlite")
 async def test_killed_between_the_providers_taking_it_and_our_word_of_it_each_is_one(
     brew: Brewery, notices: Notices
 ) -> None:
@@ -216,6 +218,7 @@ def ends(brew: Brewery, person: str) -> list[tuple[Any, ...]]:
     return [tuple(row[name] for name in names) for row in rows(brew, person)]
 
 
+@pytest.mark.only_on("sqlite")
 async def test_a_reset_that_is_sent_again_revokes_the_link_that_had_gone_out(brew: Brewery, notices: Notices) -> None:
     person = await notices.recipient()
     await slow(brew, "smtp", ms=1500)
@@ -291,6 +294,7 @@ async def everybody_once(brew: Brewery, notices: Notices, bulk_id: str, people: 
     assert {(mail["to"], mail["messageId"]) for mail in inbox if mail["to"] in expected} == set(expected.items())
 
 
+@pytest.mark.only_on("sqlite")
 @of_this_size
 async def test_a_bulk_killed_twice_reaches_everybody_once(brew: Brewery, notices: Notices, count: int) -> None:
     bulk_id, people = await bulk(notices, count)
@@ -345,6 +349,7 @@ async def both_told_once(brew: Brewery, notices: Notices, customer: str, clerk: 
     assert len(await copies(brew, clerk)) == 1
 
 
+@pytest.mark.only_on("postgresql")
 async def test_a_saga_killed_in_its_first_step_tells_the_customer_once_and_then_the_staff(
     brew: Brewery, notices: Notices
 ) -> None:
@@ -360,6 +365,7 @@ async def test_a_saga_killed_in_its_first_step_tells_the_customer_once_and_then_
     await both_told_once(brew, notices, customer, clerk, phone)
 
 
+@pytest.mark.only_on("sqlite")
 async def test_a_saga_killed_between_its_steps_goes_on_with_the_second(brew: Brewery, notices: Notices) -> None:
     phone, branch = new_phone(), f"B-{new_id()[-8:]}"
     clerk = await notices.recipient(groups=[f"branch:{branch}"])

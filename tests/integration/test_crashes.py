@@ -4,9 +4,10 @@ import asyncio
 import random
 
 import httpx
-from brewery import ORDER, PAYMENT, PUBLIC, Brewery
+import pytest
+from brewery import ORDER, PAYMENT, PUBLIC, Brewery, workflows
 
-from chassis.saga import Reference
+from chassis.story import Reference
 from chassis.takeover import instance_id
 from order.saga import WORKFLOW, OrderRef
 from stack.eventually import eventually
@@ -86,6 +87,7 @@ async def test_a_sidecar_that_dies_means_503_before_anything_is_written(brew: Br
         await brew.becomes(row["id"], status="confirmed", within=100)
 
 
+@pytest.mark.only_on("sqlite")
 async def test_payment_down_is_202_and_finished_when_it_is_back(brew: Brewery) -> None:
     brew.kill(PAYMENT)
     answer = await brew.place()
@@ -136,18 +138,13 @@ def _status(brew: Brewery, order_id: str) -> str:
 async def _start_workflow(brew: Brewery, order_id: str) -> None:
     ref: Reference = OrderRef(tenant="default", id=order_id)
     argument = {"reference": ref.model_dump(mode="json"), "attempt": 0}
-    async with _workflows(brew) as client:
+    async with workflows(brew.stack) as client:
         started = await client.post(f"{WORKFLOW}/start", params={"instanceID": instance_id(ref)}, json=argument)
     assert started.status_code == 202, started.text
 
 
 async def _ended_workflow(brew: Brewery, order_id: str) -> bool:
-    async with _workflows(brew) as client:
+    async with workflows(brew.stack) as client:
         answer = await client.get(instance_id(OrderRef(tenant="default", id=order_id)))
     assert answer.status_code == 200, answer.text
     return answer.json()["runtimeStatus"] == "COMPLETED"
-
-
-def _workflows(brew: Brewery) -> httpx.AsyncClient:
-    url, token = f"{brew.stack.sidecar_url(ORDER)}/v1.0/workflows/dapr/", {"dapr-api-token": brew.stack.dapr_token}
-    return httpx.AsyncClient(base_url=url, trust_env=False, headers=token)

@@ -79,6 +79,15 @@ class Letters:
     async def replay(self, letter: dict[str, Any]) -> httpx.Response:
         return await self._admin.post(f"/api/v1/dead-letters/{letter['id']}/replay")
 
+    async def edit(self, letter: dict[str, Any], data: dict[str, Any]) -> httpx.Response:
+        url = f"/api/v1/dead-letters/{letter['id']}"
+        version = (await self._admin.get(url)).json()["version"]
+        return await self._admin.put(url, json={"data": data, "version": version})
+
+    async def messages_about(self, order_id: str) -> list[Any]:
+        answer = await self._admin.get("/api/v1/notifications", params={"subjectId": order_id})
+        return answer.json()["items"]
+
     async def heard(self, event_id: str) -> int:
         """How often the stock service was given it."""
         return (await self.stock.get("/heard")).json().count(event_id)
@@ -131,3 +140,17 @@ async def test_what_notification_could_not_process_is_nobody_elses_again(letters
     assert answer.json()["replayedAt"]
     await eventually(lambda: letters.heard(after["id"]))
     assert await letters.heard(told["id"]) == 1
+
+
+async def test_an_edited_event_is_processed_by_the_app_that_could_not_read_it(letters: Letters):
+    order_id = new_id()
+    told = event(order_id, "order.confirmed.v1", version=-1, status="confirmed")
+    await letters.publish(told)
+    letter = await letters.kept(NOTIFICATION, told["id"])
+    refused = await letters.replay(letter)
+    edited = await letters.edit(letter, told["data"] | {"version": 2})
+    answer = await letters.replay(letter)
+
+    assert (refused.status_code, "version: not a count" in refused.json()["detail"]) == (409, True), refused.text
+    assert (edited.status_code, answer.status_code) == (200, 200), edited.text + answer.text
+    await eventually(lambda: letters.messages_about(order_id))

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 
+import pytest
 from brewery import ORDER, PUBLIC, Brewery, order_body
 
 
@@ -45,6 +46,7 @@ async def test_a_refused_order_frees_its_key(brew: Brewery) -> None:
     assert (await brew.place(headers=key)).status_code == 201
 
 
+@pytest.mark.only_on("sqlite")
 async def test_without_the_store_a_key_is_refused_and_no_key_is_served(brew: Brewery) -> None:
     before = brew.count(ORDER, "orders")
     brew.stack.stop_redis()

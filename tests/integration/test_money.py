@@ -216,3 +216,29 @@ async def test_an_admin_and_order_giving_back_at_once_give_back_exactly_the_char
     given = [entry for entry in ledger if entry["kind"] == "refund"]
     assert sum(Decimal(entry["amount"]) for entry in given) == Decimal(total)
     assert brew.payment_status(order["id"]) == "refunded"
+
+
+async def test_a_refund_that_was_refused_for_good_is_given_back_when_a_person_has_it_tried_again(brew: Brewery) -> None:
+    order_id = (await brew.place()).json()["id"]
+    refused_for_good(brew, order_id)
+    async with client_of(brew.stack, ORDER, bearer(brew.stack, "admin", sub="boss")) as admin:
+        waiting = (await admin.get("/api/v1/sagas", params={"status": "compensation_failed"})).json()["items"]
+        assert order_id in [saga["id"] for saga in waiting]
+        retries = await asyncio.gather(*(admin.post(f"/api/v1/sagas/{order_id}/retry") for _ in range(4)))
+        assert sorted(one.status_code for one in retries) == [202, 409, 409, 409]
+        await brew.becomes(order_id, status="cancelled", payment="refunded")
+        saga = (await admin.get(f"/api/v1/sagas/{order_id}")).json()
+    assert saga["status"] == "completed"
+    assert [(one["step"], one["retriedBy"]) for one in saga["incidents"]] == [("refund", "boss")]
+    assert await brew.ledger(order_id) == ["charge", "refund"]
+
+
+def refused_for_good(brew: Brewery, order_id: str) -> None:
+    """As order itself leaves it after half an hour of refusals."""
+    owed = "UPDATE orders SET status = 'cancelled', payment_status = 'refund_pending' WHERE id = ?"
+    incident = (
+        "INSERT INTO incidents (tenant, saga_id, step, at, error, stops)"
+        " VALUES ('default', ?, 'refund', CURRENT_TIMESTAMP, 'refund failed', TRUE)"
+    )
+    brew.write(ORDER, owed, order_id)
+    brew.write(ORDER, incident, order_id)

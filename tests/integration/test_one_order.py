@@ -15,8 +15,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from brewery import NOTIFICATION, ORDER, PAYMENT, PUBLIC, SERVICES, bearer, client_of, order_body
+from brewery import NOTIFICATION, ORDER, PAYMENT, PUBLIC, bearer, client_of, order_body
 from conftest import ROOT, specs
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -24,6 +25,7 @@ from stack.eventually import eventually
 from stack.local import HOST, free_port
 from stack.sidecars import Stack
 
+CONCERNED = (ORDER, PAYMENT, NOTIFICATION)  # the back office has no part in an order
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
@@ -31,6 +33,11 @@ METRICS = {
     "workflow_steps_total",
     "workflow_step_duration_ms",
     "orders_confirmed_total",
+    "OrderValue",
+    "orders_by_status",
+    "orders_oldest_unsettled_seconds",
+    "outbox_waiting",
+    "outbox_oldest_seconds",
     "http.server.request.duration",
     "edge.requests",
 }
@@ -43,6 +50,7 @@ class Collector:
         self.spans: dict[bytes, tuple[str, str, str]] = {}
         self.heard_at = 0.0  # of a span
         self.metrics: set[tuple[str, str]] = set()
+        self.events: list[tuple[str, str]] = []  # of the business: (service, name)
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -73,6 +81,11 @@ class Collector:
                 service = _service(measured.resource.attributes)
                 for scope in measured.scope_metrics:
                     self.metrics |= {(service, metric.name) for metric in scope.metrics}
+        elif path.endswith("logs"):
+            for logged in ExportLogsServiceRequest.FromString(body).resource_logs:
+                service = _service(logged.resource.attributes)
+                records = [record for scope in logged.scope_logs for record in scope.log_records]
+                self.events += [(service, record.event_name) for record in records if record.event_name]
 
     def is_silent(self) -> bool:
         return time.monotonic() - self.heard_at > _SILENCE
@@ -111,6 +124,7 @@ def alone(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> Ite
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
             "OTEL_EXPORTER_OTLP_INSECURE": "true",
             "OTEL_BSP_SCHEDULE_DELAY": "200",
+            "OTEL_BLRP_SCHEDULE_DELAY": "200",
             "OTEL_METRIC_EXPORT_INTERVAL": "500",
         }.items():
             environment.setenv(name, value)
@@ -124,7 +138,7 @@ async def test_one_trace_leads_from_the_request_to_the_mail(alone: Stack, collec
         placed = await client.post(PUBLIC, json=order_body(), headers=headers)
         assert placed.status_code == 201
     await eventually(lambda: _told(collector))
-    for app_id in SERVICES:
+    for app_id in CONCERNED:
         assert TRACE_ID in alone.logs(app_id)
 
 
@@ -132,10 +146,11 @@ def _told(collector: Collector) -> bool:
     seen = {(service, name) for trace, service, name in list(collector.spans.values()) if trace == TRACE_ID}
     names = {name for _service, name in seen}
     assert {"fulfil_order.charge", "fulfil_order.confirm", "charge.drive", "notification.send"} <= names
-    assert {service for service, _name in seen} >= set(SERVICES)
+    assert {service for service, _name in seen} >= set(CONCERNED)
     # daprd speaks under its app's name: what only a sidecar says of this trace.
     assert any("CallLocal" in name for name in names), names
     assert {(ORDER, name) for name in METRICS} <= collector.metrics
+    assert (ORDER, "OrderPlaced") in collector.events
     return True
 
 
@@ -170,14 +185,14 @@ async def test_no_more_is_done_for_an_order_than_its_budget_says(alone: Stack, c
         await _deliver(client, 1)
         await eventually(lambda: _all_told(alone))
         await eventually(collector.is_silent)
-        for app_id in SERVICES:
+        for app_id in CONCERNED:
             with closing(sqlite3.connect(_database(alone, app_id))) as conn:
                 assert conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
-        before = {app_id: _so_far(alone, collector, app_id) for app_id in SERVICES}
+        before = {app_id: _so_far(alone, collector, app_id) for app_id in CONCERNED}
         await _deliver(client, _ORDERS)
         await eventually(lambda: _all_told(alone))
         await eventually(collector.is_silent)
-        spent = {app_id: _spent(alone, collector, app_id, before) for app_id in SERVICES}
+        spent = {app_id: _spent(alone, collector, app_id, before) for app_id in CONCERNED}
 
     over = {
         (app_id, what): (count, budget)
@@ -202,7 +217,7 @@ async def _deliver(client: httpx.AsyncClient, count: int) -> None:
 
 def _all_told(stack: Stack) -> bool:
     """Every event has left the outboxes."""
-    for app_id in SERVICES:
+    for app_id in CONCERNED:
         with closing(sqlite3.connect(_database(stack, app_id))) as conn:
             if conn.execute("SELECT 1 FROM outbox WHERE published_at IS NULL").fetchone():
                 return False

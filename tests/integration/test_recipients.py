@@ -111,6 +111,7 @@ async def test_one_click_ends_a_category_of_mail_but_not_what_is_critical(
 # --- what they wish ---
 
 
+@pytest.mark.chaos  # it waits for a minute of the clock
 @pytest.mark.timeout(180)
 @pytest.mark.only_on("sqlite")
 async def test_what_is_held_goes_out_when_its_time_has_come_and_what_is_critical_at_once(

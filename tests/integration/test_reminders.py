@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import yaml
-from brewery import ORDER, Brewery, bearer, client_of
+from brewery import ORDER, Brewery, bearer, client_of, workflows
 from conftest import ROOT, specs
 
 from chassis.takeover import instance_id
@@ -78,10 +78,10 @@ async def all_purged(stack: Stack, orders: list[str]) -> bool:
 async def states(stack: Stack, orders: list[str]) -> Counter[str]:
     """Of the workflows of these orders."""
     found: Counter[str] = Counter()
-    url = f"{stack.sidecar_url(ORDER)}/v1.0/workflows/dapr/"
-    async with httpx.AsyncClient(headers={"dapr-api-token": stack.dapr_token}, trust_env=False) as client:
+    async with workflows(stack) as client:
         for order_id in orders:
-            answer = await client.get(url + instance_id(OrderRef(tenant="default", id=order_id)))
+            answer = await client.get(instance_id(OrderRef(tenant="default", id=order_id)))
+            assert answer.status_code in (200, 404), answer.text
             found["purged" if answer.status_code == 404 else answer.json()["runtimeStatus"]] += 1
     return found
 

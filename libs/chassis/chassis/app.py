@@ -1,6 +1,6 @@
 """The application every service is: edge middleware, problems, probes, and a lifespan that a list of parts makes up."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -8,8 +8,9 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.telemetry import TelemetryConfig
 
-from chassis import explorer, health, problems
-from chassis.db import Database
+from chassis import cache_clear, explorer, ops, problems
+from chassis import health as probes
+from chassis.cache import Cache
 from chassis.edge.auth import Rules
 from chassis.edge.body import BodyLimit
 from chassis.edge.limiter import Limiter
@@ -17,9 +18,11 @@ from chassis.edge.middleware import Edge, SecurityHeaders
 from chassis.edge.routes import PROBLEM_RESPONSE, Direct, operation_id
 from chassis.edge.rules import Book
 from chassis.edge.tokens import Tokens, keys_of
-from chassis.health import Check
+from chassis.health import Health
 from chassis.lifespan import Lifespan, Start
 from chassis.openapi import Service
+from chassis.ops import Ops
+from chassis.outbox import Outbox
 from chassis.problems import Problem
 from chassis.settings import ServiceSettings
 from chassis.sidecar import Sidecar
@@ -35,12 +38,15 @@ def create_app(
     sidecar: Sidecar,
     rules: Rules,
     start: Start | None = None,
-    checks: Mapping[str, Check],
+    health: Health,
     refusals: Mapping[type[Exception], Problem],
+    caches: Sequence[Cache] = (),
+    outbox: Outbox | None = None,
 ) -> FastAPI:
     """A FastAPI application with the edge, problems, probes and tracing; the service adds its routes.
 
-    What `rules` doesn't name can't be reached. `start` starts what the service is made of.
+    What `rules` doesn't name can't be reached. `start` starts what the service is made of. `caches` are those that an
+    admin may clear, `outbox` the one whose queue staff is told of.
     """
     book = Book(rules)
 
@@ -67,9 +73,12 @@ def create_app(
     )
     # Called when the process is told to stop, before it waits for requests under way.
     app.state.leaving = []
-    app.state.checks = checks
-    health.router.add_to(app)
-    explorer.router.add_to(app)
+    app.state.health = health
+    app.state.caches = caches
+    app.state.ops = Ops(settings=settings, sidecar=sidecar, outbox=outbox)
+    app.state.handled = app.state.ops.handled
+    for resource in (probes, ops, explorer, cache_clear):
+        resource.router.add_to(app)
     problems.install(app, refusals)
     _add_edge(app, book, sidecar, settings, refusals)
     return app
@@ -82,7 +91,12 @@ def _add_edge(
     if unknown := set(settings.rate_limits) - set(book.rules):
         raise ValueError(f"Rate limits of routes that are not here: {', '.join(sorted(unknown))}")
     app.add_middleware(Direct, routes=app.router.routes)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        seconds=settings.body_seconds,
+        by_route=settings.large_bodies,
+    )
     tokens = Tokens(keys=keys_of(settings, sidecar), settings=settings)
     limiter = Limiter(sidecar=sidecar, settings=settings)
     app.add_middleware(Edge, book=book, tokens=tokens, limiter=limiter, settings=settings, refusals=refusals)
@@ -90,7 +104,6 @@ def _add_edge(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_credentials=True,
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=_EXPOSED,
@@ -109,7 +122,3 @@ _TELEMETRY: TelemetryConfig = {
 }
 
 _EXPOSED = ["Location", "Idempotency-Replayed", "Retry-After", "RateLimit", "RateLimit-Policy", "Deprecation", "Sunset"]
-
-
-def database_check(db: Database) -> Check:
-    return Check(probe=db.ping, required=True)

@@ -54,7 +54,8 @@ _reads = meter.create_counter(
 
 
 class Cache:
-    """`name` is this cache's own among the service's. Keys carry the tenant, where values differ by tenant.
+    """`name` is this cache's own among the service's. Keys begin with their tenant and a colon, where values differ by
+    tenant: by that `chassis.cache_clear` finds them.
 
     Without `changes` entries only age. `clock` never goes back and says what expires; `wall` is what replicas share.
     """
@@ -75,7 +76,7 @@ class Cache:
         self._sidecar = sidecar
         self._store = store
         self._changes = changes
-        self._name = name
+        self.name = name
         self._topic = f"cache:{name}"
         self._longest = longest_seconds
         self._clock = clock
@@ -229,7 +230,7 @@ class Cache:
 
     def _pause(self, error: Exception) -> None:
         if self._clock() - self._failed_at >= _PAUSE_SECONDS:
-            log.warning("cache.without_store", cache=self._name, error=type(error).__name__)
+            log.warning("cache.without_store", cache=self.name, error=type(error).__name__)
         self._failed_at = self._clock()
 
 

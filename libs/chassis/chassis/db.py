@@ -13,13 +13,14 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar, cast
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
@@ -61,6 +62,34 @@ def upsert_in(dialect: str, table: sa.Table) -> Any:
     """The same by the dialect's name, for statements of the hot path that are built once and cached: building one
     costs several times what running it does."""
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
+def among(conn: sa.Connection, column: sa.ColumnElement[str], values: Collection[str]) -> sa.ColumnElement[bool]:
+    """`column IN values`, for very many of them: as one parameter, because to write and parse an IN of five hundred
+    takes several times what the database takes to answer it."""
+    if conn.dialect.name == "sqlite":
+        listed = sa.func.json_each(orjson.dumps([*values]).decode()).table_valued("value")
+        return column.in_(sa.select(listed.c.value))
+    return column == sa.any_(sa.literal([*values], postgresql.ARRAY(sa.String)))
+
+
+def insert_all(conn: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Many rows of the same columns. PostgreSQL takes them as one statement with one parameter: one for each row costs
+    it a plan and us a way there and back, and is three times as slow."""
+    if conn.dialect.name == "sqlite":
+        conn.execute(sa.insert(table), rows)
+        return
+    columns = ", ".join(rows[0])  # our own tables' names need no quotes
+    listed = f"json_populate_recordset(NULL::{table.name}, CAST(:rows AS json))"
+    insert = sa.text(f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {listed}")  # noqa: S608
+    conn.execute(insert, {"rows": orjson.dumps(rows).decode()})
+
+
+def analyze(conn: sa.Connection, table: sa.Table) -> None:
+    """PostgreSQL plans by what it knows of a table's columns, and looks at a new one after a minute at the earliest:
+    until then it may read all of a table for a few rows of it."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(sa.text(f"ANALYZE {table.name}"))
 
 
 def take_turns(conn: sa.Connection, names: Collection[str]) -> None:

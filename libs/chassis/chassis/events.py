@@ -6,14 +6,16 @@ commits `first_time` together with its effect.
 
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Self, cast
 
 import orjson
 import sqlalchemy as sa
 import structlog
 from fastapi import Request, Response
+from opentelemetry import trace
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from chassis.db import DATABASE_DOWN, Timestamp, upsert_in
@@ -104,28 +106,46 @@ def _insert_once(dialect: str, table: sa.Table) -> Any:
 
 Handler = Callable[[str, CloudEvent], Awaitable[None]]
 
-_SUCCESS, _RETRY, _DROP = {"status": "SUCCESS"}, {"status": "RETRY"}, {"status": "DROP"}
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """When an event was handled, and how old it was then; None where it doesn't tell its time."""
+
+    at: datetime
+    age_seconds: float | None
+
+    @classmethod
+    def of(cls, event: CloudEvent) -> Self:
+        at = now()
+        if event.time is None or event.time.tzinfo is None:
+            return cls(at, None)
+        return cls(at, max(0.0, (at - event.time).total_seconds()))
+
+
+_SUCCESS, _RETRY = {"status": "SUCCESS"}, {"status": "RETRY"}
 
 
 async def consume(topic: str, body: Any, handle: Handler) -> dict[str, str]:
     """Dapr's answer for one delivery. A type that isn't for us is the handler's to pass over.
 
     Infrastructure that is down answers RETRY (the subscription's policy repeats without end). An invalid event, or
-    one that breaks its handler, is dropped to the dead letters, where it is kept and can be replayed.
+    one that breaks its handler, is dropped to the dead letters, where it is kept and can be replayed; `reason`, which
+    Dapr passes over, is for whoever replays it.
     """
     try:
         event = CloudEvent.model_validate(body)
         with told_of(tenant=event.tenantid, tenant_name=event.tenantname, event_id=event.id):
+            trace.get_current_span().set_attribute("peer.service", event.source)
             await handle(topic, event)
     except (*DATABASE_DOWN, Unavailable, OSError) as down:
         log.warning("event.retry", error=type(down).__name__)
         return _RETRY
     except (InvalidEvent, ValidationError) as invalid:
-        log.warning("event.dropped", reason=_reason(invalid))
-        return _DROP
+        log.warning("event.dropped", reason=(reason := _reason(invalid)))
+        return _dropped(reason)
     except Exception:
         log.exception("event.broke_its_handler")
-        return _DROP
+        return _dropped("it broke its handler")
     return _SUCCESS
 
 
@@ -134,15 +154,24 @@ async def receive(request: Request, topic: str, handle: Handler) -> Response:
 
     Read here, not by FastAPI: its 422 for what is no event would make Dapr deliver it for ever.
     """
+
+    async def handle_and_note(topic: str, event: CloudEvent) -> None:
+        await handle(topic, event)
+        request.app.state.handled[topic] = Handled.of(event)
+
     try:
         body = orjson.loads(await request.body())
     except orjson.JSONDecodeError:
         body = None
-    return Response(orjson.dumps(await consume(topic, body, handle)), media_type="application/json")
+    return Response(orjson.dumps(await consume(topic, body, handle_and_note)), media_type="application/json")
 
 
-def _reason(error: InvalidEvent | ValidationError) -> Any:
+def _dropped(reason: str) -> dict[str, str]:
+    return {"status": "DROP", "reason": reason}
+
+
+def _reason(error: InvalidEvent | ValidationError) -> str:
     """Where and why, never the value: it may be personal."""
     if isinstance(error, ValidationError):
-        return [{"at": ".".join(map(str, one["loc"])), "why": one["type"]} for one in error.errors()]
+        return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'event'}: {one['type']}" for one in error.errors())
     return str(error)

@@ -33,14 +33,18 @@ class Leases:
 
     async def hold(self, name: str, *, seconds: float = 5) -> bool:
         """Take the lease or renew it; False while somebody else holds it."""
-        return await self._db.write(lambda conn: self._hold(conn, name, seconds))
+        return await self._db.write(lambda conn: self.take(conn, name, seconds=seconds))
 
     async def release(self, name: str) -> None:
-        table = self._table
-        mine = sa.and_(table.c.name == name, table.c.owner == self._owner)
-        await self._db.write(lambda conn: conn.execute(sa.delete(table).where(mine)))
+        await self._db.write(lambda conn: self.free(conn, name))
 
-    def _hold(self, conn: sa.Connection, name: str, seconds: float) -> bool:
+    def free(self, conn: sa.Connection, name: str) -> None:
+        """Release it in a transaction that does more."""
+        mine = sa.and_(self._table.c.name == name, self._table.c.owner == self._owner)
+        conn.execute(sa.delete(self._table).where(mine))
+
+    def take(self, conn: sa.Connection, name: str, *, seconds: float) -> bool:
+        """Hold it in a transaction that does more."""
         table = self._table
         row = {"owner": self._owner, "held_until": now() + timedelta(seconds=seconds)}
         taken = (

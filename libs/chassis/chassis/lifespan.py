@@ -15,13 +15,17 @@ from chassis.db import Database
 if TYPE_CHECKING:  # the worker's gRPC takes 17 MB, also of a service that has no workflow
     from dapr.ext.workflow import WorkflowRuntime
 
-    from chassis.saga import Saga
-
 
 class Part(Protocol):
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
+
+
+class Durable(Protocol):
+    """A workflow of Dapr's, such as `chassis.workflow.Workflow` of a saga."""
+
+    def register(self, runtime: "WorkflowRuntime", loop: asyncio.AbstractEventLoop) -> None: ...
 
 
 class Lifespan(AsyncExitStack):
@@ -48,11 +52,12 @@ class Lifespan(AsyncExitStack):
 
         self.push_async_callback(stop)
 
-    async def workflow(self, runtime: "WorkflowRuntime | None", saga: "Saga[Any]") -> None:
-        """The saga's durable driver; without a `runtime` nothing durable runs here."""
+    async def workflow(self, runtime: "WorkflowRuntime | None", *workflows: Durable) -> None:
+        """All that the service has, such as a saga's durable driver; without a `runtime` nothing durable runs here."""
         if runtime is None:
             return
-        saga.register(runtime, asyncio.get_running_loop())
+        for workflow in workflows:
+            workflow.register(runtime, asyncio.get_running_loop())
         await asyncio.to_thread(runtime.start)
         self.push_async_callback(asyncio.to_thread, runtime.shutdown)
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from opentelemetry.trace import Span, Status, StatusCode
 
-from chassis.telemetry import meter, tracer
+from chassis.telemetry import meter, trace_id_in, tracer
 
 if TYPE_CHECKING:
-    from chassis.saga import Reference, Step
+    from chassis.story import Reference, Step
 
 log = structlog.get_logger()
 
@@ -49,6 +49,7 @@ def observed(workflow: str, reference: "Reference", step: "Step") -> Generator[O
         "step.kind": step.kind.value,
         "step.title": step.title,
         "step.phase": step.phase.value,
+        "correlation_id": correlation_id(reference),
         "tenant": reference.tenant,
         "tenant_name": reference.tenant_name,
     }
@@ -61,7 +62,13 @@ def observed(workflow: str, reference: "Reference", step: "Step") -> Generator[O
             ExecutionId=reference.id,
             StepKind=step.kind.value,
             StepTitle=step.title,
+            CorrelationId=correlation_id(reference),
         ),
     ):
         log.debug("step.started")
         yield Observation(workflow, step, span)
+
+
+def correlation_id(reference: "Reference") -> str:
+    """The trace of the request or event that the saga began with, whoever drives it now; without one the saga's id."""
+    return trace_id_in(reference.traceparent) or reference.id

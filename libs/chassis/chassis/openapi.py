@@ -68,10 +68,14 @@ def _say_default(schema: dict[str, Any]) -> None:
         schema["description"] = f"{schema['description'].rstrip('.')}. {said}" if "description" in schema else said
 
 
+_OPERATOR = ", operator-only"
+
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
     "sidecar": {"type": "apiKey", "in": "header", "name": "dapr-api-token", "description": "known to our sidecar only"},
 }
+
+_OF_A_TOKEN = {401: "unauthenticated", 429: "rate-limited", 503: "issuer-unavailable, rate-limiter-unavailable"}
 
 
 def _describe_access(operation: dict[str, Any], access: Access) -> None:
@@ -79,6 +83,9 @@ def _describe_access(operation: dict[str, Any], access: Access) -> None:
     match access:
         case Access.PROBE:
             pass
+        case Access.STATUS | Access.GUEST:
+            operation["security"] = [{}, {"bearer": []}]
+            refusals = _OF_A_TOKEN | {403: "tenant-missing"}
         case Access.SIDECAR:
             operation["security"] = [{"sidecar": []}]
             refusals = {401: "unauthenticated"}
@@ -86,14 +93,12 @@ def _describe_access(operation: dict[str, Any], access: Access) -> None:
             refusals = {429: "rate-limited"}
         case _:
             operation["security"] = [{"bearer": []}]
-            refusals = {
-                401: "unauthenticated",
-                403: f"role-missing ({access.role}), tenant-missing",
-                429: "rate-limited",
-                503: "issuer-unavailable, rate-limiter-unavailable",
-            }
+            others = _OPERATOR if access is Access.OPERATOR else ""
+            refusals = _OF_A_TOKEN | {403: f"role-missing ({access.role}), tenant-missing{others}"}
     if "requestBody" in operation:
-        refusals |= {400: "malformed-json", 408: "body-too-slow", 413: "body-too-large", 415: "unsupported-media-type"}
+        refusals |= {408: "body-too-slow", 413: "body-too-large", 415: "unsupported-media-type"}
+        if "application/json" in operation["requestBody"]["content"]:
+            refusals[400] = "malformed-json"
     operation["x-access"] = access.name.lower()
     for status, response in refused(refusals).items():
         known = operation["responses"].setdefault(str(status), response)

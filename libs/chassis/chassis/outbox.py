@@ -8,6 +8,7 @@ alone is refused parks its aggregate for a while, with error and count, and the 
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -15,13 +16,14 @@ import orjson
 import sqlalchemy as sa
 import structlog
 
-from chassis.db import DATABASE_DOWN, Database, Timestamp
+from chassis.db import DATABASE_DOWN, Database, Timestamp, insert_all
 from chassis.events import Event
 from chassis.ids import new_id, now
 from chassis.leases import Leases, Turn
 from chassis.problems import Unavailable
 from chassis.retention import Expiry
 from chassis.sidecar import Sidecar
+from chassis.telemetry import meter
 from chassis.wakeups import Wakeup, poll_of
 
 log = structlog.get_logger()
@@ -32,9 +34,16 @@ _LINGER = 0.01  # what is committed meanwhile goes out together
 _KEEP = timedelta(days=7)  # published rows stay for republishing
 _MAX_PARKED = timedelta(seconds=30)  # short: a lone event that fails may only mean that the broker is down
 
+_depth = meter.create_gauge("outbox_waiting", description="Events that wait to be published")
+_age = meter.create_gauge("outbox_oldest_seconds", unit="s", description="Age of the oldest of them")
+
 
 def outbox_table(metadata: sa.MetaData) -> sa.Table:
+    # Each to one question alone: with an index that knows both, what waits and what was told, a planner whose figures
+    # are old reads a whole backlog for its first hundred.
     waiting = sa.text("published_at IS NULL")
+    set_aside = sa.text("published_at IS NULL AND parked_until IS NOT NULL")
+    told = sa.text("published_at IS NOT NULL")
     return sa.Table(
         "outbox",
         metadata,
@@ -53,7 +62,8 @@ def outbox_table(metadata: sa.MetaData) -> sa.Table:
         sa.Column("parked_until", Timestamp),
         sa.Column("error", sa.String(255)),
         sa.Index("ix_outbox_waiting", "seq", sqlite_where=waiting, postgresql_where=waiting),
-        sa.Index("ix_outbox_published", "published_at"),
+        sa.Index("ix_outbox_parked", "parked_until", sqlite_where=set_aside, postgresql_where=set_aside),
+        sa.Index("ix_outbox_published", "published_at", sqlite_where=told, postgresql_where=told),
     )
 
 
@@ -78,6 +88,9 @@ class Outbox:
             .where(table.c.seq.in_(sa.bindparam("done", expanding=True)))
             .values(published_at=sa.bindparam("at"))
         )
+        waits = table.c.published_at.is_(None)
+        self._waiting_figures = sa.select(sa.func.count(), sa.func.min(table.c.seq)).where(waits)
+        self._first_at = sa.select(table.c.created_at).where(table.c.seq == sa.bindparam("first"))
         self.expiry = Expiry.of(table.c.published_at, _KEEP)
 
     def add(
@@ -87,18 +100,46 @@ class Outbox:
 
         `parent` is the traceparent of what caused it. A unit of work runs on another thread, where none is current.
         """
-        row = {
-            "event_id": new_id(),
-            "tenant": tenant,
-            "tenant_name": tenant_name,
-            "aggregate_id": aggregate_id,
-            "topic": event.topic,
-            "type": event.type,
-            "data": event.model_dump_json(by_alias=True),
-            "traceparent": parent,
-            "created_at": now(),
-        }
-        conn.execute(self._insert, row)
+        self.add_all(conn, {aggregate_id: event}, tenant=tenant, parent=parent, tenant_name=tenant_name)
+
+    def add_all(
+        self, conn: sa.Connection, events: Mapping[str, Event], *, tenant: str, parent: str, tenant_name: str = ""
+    ) -> None:
+        """One of each aggregate, by its id: many at once cost little more than one."""
+        rows = [
+            {
+                "event_id": new_id(),
+                "tenant": tenant,
+                "tenant_name": tenant_name,
+                "aggregate_id": aggregate_id,
+                "topic": event.topic,
+                "type": event.type,
+                "data": event.model_dump_json(by_alias=True),
+                "traceparent": parent,
+                "created_at": now(),
+            }
+            for aggregate_id, event in events.items()
+        ]
+        if len(rows) == 1:
+            conn.execute(self._insert, rows[0])
+        else:
+            insert_all(conn, self._table, rows)
+
+    def figures(self, conn: sa.Connection) -> None:
+        """For `chassis.figures`."""
+        waiting, oldest = self._queue(conn)
+        _depth.set(waiting)
+        _age.set(oldest)
+
+    async def waiting(self) -> tuple[int, float]:
+        """How many events wait, and for how many seconds the oldest does."""
+        return await self._db.read(self._queue)
+
+    def _queue(self, conn: sa.Connection) -> tuple[int, float]:
+        """The index of what waits tells it all."""
+        waiting, first = conn.execute(self._waiting_figures).one()
+        oldest = conn.execute(self._first_at, {"first": first}).scalar() if waiting else None
+        return waiting, 0.0 if oldest is None else (now() - oldest).total_seconds()
 
     def wake(self) -> None:
         """A commit has just added something: publish it now instead of at the next poll."""

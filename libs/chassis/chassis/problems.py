@@ -130,7 +130,9 @@ def path_as_sent(scope: Scope) -> str:
 
 
 def install(app: FastAPI, refusals: Mapping[type[Exception], Problem]) -> None:
-    """Register the handlers. A refusal's own text is its `detail`; its attribute `members`, if any, is added."""
+    """Register the handlers. A refusal's own text is its `detail`; its attribute `members`, if any, is added. The
+    table is `app.state.refusals` for whoever answers for many things at once."""
+    app.state.refusals = refusals
 
     async def answer(request: Request, error: Exception) -> Response:
         problem = of(error, refusals)

@@ -1,89 +1,31 @@
-"""Sagas: a story told once as a generator, performed by one of two drivers.
+"""Sagas: a story (`chassis.story`) told once as a generator, performed by one of two drivers.
 
-The story yields `Step`s and performs nothing. `Saga.run_inline` performs them in this process; `register` makes the
-same story a Dapr Workflow whose activity performs them one by one with durable timers between. Steps are idempotent
-by business key, so a story can be driven again from its start, by anyone, at any time, and ends in the same place.
+`Saga.run_inline` performs its steps in this process; `chassis.workflow` makes the same story a Dapr Workflow whose
+activity performs them with durable timers between. Steps are idempotent by business key, so a story can be driven again
+from its start, by anyone, at any time, and ends in the same place.
 
-A step answers with a final outcome, or with `Unknown`: the story never sees that one. The inline driver hands over;
-the durable driver asks again on `chassis.retry_delays`.
+A step answers with a final outcome, with `Unknown`, or it fails. The story is never told of an unknown outcome, and of
+a failed step only where that is its policy. The inline driver repeats nothing: it hands over. The durable driver asks
+again on `chassis.retry_delays`, and repeats what failed as the step's policy says.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
-from dapr.ext.workflow import DaprWorkflowContext, WorkflowActivityContext, WorkflowRuntime
-from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from chassis.db import DATABASE_DOWN
 from chassis.ids import now
 from chassis.observation import observed
-from chassis.retry_delays import recheck_delay
+from chassis.problems import Unavailable
+from chassis.story import Failed, OnError, Phase, Reference, Step, Story, Together, Unknown, Value
 from chassis.tasks import Tasks
-from chassis.telemetry import continued
 
 log = structlog.get_logger()
-
-Outcome = TypeVar("Outcome")
-Story = Generator["Step", Any, Outcome]
-
-_RENEW_HISTORY_AFTER = 50  # unknown outcomes in one run of the workflow before its history is begun anew
-
-
-class Value(BaseModel):
-    """What goes into a step and comes out of it: immutable, and JSON between durable steps."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class Unknown(Value):
-    """The step's outcome could not be learned yet. It may have happened; it is never a refusal. `pending` says that
-    nothing went wrong: it only takes its time."""
-
-    kind: Literal["unknown"] = "unknown"
-    reason: str = ""
-    pending: bool = False
-
-
-class Reference(Value):
-    """What a saga is about: enough to load it again, whose it is, and the trace it belongs to."""
-
-    tenant: str
-    tenant_name: str = ""
-    id: str
-    traceparent: str = ""
-
-
-class Phase(StrEnum):
-    GIVEN = "given"
-    WHEN = "when"
-    THEN = "then"
-    COMPENSATION = "compensation"
-
-
-class Kind(StrEnum):
-    """The word by which the story tells a step; a compensation is its "but"."""
-
-    GIVEN = "Given"
-    WHEN = "When"
-    THEN = "Then"
-    AND = "And"
-    BUT = "But"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One side effect to perform. Its title names it, for whoever performs it too; `argument` is what it needs beside
-    the saga's reference."""
-
-    title: str
-    kind: Kind = Kind.WHEN
-    phase: Phase = Phase.WHEN
-    argument: Value | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +40,20 @@ class StepRecord:
     error: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Incident:
+    """A step that failed for good. `stops`: nothing drives its saga any more, until a person has it tried again; else
+    the story went on without it. Told again, it is the same one by its saga, step and `at`."""
+
+    step: Step
+    error: str
+    at: datetime
+
+    @property
+    def stops(self) -> bool:
+        return self.step.on_error is OnError.STOP
+
+
 @dataclass
 class Run:
     """One drive of a saga: what its steps have to say, until a step commits it together with its effect."""
@@ -109,6 +65,9 @@ class Run:
     _drained: bool = False
 
     def begin(self, step: Step) -> None:
+        for title in step.skips:
+            skipped = StepRecord(step=title, phase=Phase.THEN, status="skipped", started_at=now(), duration_ms=0)
+            self.waiting.append(skipped)
         self._under_way, self._drained = (step, now(), time.perf_counter()), False
 
     def drain(self) -> list[StepRecord]:
@@ -123,8 +82,7 @@ class Run:
         """Close the step under way; how many milliseconds it took."""
         if self._under_way is None:
             raise RuntimeError("no step has begun")
-        known = ("unknown", outcome.reason) if isinstance(outcome, Unknown) else ("completed", "")
-        record = _record(*self._under_way, *known)
+        record = _record(*self._under_way, *_status(self._under_way[0], outcome))
         if self._drained and not broken:
             self.waiting = []  # all of it is on record
         else:
@@ -132,10 +90,12 @@ class Run:
         self._under_way = None
         return record.duration_ms
 
-    def skip(self, titles: tuple[str, ...]) -> None:
-        for title in titles:
-            skipped = StepRecord(step=title, phase=Phase.THEN, status="skipped", started_at=now(), duration_ms=0)
-            self.waiting.append(skipped)
+
+def _status(step: Step, outcome: Any) -> tuple[str, str]:
+    """As the timeline has it, and why: what may not fail has no outcome yet, however it broke."""
+    if not isinstance(outcome, Unknown | Failed):
+        return "completed", ""
+    return "failed" if isinstance(outcome, Failed) and step.may_fail else "unknown", outcome.reason
 
 
 def _record(step: Step, at: datetime, began: float, status: str, error: str = "") -> StepRecord:
@@ -177,7 +137,9 @@ class Successor(Protocol[R_contra]):
 
 @dataclass(kw_only=True)
 class Saga(Generic[R]):
-    """A story and everything needed to drive it. `flush` gets the records that no step's own transaction has taken."""
+    """A story and everything needed to drive it. `flush` gets the records that no step's own transaction has taken,
+    `incident` what failed for good. No step takes longer than `step_seconds`, nor do all of an inline run together.
+    """
 
     name: str
     story: Callable[[R], Story[Any]]
@@ -186,8 +148,8 @@ class Saga(Generic[R]):
     flush: Callable[[R, list[StepRecord]], Awaitable[None]]
     takeover: Successor[R]
     tasks: Tasks
-    skipped_by_compensation: tuple[str, ...] = ()
-    step_seconds: float = 8.0
+    incident: Callable[[R, Incident], Awaitable[None]] | None = None  # where no step may fail
+    step_seconds: float = 30.0
 
     async def run_inline(self, reference: R, *, known: Any = None) -> Any:
         """Drive the story here, for `step_seconds` in all. Answers its outcome, or `HandedOver`."""
@@ -197,20 +159,37 @@ class Saga(Generic[R]):
         outcome: Any = None
         try:
             while True:
-                step = story.send(outcome)
-                outcome = await self.perform(step, run, within=max(0.0, ends - time.monotonic()))
-                if isinstance(outcome, Unknown):
+                asked = story.send(outcome)
+                together = isinstance(asked, Together)
+                outcome = await (self._together(asked, run, ends) if together else self._inline(asked, run, ends))
+                if isinstance(outcome, HandedOver):
                     await self.takeover.hand_over(reference, outcome.reason)
-                    return HandedOver(outcome.reason)
+                    return outcome
         except StopIteration as told:
             return told.value
         finally:
-            await self._flush(run)
+            await self.write_down(run)
+
+    async def _together(self, asked: Together, run: Run, ends: float) -> Any:
+        """Each in a run of its own: what one of them drains is not another's."""
+        runs = [Run(reference=run.reference, known=run.known) for _ in asked.steps]
+        pairs = zip(asked.steps, runs, strict=True)
+        outcomes = await asyncio.gather(*(self._inline(step, own, ends) for step, own in pairs))
+        run.waiting += [record for own in runs for record in own.waiting]
+        return next((one for one in outcomes if isinstance(one, HandedOver)), tuple(outcomes))
+
+    async def _inline(self, step: Step, run: Run, ends: float) -> Any:
+        """What the story is told of the step, or HandedOver."""
+        outcome = await self.perform(step, run, within=max(0.0, min(step.timeout, ends - time.monotonic())))
+        if not isinstance(outcome, Unknown | Failed):
+            return outcome
+        if isinstance(outcome, Failed) and step.on_error is OnError.CONTINUE and step.retry.attempts == 1:
+            await self.report(run.reference, Incident(step=step, error=outcome.reason, at=now()))
+            return outcome
+        return HandedOver(outcome.reason)
 
     async def perform(self, step: Step, run: Run, *, within: float) -> Any:
         """Do one step. Past its time it is left to itself (a cancelled call is a hang-up) and its answer is ignored."""
-        if step.phase is Phase.COMPENSATION:
-            run.skip(self.skipped_by_compensation)
         run.begin(step)
         performer = self.performers[step.title]
         with observed(self.name, run.reference, step) as observation:
@@ -222,79 +201,37 @@ class Saga(Generic[R]):
                 doing.add_done_callback(_ended_late)
             outcome, error = doing.result() if doing.done() else (Unknown(reason="timeout"), None)
             took = run.end(outcome, broken=error is not None)
-            failed = outcome.reason if isinstance(outcome, Unknown) and not outcome.pending else ""
-            observation.ended(took, failed=failed, error=error)
+            observation.ended(took, failed=_why(outcome), error=error)
         return outcome
 
-    async def perform_durably(self, call: dict[str, Any]) -> Any:
-        """One activity of the workflow: the step, and what must be on record before the workflow sleeps."""
-        reference = self.reference.model_validate(call["reference"])
-        performer = self.performers[call["step"]]
-        argument = performer.argument.model_validate(call["argument"]) if performer.argument else None
-        kind = Kind(call.get("kind", Kind.WHEN))  # of a run that began before there were kinds
-        step = Step(title=call["step"], kind=kind, phase=Phase(call["phase"]), argument=argument)
-        run = Run(reference=reference)
-        with continued(reference.traceparent):
-            outcome = await self.perform(step, run, within=self.step_seconds)
-            await self._flush(run)
-            if isinstance(outcome, Unknown):
-                await self.takeover.waiting(reference, recheck_delay(call["attempt"]))
-        return outcome.model_dump(mode="json")
+    async def report(self, reference: R, incident: Incident) -> None:
+        """May be told twice: what takes it counts it once."""
+        if self.incident is not None:
+            await self.incident(reference, incident)
+        event = "saga.compensation_failed" if incident.stops else "saga.step_given_up"
+        log.error(event, workflow=self.name, saga=reference.id, step=incident.step.title, error=incident.error)
 
-    def register(self, runtime: WorkflowRuntime, loop: asyncio.AbstractEventLoop) -> None:
-        """Make the story a workflow. Its steps run on the service's own `loop`: one engine, one writer, one client."""
-
-        async def perform_step(_ctx: WorkflowActivityContext, call: dict[str, Any]) -> Any:
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.perform_durably(call), loop))
-
-        def tell(ctx: DaprWorkflowContext, given: dict[str, Any]) -> Generator[Any, Any, Any]:
-            return (yield from self._tell(ctx, given, perform_step))
-
-        runtime.register_activity(perform_step, name=f"{self.name}_step")
-        runtime.register_workflow(tell, name=self.name)
-
-    def _tell(self, ctx: DaprWorkflowContext, given: dict[str, Any], perform_step: Any) -> Generator[Any, Any, Any]:
-        """The workflow: replayed from history by the engine, so no I/O, clock, random or logging in here."""
-        attempt, unknowns = int(given["attempt"]), 0
-        story = self.story(self.reference.model_validate(given["reference"]))
-        outcome: Any = None
-        while True:
-            try:
-                step = story.send(outcome)
-            except StopIteration as told:
-                return told.value.model_dump(mode="json") if isinstance(told.value, Value) else None
-            while (outcome := self._decode(step, (yield self._call(ctx, perform_step, step, given, attempt)))) is None:
-                yield ctx.create_timer(recheck_delay(attempt))
-                attempt, unknowns = attempt + 1, unknowns + 1
-                if unknowns == _RENEW_HISTORY_AFTER:
-                    ctx.continue_as_new({**given, "attempt": attempt})
-                    return None
-
-    def _call(
-        self, ctx: DaprWorkflowContext, perform_step: Any, step: Step, given: dict[str, Any], attempt: int
-    ) -> Any:
-        argument = step.argument.model_dump(mode="json") if step.argument else None
-        call = {"reference": given["reference"], "step": step.title, "kind": step.kind.value, "argument": argument}
-        return ctx.call_activity(perform_step, input={**call, "phase": step.phase.value, "attempt": attempt})
-
-    def _decode(self, step: Step, answer: Any) -> Any:
-        """The step's outcome as a value, None while it is unknown."""
-        if answer.get("kind") == "unknown":
-            return None
-        return TypeAdapter(self.performers[step.title].outcome).validate_python(answer)
-
-    async def _flush(self, run: Run) -> None:
+    async def write_down(self, run: Run) -> None:
         if run.waiting:
             records, run.waiting = run.waiting, []
             await self.flush(run.reference, records)
 
 
+def _why(outcome: Any) -> str:
+    """Empty where nothing went wrong."""
+    if isinstance(outcome, Failed) or (isinstance(outcome, Unknown) and not outcome.pending):
+        return outcome.reason
+    return ""
+
+
 async def _quietly(doing: Awaitable[Any]) -> tuple[Any, Exception | None]:
-    """A step that breaks has an outcome nobody knows: it may have happened before it broke."""
+    """The step's outcome, and what it broke by. A database or sidecar that is down is nobody's failure."""
     try:
         return await doing, None
+    except (*DATABASE_DOWN, Unavailable) as down:
+        return Unknown(reason=type(down).__name__), down
     except Exception as error:  # noqa: BLE001  whatever it is, it is told by who waits for the step
-        return Unknown(reason=type(error).__name__), error
+        return Failed(reason=type(error).__name__), error
 
 
 def _ended_late(doing: asyncio.Task[tuple[Any, Exception | None]]) -> None:

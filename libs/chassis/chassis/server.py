@@ -3,7 +3,7 @@
 import gc
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import httptools
 import uvicorn
@@ -20,9 +20,9 @@ _SWITCH_SECONDS = 0.0005
 _NOT_STARTED = 3  # as uvicorn exits by itself
 
 
-def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:
-    """Run `app` until SIGTERM or SIGINT; requests under way are answered first."""
-    telemetry.setup(service, level=settings.log_level)
+def serve(app: FastAPI, settings: ServiceSettings, *, service: str, spelt: Sequence[str] = ()) -> None:
+    """Run `app` until SIGTERM or SIGINT; requests under way are answered first. `spelt`: see `telemetry.setup`."""
+    telemetry.setup(service, level=settings.log_level, spelt=spelt)
     sys.setswitchinterval(_SWITCH_SECONDS)
     config = uvicorn.Config(
         app,

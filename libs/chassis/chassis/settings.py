@@ -1,5 +1,6 @@
 """The settings every service has; its own `settings.py` adds to them and is the only reader of the environment."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -62,34 +63,68 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
+    # The address that is listened on.
     host: str = "127.0.0.1"
+    # Where the app listens; its sidecar is told the same.
     app_port: int
+    # By it the sidecar proves itself to the app; at least 16 characters.
     app_api_token: Annotated[str, AfterValidator(_app_token)] = Field(default="", validate_default=True, repr=False)
+    # Where the app finds its sidecar.
     dapr_http_port: int
+    # The sidecar's port for workflows.
     dapr_grpc_port: int = 50001
-    dapr_api_token: str = Field(default="", repr=False)  # we prove ourselves to the sidecar by it
+    # Where the sidecar tells its metrics, for `GET /api/v1/ops`.
+    dapr_metrics_port: int = 9090
+    # By it the app proves itself to the sidecar.
+    dapr_api_token: str = Field(default="", repr=False)
+    # The least that is logged.
     log_level: str = "INFO"
+    # How large a request's body may be.
     max_body_bytes: int = 1_000_000
-    body_seconds: float = 10.0  # how long a request's body may take to arrive
-    secret_store: str = "secrets"  # noqa: S105  a component's name
+    # How long a request's body may take to arrive.
+    body_seconds: float = 10.0
+    # Name of the secret store's component.
+    secret_store: str = "secrets"  # noqa: S105
 
+    # What `iss` of a token must be.
     auth_issuer: str = "http://localhost:8009"
+    # What `aud` of a token must be.
     auth_audience: str = "brewline"
+    # By which a token may be signed; asymmetric ones only.
     auth_algorithms: Annotated[Words, AfterValidator(_asymmetric)] = ("RS256", "ES256")
-    auth_jwks_path: str = ".well-known/jwks.json"  # below the HTTPEndpoint `issuer`
-    auth_jwks_file: Path | None = None  # a key set that is read from a file instead
+    # Where the issuer's keys are, below the HTTPEndpoint `issuer`.
+    auth_jwks_path: str = ".well-known/jwks.json"
+    # A file with those keys, which is read instead.
+    auth_jwks_file: Path | None = None
+    # Where a token names its tenant; dotted paths too, such as `realm_access.tenant`.
     auth_tenant_claim: str = "tenant"
+    # Where a token has the tenant's name.
     auth_tenant_name_claim: str = "tenant_name"
+    # Where a token has its roles; dotted paths too.
     auth_roles_claim: str = "roles"
+    # The tenant whose admins may do what concerns all tenants: system-wide settings, recurring work. Empty: nobody may
+    # (403 `operator-only`).
+    operator_tenant: str = ""
 
-    # `<number>/<second|minute|hour>`; empty is none. Per tenant, caller and route; public routes by address.
+    # `<number>/<second|minute|hour|day>`, per tenant, caller and route; per address where no token is asked for, or
+    # none that is good was sent. Empty: no limit.
     rate_limit: Rate = "60000/minute"
-    # Another limit for a route: {"POST /api/v1/things": "100/minute"}. Each service has a variable of its own for it:
-    # one that names routes which are not its own doesn't start.
+    # Other limits by route, JSON: `{"POST /api/v1/things": "100/minute"}`. A route that the service hasn't is refused
+    # at start.
     rate_limits: dict[str, Rate] = {}
+    # Name of the state store that keeps rate limits.
     rate_limit_store: str = "statestore"
+    # While that store is down: all may pass, or each request is refused by 503.
     rate_limit_without_store: Literal["open", "closed"] = "open"
 
-    trusted_proxies: str = ""  # addresses whose X-Forwarded-For is believed, comma-separated
+    @property
+    def large_bodies(self) -> Mapping[str, tuple[int, float]]:
+        """By route, where a body may be larger than any other: its bytes, and the seconds that it may take."""
+        return {}
+
+    # Addresses whose `X-Forwarded-For` is believed, for limits by address; comma-separated.
+    trusted_proxies: str = ""
+    # Origins whose pages may call, by any method and with any header, but without cookies; `*` is refused.
     cors_origins: Annotated[Words, AfterValidator(_origins)] = ()
-    deprecated: dict[str, Deprecated] = Field(default={}, validation_alias="API_DEPRECATED")  # by version: {"v1": …}
+    # JSON, which versions of the API will end: `{"v1": {"since": …, "sunset": …, "link": …}}`.
+    deprecated: dict[str, Deprecated] = Field(default={}, validation_alias="API_DEPRECATED")

@@ -53,11 +53,12 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What came back through the sidecar. `data` is the parsed JSON body, None where there is none or it is no JSON;
-    `seconds` is how long it took."""
+    `seconds` is how long it took; `retry_after` is that header as it came, empty where there was none."""
 
     status: int
     data: Any
     seconds: float = field(default=0.0, compare=False)
+    retry_after: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -76,9 +77,14 @@ class Answer:
     @property
     def never_sent(self) -> bool:
         """The breaker was open before the first attempt: nobody was asked. In doubt False."""
-        if not self.from_sidecar or self.seconds >= _BEFORE_ANY_RETRY:
+        return self.held_back and self.seconds < _BEFORE_ANY_RETRY
+
+    @property
+    def held_back(self) -> bool:
+        """The breaker is open, or has opened between two attempts: it is the sidecar that asks nobody any more."""
+        if not self.from_sidecar or self.data["errorCode"] != "ERR_DIRECT_INVOKE":
             return False
-        return self.data["errorCode"] == "ERR_DIRECT_INVOKE" and str(self.data.get("message", "")).endswith(_HELD_BACK)
+        return str(self.data.get("message", "")).endswith(_HELD_BACK)
 
 
 class SidecarDown(Unavailable):
@@ -136,7 +142,8 @@ class Sidecar:
         """
         payload = body if form is None else form
         self._record("call", f"{app_id}/{method.partition('?')[0]}", None if private else payload)
-        with tracer.start_as_current_span(f"invoke {app_id}/{method.partition('?')[0]}", kind=SpanKind.CLIENT) as span:
+        name, peer = f"invoke {app_id}/{method.partition('?')[0]}", {"peer.service": app_id}
+        with tracer.start_as_current_span(name, kind=SpanKind.CLIENT, attributes=peer) as span:
             answer = await self._send(verb, f"/v1.0/invoke/{app_id}/method/{method}", body, headers, form)
             span.set_attribute("http.response.status_code", answer.status)
             return answer
@@ -154,6 +161,12 @@ class Sidecar:
             if event["id"] not in failed:
                 self._record(event["type"], topic, event["data"], event_id=event["id"], parent=event.get("traceparent"))
         return failed
+
+    async def probe_broker(self, pubsub: str, topic: str) -> None:
+        """Publish one word, and no CloudEvent. SidecarDown when the broker has not taken it."""
+        answer = await self._send("POST", f"/v1.0/publish/{pubsub}/{topic}?metadata.rawPayload=true", "ok")
+        if answer.status >= 400:
+            raise SidecarDown("broker")
 
     async def get_state(self, store: str, key: str) -> tuple[Any, str]:
         """The value and its ETag; None and "" where there is none."""
@@ -217,6 +230,13 @@ class Sidecar:
         if answer.status >= 400:
             raise SidecarDown("scheduler")
 
+    async def metadata(self) -> dict[str, Any]:
+        """What it tells of itself: version, components, subscriptions."""
+        answer = await self._send("GET", "/v1.0/metadata")
+        if answer.status != 200 or not isinstance(answer.data, dict):
+            raise SidecarDown
+        return cast("dict[str, Any]", answer.data)
+
     async def _send(
         self,
         verb: str,
@@ -238,7 +258,8 @@ class Sidecar:
         try:
             async with self._opened().request(verb, path, data=content, headers=carrier) as response:
                 data = _parsed(await response.read())
-                return Answer(status=response.status, data=data, seconds=monotonic() - began)
+                retry_after = response.headers.get("Retry-After", "")
+                return Answer(status=response.status, data=data, seconds=monotonic() - began, retry_after=retry_after)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise SidecarDown from error
 

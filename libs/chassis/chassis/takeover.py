@@ -14,8 +14,8 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from chassis.jobs import Job
-from chassis.saga import Reference
 from chassis.sidecar import Sidecar, SidecarDown
+from chassis.story import Reference
 from chassis.tasks import for_each
 
 log = structlog.get_logger()

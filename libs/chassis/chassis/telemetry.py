@@ -9,23 +9,25 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import orjson
 import structlog
 from opentelemetry import context, metrics, propagate, trace
+from opentelemetry._logs import SeverityNumber, get_logger
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from structlog.tracebacks import ExceptionDictTransformer
 
-from chassis.redaction import redact_record
+from chassis.redaction import redact, redact_record
 
 # The trace and nothing else: baggage is what callers make of it, and would go on to everybody we call.
 propagate.set_global_textmap(TraceContextTextMapPropagator())
@@ -34,11 +36,18 @@ _IDS = RandomIdGenerator()
 
 tracer = trace.get_tracer("brewline")
 meter = metrics.get_meter("brewline")
+_records = get_logger("brewline")
 
 
 def trace_id() -> str:
     """The current trace's id, 32 hex digits; zeros outside of any trace."""
     return format(trace.get_current_span().get_span_context().trace_id, "032x")
+
+
+def trace_id_in(parent: str) -> str | None:
+    """The trace's id in a stored `traceparent`; None where none was stored."""
+    parts = parent.split("-")
+    return parts[1] if len(parts) == 4 else None
 
 
 def traceparent() -> str:
@@ -52,6 +61,23 @@ def exports_traces() -> bool:
     """Whether spans leave this process. Else none is recorded."""
     names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     return any(os.environ.get(name) for name in names)
+
+
+def exports_metrics() -> bool:
+    """Whether metrics and log records leave this process by OTLP."""
+    return bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
+
+
+def seconds_between_exports() -> float:
+    """Of metrics."""
+    return float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL", "60000")) / 1000
+
+
+def business_event(name: str, **facts: str | float) -> None:
+    """An OpenTelemetry event for whoever collects log records that way, redacted as they all are. It is no line of its
+    own: what it tells, a record says already."""
+    if exports_metrics():
+        _records.emit(event_name=name, body=name, severity_number=SeverityNumber.INFO, attributes=redact(facts))
 
 
 def context_of(headers: Iterable[tuple[bytes, bytes]]) -> Context:
@@ -139,10 +165,13 @@ def _add_trace(_logger: object, _name: str, event: structlog.typing.EventDict) -
 
 def _to_otel(_logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """The same record as an OpenTelemetry log record, for whoever collects logs that way."""
-    if _otel_log.handlers:
-        told = {key: _plain(value) for key, value in event.items() if key not in {"event", "level", "exc_info"}}
-        extra = {f"{key}_" if key in _TAKEN else key: value for key, value in told.items()}
-        _otel_log.log(logging.getLevelNamesMapping().get(name.upper(), logging.INFO), event["event"], extra=extra)
+    _records.emit(
+        timestamp=time.time_ns(),
+        severity_number=_SEVERITY.get(name, SeverityNumber.INFO),
+        severity_text=name,
+        body=event["event"],
+        attributes={key: _plain(value) for key, value in event.items() if key not in {"event", "level", "exc_info"}},
+    )
     return event
 
 
@@ -150,16 +179,19 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool) else orjson.dumps(value, default=str).decode()
 
 
-_TAKEN = {*vars(logging.makeLogRecord({})), "message", "asctime"}  # logging raises for a key that is its own
+_SEVERITY = {
+    "debug": SeverityNumber.DEBUG,
+    "warning": SeverityNumber.WARN,
+    "error": SeverityNumber.ERROR,
+    "critical": SeverityNumber.FATAL,
+}
 
-_otel_log = logging.getLogger("brewline.otel")
-_otel_log.propagate = False
 
-
-def setup(service: str, *, level: str = "INFO") -> None:
-    """Configure this process once, from `main`."""
+def setup(service: str, *, level: str = "INFO", spelt: Sequence[str] = ()) -> None:
+    """Configure this process once, from `main`. `spelt` are the metrics whose names leave as they are spelt:
+    OpenTelemetry's know no case, and its SDK writes them small."""
     resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", service)})
-    provider = TracerProvider(resource=resource, sampler=DEFAULT_ON if exports_traces() else ALWAYS_OFF)
+    provider = tracer_provider(resource)
     trace.set_tracer_provider(provider)
     _setup_logs(service, level)
     if not exports_traces():
@@ -167,9 +199,14 @@ def setup(service: str, *, level: str = "INFO") -> None:
     from chassis import exporters  # noqa: PLC0415  only here is it worth its memory
 
     provider.add_span_processor(exporters.spans())
-    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        exporters.export_metrics(resource)
-        exporters.export_logs(resource, _otel_log)
+    if exports_metrics():
+        exporters.export_metrics(resource, spelt)
+        exporters.export_logs(resource)
+
+
+def tracer_provider(resource: Resource) -> TracerProvider:
+    """What of the traces that begin here is recorded, `OTEL_TRACES_SAMPLER` says: all, where it says nothing."""
+    return TracerProvider(resource=resource, sampler=None if exports_traces() else ALWAYS_OFF)
 
 
 def _setup_logs(service: str, level: str) -> None:
@@ -182,7 +219,7 @@ def _setup_logs(service: str, level: str) -> None:
             lambda _logger, _name, event: {**event, "service": service},
             _add_trace,
             structlog.processors.add_log_level,
-            _to_otel,
+            *([_to_otel] if exports_metrics() else []),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.JSONRenderer(serializer=_dumps),
         ],

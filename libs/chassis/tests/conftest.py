@@ -2,19 +2,17 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from opentelemetry import metrics, trace
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from chassis.db import Database
 from chassis.events import event_processing_table
+from chassis.job_runs import job_runs_table
 from chassis.leases import leases_table
 from chassis.outbox import outbox_table
 from chassis.redaction import RedactingExporter
@@ -22,26 +20,9 @@ from chassis.redaction import RedactingExporter
 METADATA = sa.MetaData()
 outbox_table(METADATA)
 leases_table(METADATA)
+job_runs_table(METADATA)
 event_processing_table(METADATA)
 sa.Table("notes", METADATA, sa.Column("text", sa.String, primary_key=True))
-
-
-Points = Callable[[str], list[Any]]
-
-
-@pytest.fixture(scope="session")
-def points() -> Points:
-    """The data points of a metric, by its name. A process has but one provider, and keeps it."""
-    reader = InMemoryMetricReader()
-    metrics.set_meter_provider(MeterProvider([reader]))
-
-    def look(name: str) -> list[Any]:
-        data = reader.get_metrics_data()
-        scopes = [scope for resource in (data.resource_metrics if data else ()) for scope in resource.scope_metrics]
-        found = [metric for scope in scopes for metric in scope.metrics if metric.name == name]
-        return [point for metric in found for point in metric.data.data_points]
-
-    return look
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from chassis import postgresql
-from chassis.db import Database, DatabaseInUse, Timestamp, _lock, upsert  # pyright: ignore[reportPrivateUsage]
+from chassis.db import Database, DatabaseInUse, Timestamp, _lock, among, insert_all, upsert  # pyright: ignore[reportPrivateUsage]
 from chassis.ids import new_id
 from stack import local
 from stack.postgres import Postgres
@@ -62,6 +62,18 @@ async def test_an_insert_says_whether_it_was_the_first(db: Database):
     many = lambda conn: conn.execute(upsert(conn, NOTES).on_conflict_do_nothing(), [{"text": "b"}]).rowcount  # noqa: E731
 
     assert [await db.write(work) for work in (once, once, many, many)] == [1, 0, 1, 0]
+
+
+async def test_many_are_inserted_at_once_and_found_among_many(db: Database):
+    texts = [f"{number}'s: Zoë, \\ :rows \n" for number in range(1000)]
+    await db.write(lambda conn: insert_all(conn, NOTES, [{"text": text} for text in texts]))
+
+    found = sa.select(NOTES.c.text)
+    assert set(await notes(db)) == set(texts)
+    few = await db.read(
+        lambda conn: [*conn.execute(found.where(among(conn, NOTES.c.text, [*texts[:300], "none"]))).scalars()]
+    )
+    assert set(few) == set(texts[:300])
 
 
 async def test_a_unit_that_raises_leaves_nothing_and_its_caller_hears_of_it(db: Database):

@@ -17,6 +17,7 @@ from chassis.db import Database
 from chassis.edge.auth import Access
 from chassis.edge.rules import Book, routes_of
 from chassis.events import CloudEvent, Event, InvalidEvent, consume, first_time, receive
+from chassis.health import Health
 from chassis.ids import now
 from chassis.problems import Unavailable
 from chassis.settings import ServiceSettings
@@ -25,7 +26,7 @@ from chassis.wire import Wire
 from stack.fake_sidecar import FakeSidecar
 
 APP_TOKEN = "app-token-of-the-tests"
-SUCCESS, RETRY, DROP = ({"status": status} for status in ("SUCCESS", "RETRY", "DROP"))
+SUCCESS, RETRY = {"status": "SUCCESS"}, {"status": "RETRY"}
 
 
 class Data(Wire):
@@ -81,7 +82,7 @@ async def test_data_that_is_no_json_goes_to_the_dead_letters(encoded: Any):
     async def take(_topic: str, event: CloudEvent) -> None:
         Data.model_validate(event.data)
 
-    assert await consume("things", envelope(data=None, data_base64=encoded), take) == DROP
+    assert (await consume("things", envelope(data=None, data_base64=encoded), take))["status"] == "DROP"
 
 
 @pytest.mark.parametrize(
@@ -100,19 +101,20 @@ async def test_what_is_down_is_tried_again(down: Exception):
 
 @pytest.mark.parametrize("error", [InvalidEvent("no such thing"), ValueError("bug"), KeyError("bug")])
 async def test_what_can_never_be_processed_goes_to_the_dead_letters(error: Exception):
-    assert await consume("things", envelope(), raising(error)) == DROP
+    assert (await consume("things", envelope(), raising(error)))["status"] == "DROP"
 
 
 @pytest.mark.parametrize("body", [{}, {"id": "", "type": "thing.made.v1"}, {"id": "e-1"}, [], None, "text", 7])
 async def test_what_is_no_event_goes_to_the_dead_letters(body: Any):
-    assert await consume("things", body, raising(AssertionError())) == DROP
+    assert (await consume("things", body, raising(AssertionError())))["status"] == "DROP"
 
 
 async def test_data_that_is_not_what_the_handler_declared_goes_to_the_dead_letters():
     async def take(_topic: str, event: CloudEvent) -> None:
         Data.model_validate(event.data)
 
-    assert await consume("things", envelope(data={"howMany": "many"}), take) == DROP
+    dropped = await consume("things", envelope(data={"howMany": "many"}), take)
+    assert dropped == {"status": "DROP", "reason": "howMany: int_parsing"}
     assert await consume("things", envelope(data={"howMany": 2, "unknown": 1}), take) == SUCCESS
 
 
@@ -125,7 +127,7 @@ async def test_a_topic_that_is_subscribed_in_code_is_the_sidecars_alone_and_no_p
         settings=ServiceSettings(app_port=1, dapr_http_port=1, app_api_token=APP_TOKEN),
         sidecar=FakeSidecar(),
         rules={"POST /events/things": Access.SIDECAR},
-        checks={},
+        health=Health({}),
         refusals={},
     )
     dead = "things.test.dead"
@@ -142,7 +144,9 @@ async def test_a_topic_that_is_subscribed_in_code_is_the_sidecars_alone_and_no_p
     assert subscribed.json() == [topic | {"deadLetterTopic": dead}]
     assert (delivered.status_code, delivered.json()) == (200, RETRY)
     assert (large.status_code, large.json()) == (200, RETRY)  # a 413 would come again without end
-    assert routes_of(app) == Book({"POST /events/things": Access.SIDECAR}).rules.keys() - {"POST /job/{name}"}
+    assert routes_of(app) == Book({"POST /events/things": Access.SIDECAR}).rules.keys() - {
+        *("POST /job/{name}", "GET /api/v1/recurring", "POST /api/v1/recurring/{name}/run")  # it has no jobs
+    }
     assert not [path for path in app.openapi()["paths"] if path.startswith(("/events", "/dapr"))]
 
 
@@ -157,7 +161,7 @@ def delivery(body: bytes) -> Request:
 async def test_a_delivery_that_is_no_json_goes_to_the_dead_letters(body: bytes):
     answer = await receive(delivery(body), "things", raising(AssertionError()))
 
-    assert (answer.status_code, orjson.loads(answer.body)) == (200, DROP)
+    assert (answer.status_code, orjson.loads(answer.body)["status"]) == (200, "DROP")
 
 
 EVENT = {"tenant": "t", "consumer": "a", "source": "/s", "event_id": "e-1"}

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from chassis.app import create_app
+from chassis.health import Health
 from chassis.settings import ServiceSettings
 from stack.fake_sidecar import FakeSidecar
 
@@ -13,7 +14,7 @@ from stack.fake_sidecar import FakeSidecar
 @pytest.fixture
 def client() -> httpx.AsyncClient:
     settings = ServiceSettings(app_port=1, dapr_http_port=1, app_api_token=16 * "x", rate_limit="")
-    app = create_app(title="t", settings=settings, sidecar=FakeSidecar(), rules={}, checks={}, refusals={})
+    app = create_app(title="t", settings=settings, sidecar=FakeSidecar(), rules={}, health=Health({}), refusals={})
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 

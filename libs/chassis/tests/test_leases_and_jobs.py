@@ -10,14 +10,20 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 
+import chassis.jobs
 from chassis.db import Database
+from chassis.flags.memory import Flags, Setting
 from chassis.ids import now
+from chassis.job_runs import KEEP, RunStatus, RunView, begin_run
 from chassis.jobs import Job, Jobs
 from chassis.leases import Leases
 from chassis.problems import Unavailable
+from chassis.recurring import paused_by
 from chassis.tasks import Tasks, for_each
 from stack.eventually import eventually
 from stack.fake_sidecar import FakeSidecar
+
+START = (timedelta(0),)
 
 
 class Work:
@@ -69,8 +75,12 @@ def sweep(work: Work, **how: Any) -> Job:
 
 
 @pytest.fixture
-async def jobs(scheduler: Scheduler, leases: Leases, work: Work) -> AsyncIterator[Jobs]:
-    made = Jobs(sidecar=scheduler, leases=leases, jobs=(sweep(work),))
+async def jobs(
+    scheduler: Scheduler, leases: Leases, work: Work, db: Database, metadata: sa.MetaData
+) -> AsyncIterator[Jobs]:
+    made = Jobs(
+        db=db, runs=metadata.tables["job_runs"], sidecar=scheduler, leases=leases, jobs=(sweep(work, at_start=START),)
+    )
     yield made
     await made.stop()
 
@@ -162,7 +172,7 @@ async def test_a_run_that_fails_gives_its_lease_back(jobs: Jobs, work: Work, db:
     work.error = Unavailable("database")
 
     await call(jobs, "sweep")
-    await jobs._tasks.drain(within=5)  # pyright: ignore[reportPrivateUsage]
+    await ended(jobs)
 
     assert work.runs == 1
     assert await leased(db, metadata) == []
@@ -193,19 +203,125 @@ async def test_a_schedule_is_written_only_when_it_is_new_or_changed(
     assert scheduler.jobs == {"sweep": "@every 30s"}
 
 
-async def test_at_start_it_runs_in_process_without_scheduler_or_lease(
-    scheduler: Scheduler, leases: Leases, work: Work, db: Database, metadata: sa.MetaData
+async def test_at_start_it_runs_without_a_scheduler_and_once_nobody_else_does(
+    jobs: Jobs, scheduler: Scheduler, work: Work, db: Database, metadata: sa.MetaData
 ):
     scheduler.alive = False
-    await Leases(db, metadata.tables["leases"]).hold("job.sweep", seconds=60)
-    twice = (timedelta(0), timedelta(milliseconds=5))
-    jobs = Jobs(sidecar=scheduler, leases=leases, jobs=(sweep(work, at_start=twice),))
+    elsewhere = Leases(db, metadata.tables["leases"])
+    await elsewhere.hold("job.sweep", seconds=60)
 
     await jobs.start()
-    await eventually(lambda: work.runs == 2, every=0.005)
-    await jobs.stop()
+    await asyncio.sleep(0.05)
+    assert work.runs == 0, "no overlap"
+    await elsewhere.release("job.sweep")
 
+    await eventually(lambda: work.runs == 1, every=0.02)
     assert scheduler.puts == []
+
+
+# --- what became of the runs ---
+
+
+async def ended(jobs: Jobs, count: int = 1) -> list[RunView]:
+    async def found() -> list[RunView]:
+        runs = await jobs.last_runs("sweep")
+        return runs if len(runs) >= count and runs[0].status is not RunStatus.RUNNING else []
+
+    return await eventually(found, every=0.005)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (None, RunStatus.COMPLETED, None),
+        (RuntimeError("a secret"), RunStatus.FAILED, "RuntimeError"),
+        (Unavailable("database"), RunStatus.POSTPONED, "Unavailable"),
+    ],
+)
+async def test_a_run_is_on_record_with_how_it_ended_and_by_whom(
+    jobs: Jobs, work: Work, error: Exception | None, status: RunStatus, told: str | None
+):
+    work.error = error
+
+    assert await jobs.run_now("sweep", by="boss")
+
+    [run] = await ended(jobs)
+    assert (run.status, run.error, run.by) == (status, told, "boss")
+    assert run.duration_ms is not None
+    await call(jobs, "sweep")
+    assert [run.by for run in await ended(jobs, 2)] == ["scheduler", "boss"]
+
+
+async def test_one_run_at_a_time_in_one_process_too(jobs: Jobs, work: Work):
+    work.gate.clear()
+    assert await jobs.run_now("sweep", by="boss")
+
+    assert await jobs.run_now("sweep", by="another") is False
+    await call(jobs, "sweep")
+    await asyncio.sleep(0.02)
+    work.gate.set()
+
+    assert [run.by for run in await ended(jobs)] == ["boss"]
+    assert work.runs == 1
+    assert await jobs.run_now("nothing", by="boss") is None
+
+
+async def test_a_run_whose_process_ended_is_called_interrupted_by_the_next_one(
+    jobs: Jobs, db: Database, metadata: sa.MetaData
+):
+    await db.write(lambda conn: begin_run(conn, metadata.tables["job_runs"], "sweep", by="dead"))
+
+    assert await jobs.run_now("sweep", by="boss")
+
+    assert [(run.by, run.status) for run in await ended(jobs, 2)] == [
+        ("boss", RunStatus.COMPLETED),
+        ("dead", RunStatus.INTERRUPTED),
+    ]
+
+
+async def test_a_run_that_another_process_has_taken_over_ends_and_says_nothing_of_the_others(
+    jobs: Jobs, work: Work, db: Database, metadata: sa.MetaData, monkeypatch: pytest.MonkeyPatch
+):
+    async def taken(_name: str, *, seconds: float) -> bool:  # noqa: ARG001  the real one's signature
+        return False
+
+    work.gate.clear()
+    monkeypatch.setattr(chassis.jobs, "_LEASE_SECONDS", 0.3)
+    assert await jobs.run_now("sweep", by="a-1")
+    theirs = await db.write(lambda conn: begin_run(conn, metadata.tables["job_runs"], "sweep", by="another"))
+    monkeypatch.setattr(jobs._leases, "hold", taken)
+
+    await eventually(lambda: not jobs._under_way)
+    kept = {run.by: run.status for run in await jobs.last_runs("sweep")}
+    assert (bool(theirs), kept) == (True, {"a-1": RunStatus.INTERRUPTED, "another": RunStatus.RUNNING})
+
+
+async def test_the_last_fifty_are_kept(jobs: Jobs, db: Database, metadata: sa.MetaData):
+    def many(conn: sa.Connection) -> None:
+        for number in range(KEEP + 5):
+            begin_run(conn, metadata.tables["job_runs"], "sweep", by=str(number))
+        begin_run(conn, metadata.tables["job_runs"], "another", by="x")
+
+    await db.write(many)
+
+    assert [run.by for run in await jobs.last_runs("sweep")] == [str(number) for number in range(KEEP + 4, 4, -1)]
+    count = sa.select(sa.func.count()).select_from(metadata.tables["job_runs"])
+    assert await db.read(lambda conn: conn.execute(count).scalar_one()) == KEEP + 1
+
+
+async def test_a_paused_one_is_only_run_by_hand(jobs: Jobs, work: Work):
+    flags = Flags()
+    jobs.paused = paused_by(flags)
+    assert not jobs.paused("sweep")
+    flags.put(Setting(tenant="", key="Recurring:sweep:Paused", version=1, value=True))
+    await jobs.start()
+    await call(jobs, "sweep")
+    await asyncio.sleep(0.05)
+    assert work.runs == 0
+
+    assert await jobs.run_now("sweep", by="boss")
+
+    assert [run.by for run in await ended(jobs)] == ["boss"]
 
 
 async def test_draining_lets_work_end_by_itself():

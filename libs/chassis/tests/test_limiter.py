@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from chassis.app import create_app
 from chassis.edge.auth import Access
 from chassis.edge.limiter import Limiter, Verdict
+from chassis.health import Health
 from chassis.problems import Unavailable
 from chassis.settings import ServiceSettings
 from chassis.sidecar import SidecarDown
@@ -408,7 +409,7 @@ async def calling(
         settings=settings(rate, auth_jwks_file=issuer.jwks_file, **given),
         sidecar=sidecar or FakeSidecar(),
         rules={ROUTE: Access.USER, "GET /open": Access.PUBLIC, "GET /signed": Access.SIGNED},
-        checks={},
+        health=Health({}),
         refusals={},
     )
 

@@ -9,17 +9,26 @@ import structlog
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
-from chassis.saga import HandedOver, Kind, Performer, Phase, Reference, Run, Saga, Step, Story, Unknown, Value
+from chassis.saga import HandedOver, Performer, Run, Saga
+from chassis.story import Kind, Phase, Reference, Step, Story, Unknown, Value
 from chassis.tasks import Tasks
 
-REF = Reference(tenant="t-1", tenant_name="Kötter ☕", id="r-1")
-SCOPE = {"WorkflowName": "watched", "ExecutionId": "r-1", "StepKind": "Then", "StepTitle": "keep"}
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+REF = Reference(tenant="t-1", tenant_name="Kötter ☕", id="r-1", traceparent=f"00-{TRACE}-00f067aa0ba902b7-01")
+SCOPE = {
+    "WorkflowName": "watched",
+    "ExecutionId": "r-1",
+    "StepKind": "Then",
+    "StepTitle": "keep",
+    "CorrelationId": TRACE,
+}
 TAGS = {
     "workflow.name": "watched",
     "workflow.execution_id": "r-1",
     "step.kind": "Then",
     "step.title": "keep",
     "step.phase": "then",
+    "correlation_id": TRACE,
 }
 
 

@@ -1,7 +1,7 @@
 """Events leave in the sequence of their commits, once each if all goes well, and at least once if not."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -252,3 +252,21 @@ async def test_what_was_published_more_than_seven_days_ago_is_thrown_out(db: Dat
     await throw_out(db, (outbox.expiry,))
 
     assert [row.aggregate_id for row in await rows(db, table)] == ["young", "unpublished"]
+
+
+async def test_how_much_waits_and_for_how_long_are_figures(
+    db: Database, outbox: Outbox, table: sa.Table, points: Callable[[str], list[Any]]
+):
+    def figure(name: str) -> float:
+        return points(name)[0].value
+
+    await announce(db, outbox, ("a", 1), ("b", 1))
+    await db.write(lambda conn: conn.execute(sa.update(table).values(created_at=now() - timedelta(hours=1))))
+    await db.read(outbox.figures)
+    assert figure("outbox_waiting") == 2
+    assert figure("outbox_oldest_seconds") == pytest.approx(3600, abs=60)
+
+    async with running(outbox):
+        await eventually(lambda: all_published(db, table), every=0.005)
+    await db.read(outbox.figures)
+    assert (figure("outbox_waiting"), figure("outbox_oldest_seconds")) == (0, 0)

@@ -13,12 +13,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from chassis.app import create_app
 from chassis.db import DatabaseInUse
 from chassis.edge.auth import Access
-from chassis.health import Check
+from chassis.health import Check, Health
 from chassis.problems import Invalid, Problem, Unavailable, install
 from chassis.settings import ServiceSettings
 from chassis.sidecar import SidecarDown
 from chassis.wire import RequestBody
 from stack.fake_sidecar import FakeSidecar
+from stack.serving import serving
 
 LIMIT = 1000
 MEMBERS = {"type", "title", "status", "detail", "instance", "traceId", "errorType", "timestamp"}
@@ -58,10 +59,7 @@ def state() -> State:
 @pytest.fixture
 async def client(state: State) -> AsyncIterator[httpx.AsyncClient]:
     app = service(state)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
-    ):
+    async with serving(app, {}) as client:
         yield client
 
 
@@ -81,7 +79,9 @@ def service(state: State) -> FastAPI:
         ),
         sidecar=FakeSidecar(),
         rules={"GET /fail": Access.PUBLIC, "POST /things": Access.PUBLIC, "GET /things": Access.PUBLIC},
-        checks={"database": Check(probe=required, required=True), "cache": Check(probe=optional, required=False)},
+        health=Health(
+            {"database": Check(probe=required, required=True), "cache": Check(probe=optional, required=False)}
+        ),
         refusals={NoSuchThing: Problem(status=404, error_type="no-such-thing", title="No such thing")},
     )
 
@@ -264,33 +264,3 @@ async def test_a_body_at_the_limit_is_taken(client: httpx.AsyncClient, state: St
 async def test_unknown_paths_and_methods_are_problems(client: httpx.AsyncClient):
     assert (await client.get("/nowhere")).json()["errorType"] == "not-found"
     assert (await client.put("/fail")).json()["errorType"] == "method-not-allowed"
-
-
-async def test_with_everything_up_the_service_is_healthy(client: httpx.AsyncClient):
-    report = (await client.get("/health")).json()
-
-    assert report["status"] == "Healthy"
-    assert {name: check["up"] for name, check in report["checks"].items()} == {"database": True, "cache": True}
-    assert report["checks"]["database"]["latencyMs"] >= 0
-
-
-async def test_without_what_it_can_do_without_it_is_degraded_and_ready(client: httpx.AsyncClient, state: State):
-    state.optional_up = False
-
-    health, ready = await client.get("/health"), await client.get("/health/ready")
-
-    assert (health.status_code, health.json()["status"]) == (200, "Degraded")
-    assert (ready.status_code, ready.json()["status"], set(ready.json()["checks"])) == (200, "Healthy", {"database"})
-
-
-async def test_without_what_it_needs_it_is_unhealthy_not_ready_and_still_alive(client: httpx.AsyncClient, state: State):
-    state.required_up = False
-
-    for path in ("/health", "/health/ready"):
-        answer = await client.get(path)
-        problem = answer.json()
-        assert (answer.status_code, problem["status"], problem["errorType"]) == (503, 503, "unhealthy")
-        assert (problem["health"], problem["checks"]["database"]["up"]) == ("Unhealthy", False)
-        assert set(problem) >= MEMBERS
-        assert "secret" not in answer.text
-    assert (await client.get("/health/live")).json() == {"status": "ok"}

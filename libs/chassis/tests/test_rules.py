@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.app import create_app
-from chassis.edge.auth import Access, Role
+from chassis.edge.auth import Access, Caller, Role, require_operator
 from chassis.edge.rules import CHASSIS_RULES, Book, routes_of
+from chassis.health import Health
 from chassis.problems import Problem
 from chassis.settings import ServiceSettings
 from stack.examples import examples
@@ -24,7 +25,9 @@ from stack.issuer import Issuer
 APP_TOKEN = "app-token-of-the-tests"
 RULES = {
     "GET /public": Access.PUBLIC,
+    "GET /guest": Access.GUEST,
     "GET /probe": Access.PROBE,
+    "GET /status": Access.STATUS,
     "GET /signed": Access.SIGNED,
     "POST /sidecar": Access.SIDECAR,
     "GET /own": Access.OWN,
@@ -32,6 +35,7 @@ RULES = {
     "GET /seldom": Access.USER,
     "GET /staff": Access.STAFF,
     "GET /admin": Access.ADMIN,
+    "GET /operator": Access.OPERATOR,
     "POST /things": Access.USER,
     "GET /things/{thing_id}": Access.STAFF,
     "DELETE /things/{thing_id}": Access.ADMIN,
@@ -44,6 +48,10 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
     return Issuer(tmp_path_factory.mktemp("issuer"))
 
 
+# What `Jobs.mount` adds.
+OF_JOBS = ("POST /job/{name}", "GET /api/v1/recurring", "POST /api/v1/recurring/{name}/run")
+
+
 @pytest.fixture(scope="module")
 def app(issuer: Issuer) -> FastAPI:
     app = create_app(
@@ -53,11 +61,12 @@ def app(issuer: Issuer) -> FastAPI:
             dapr_http_port=1,
             app_api_token=APP_TOKEN,
             auth_jwks_file=issuer.jwks_file,
+            operator_tenant="default",
             rate_limits={"GET /seldom": "1/hour"},
         ),
         sidecar=FakeSidecar(),
         rules=RULES,
-        checks={},
+        health=Health({}),
         refusals={},
     )
 
@@ -71,7 +80,7 @@ def app(issuer: Issuer) -> FastAPI:
         await websocket.accept()
 
     app.add_api_websocket_route("/public", listen)
-    for route in (*RULES, "GET /forgotten", "GET /dapr/subscribe", "POST /job/{name}"):
+    for route in (*RULES, "GET /forgotten", "GET /dapr/subscribe", *OF_JOBS):
         method, path = route.split(" ")
         app.add_api_route(path, made if method == "POST" else reached, methods=[method], name=route)
     return app
@@ -251,7 +260,13 @@ async def test_the_app_token_makes_no_caller(client: httpx.AsyncClient, path: st
 # --------------------------------------------------------------------------------------------------------- the roles
 
 
-LADDER = {Access.OWN: Role.USER, Access.USER: Role.USER, Access.STAFF: Role.STAFF, Access.ADMIN: Role.ADMIN}
+LADDER = {
+    Access.OWN: Role.USER,
+    Access.USER: Role.USER,
+    Access.STAFF: Role.STAFF,
+    Access.ADMIN: Role.ADMIN,
+    Access.OPERATOR: Role.ADMIN,
+}
 
 
 @pytest.mark.parametrize(("access", "role"), list(itertools.product(LADDER, Role)))
@@ -266,9 +281,22 @@ async def test_a_role_opens_what_it_and_lesser_ones_may(
         assert answer.json()["detail"] == f"The role {LADDER[access]} is missing."
 
 
+async def test_what_concerns_all_tenants_is_the_operators_admins_alone(client: httpx.AsyncClient, issuer: Issuer):
+    answer = await client.get("/operator", headers=issuer.bearer("admin", tenant="acme"))
+
+    assert refusal(answer) == (403, "operator-only")
+
+
+def test_where_no_tenant_is_the_operators_nobody_is():
+    admin = Caller(tenant="", tenant_name="", subject="a-1", roles=frozenset({Role.ADMIN}))
+
+    with pytest.raises(Problem):
+        require_operator(admin, "")
+
+
 @pytest.mark.parametrize("access", Access)
 async def test_who_shows_nothing_reaches_what_is_for_anybody(client: httpx.AsyncClient, access: Access):
-    open_to_all = access in {Access.PUBLIC, Access.PROBE, Access.SIGNED}
+    open_to_all = access in {Access.PUBLIC, Access.GUEST, Access.PROBE, Access.STATUS, Access.SIGNED}
     method = "POST" if access is Access.SIDECAR else "GET"
 
     answer = await client.request(method, f"/{access.name.lower()}")
@@ -278,6 +306,11 @@ async def test_who_shows_nothing_reaches_what_is_for_anybody(client: httpx.Async
 
 async def test_a_bad_token_does_no_harm_where_none_is_asked_for(client: httpx.AsyncClient):
     assert (await client.get("/public", headers={"Authorization": "Bearer nonsense"})).status_code == 200
+
+
+async def test_a_guest_who_shows_a_token_shows_a_good_one(client: httpx.AsyncClient, issuer: Issuer):
+    assert refusal(await client.get("/guest", headers={"Authorization": "Bearer nonsense"})) == (401, "unauthenticated")
+    assert (await client.get("/guest", headers=issuer.bearer())).status_code == 200
 
 
 def test_every_access_is_a_rule_of_these_tests():
@@ -343,6 +376,7 @@ async def test_broken_json_is_told_only_to_callers(client: httpx.AsyncClient, is
         ("GET /user", [{"bearer": []}], {"401", "403", "429", "503"}),
         ("GET /staff", [{"bearer": []}], {"401", "403", "429", "503"}),
         ("GET /admin", [{"bearer": []}], {"401", "403", "429", "503"}),
+        ("GET /operator", [{"bearer": []}], {"401", "403", "429", "503"}),
         ("POST /things", [{"bearer": []}], {"401", "403", "429", "503", "400", "408", "413", "415"}),
     ],
 )

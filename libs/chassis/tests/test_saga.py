@@ -1,32 +1,19 @@
-"""The two drivers: one story, performed here, or told to an engine by hand."""
+"""The inline driver: a story performed here. The durable one: test_workflow.py."""
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import pytest
-from dapr.ext.workflow import DaprWorkflowContext
 
+from chassis.problems import Unavailable
 from chassis.retry_delays import recheck_delay
-from chassis.saga import (
-    HandedOver,
-    Kind,
-    Performer,
-    Phase,
-    Reference,
-    Run,
-    Saga,
-    Step,
-    StepRecord,
-    Story,
-    Unknown,
-    Value,
-)
+from chassis.saga import HandedOver, Incident, Performer, Run, Saga, StepRecord
+from chassis.story import Failed, Kind, OnError, Phase, Reference, Retry, Step, Story, Together, Unknown, Value
 from chassis.tasks import Tasks
 
 REF = Reference(tenant="t-1", id="r-1")
-GIVEN = {"reference": REF.model_dump(mode="json"), "attempt": 0}
 
 
 class Yes(Value):
@@ -48,7 +35,7 @@ def story(_ref: Reference) -> Story[Done]:
         case Yes() as yes:
             return (yield Step(title="keep", kind=Kind.THEN, phase=Phase.THEN, argument=yes))
         case _:
-            return (yield Step(title="undo", kind=Kind.BUT, phase=Phase.COMPENSATION))
+            return (yield Step(title="undo", kind=Kind.BUT, phase=Phase.COMPENSATION, skips=("keep",)))
 
 
 class World:
@@ -103,7 +90,6 @@ def saga_in(world: World, *, seconds: float = 8.0, tasks: Tasks | None = None) -
         flush=world.flush,
         takeover=world,
         tasks=tasks or Tasks(),
-        skipped_by_compensation=("keep",),
         step_seconds=seconds,
     )
 
@@ -177,114 +163,146 @@ async def test_a_transaction_that_is_run_again_records_the_same_and_one_that_fai
     assert [(line.step, line.status, line.error) for line in world.records] == [("ask", "unknown", "RuntimeError")]
 
 
-async def test_a_durable_step_answers_as_json_and_flushes_what_no_transaction_took(world: World):
-    answer = await saga_in(world).perform_durably(call("ask"))
-
-    assert answer == {"kind": "yes", "number": 1}
-    assert [line.step for line in world.records] == ["ask"]
-    assert world.waits == []
+# --- policies ---
 
 
-async def test_a_durable_step_with_an_argument_gets_it_as_a_value(world: World):
-    answer = await saga_in(world).perform_durably(call("keep", argument={"kind": "yes", "number": 7}, phase="then"))
+class Shop:
+    """Two steps at the same time, then one more; what became of each the story gives back."""
 
-    assert answer == {"kind": "done", "number": 7}
+    def __init__(self, *, policy: Mapping[str, Any] | None = None, **answers: Any) -> None:
+        self.policy = policy or {}
+        self.answers = answers
+        self.busy = self.most = 0
+        self.records: list[StepRecord] = []
+        self.incidents: list[Incident] = []
+        self.handed_over: list[str] = []
 
+    def story(self, _ref: Reference) -> Story[Any]:
+        pair = yield Together(Step(title="pay", **self.policy), Step(title="pack", **self.policy))
+        if any(isinstance(outcome, Failed) for outcome in pair):
+            return pair, (yield Step(title="apologise", skips=("send", "thank")))
+        return pair, (yield Step(title="send"))
 
-async def test_a_durable_step_without_an_answer_says_how_long_the_engine_will_sleep(world: World):
-    world.asking = [Unknown()]
+    def perform(self, title: str) -> Performer:
+        async def performing(_ref: Reference, _argument: None, _run: Run) -> Any:
+            self.busy += 1
+            self.most = max(self.most, self.busy)
+            await asyncio.sleep(0)
+            self.busy -= 1
+            answer = self.answers.get(title, Done())
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
 
-    answer = await saga_in(world).perform_durably(call("ask", attempt=2))
+        return Performer(perform=performing, outcome=Done)
 
-    assert answer["kind"] == "unknown"
-    assert world.waits == [recheck_delay(2)]
+    async def drive(self, *, seconds: float = 8.0) -> Any:
+        async def flush(_ref: Reference, records: list[StepRecord]) -> None:
+            self.records += records
 
+        async def incident(_ref: Reference, incident: Incident) -> None:
+            self.incidents.append(incident)
 
-def call(step: str, *, argument: Any = None, phase: str = "when", attempt: int = 0) -> dict[str, Any]:
-    reference = REF.model_dump(mode="json")
-    return {"reference": reference, "step": step, "argument": argument, "phase": phase, "attempt": attempt}
+        saga = Saga(
+            name="shop",
+            story=self.story,
+            reference=Reference,
+            performers={title: self.perform(title) for title in ("pay", "pack", "send", "apologise")},
+            flush=flush,
+            incident=incident,
+            takeover=self,
+            tasks=Tasks(),
+            step_seconds=seconds,
+        )
+        return await saga.run_inline(REF)
 
+    async def hand_over(self, _ref: Reference, reason: str) -> None:
+        self.handed_over.append(reason)
 
-class Engine:
-    """A workflow context played by hand: it notes what it is asked for."""
+    async def waiting(self, _ref: Reference, _delay: timedelta) -> None:
+        return
 
-    def __init__(self) -> None:
-        self.asked: list[Any] = []
-        self.continued: list[Any] = []
-
-    def call_activity(self, _activity: Any, *, input: dict[str, Any]) -> Any:  # noqa: A002  the engine's own name
-        self.asked.append((input["step"], input["attempt"]))
-        return input
-
-    def create_timer(self, delay: timedelta) -> Any:
-        self.asked.append(delay)
-        return delay
-
-    def continue_as_new(self, given: dict[str, Any]) -> None:
-        self.continued.append(given)
-
-
-def told(world: World, engine: Engine, given: dict[str, Any] = GIVEN) -> Generator[Any, Any, Any]:
-    return saga_in(world)._tell(cast("DaprWorkflowContext", engine), given, object())  # pyright: ignore[reportPrivateUsage]
-
-
-def play(telling: Generator[Any, Any, Any], *answers: Any) -> Any:
-    """What the workflow returns when each thing it waits for is answered in turn."""
-    next(telling)
-    try:
-        for answer in answers:
-            telling.send(answer)
-    except StopIteration as ended:
-        return ended.value
-    raise AssertionError("still waiting")
-
-
-UNKNOWN = {"kind": "unknown", "reason": ""}
-
-
-def test_the_durable_driver_performs_step_by_step_and_returns_the_outcome(world: World):
-    engine = Engine()
-
-    assert play(told(world, engine), {"kind": "yes", "number": 3}, {"kind": "done", "number": 3}) == {
-        "kind": "done",
-        "number": 3,
-    }
-
-    assert engine.asked == [("ask", 0), ("keep", 0)]
+    def told(self) -> list[tuple[str, str]]:
+        return [(line.step, line.status) for line in self.records]
 
 
-def test_the_durable_driver_takes_the_other_branch_too(world: World):
-    engine = Engine()
-
-    play(told(world, engine), {"kind": "no"}, {"kind": "done", "number": -1})
-
-    assert [step for step, _ in engine.asked] == ["ask", "undo"]
+GO_ON = {"on_error": OnError.CONTINUE}
 
 
-def test_each_unknown_outcome_sleeps_on_the_schedule_and_asks_the_same_step_again(world: World):
-    engine = Engine()
+async def test_steps_together_are_performed_at_the_same_time_and_their_outcomes_come_in_order():
+    shop = Shop(pay=Done(number=1), pack=Done(number=2))
 
-    play(told(world, engine), UNKNOWN, None, UNKNOWN, None, {"kind": "no"}, {"kind": "done"})
+    assert await shop.drive() == ((Done(number=1), Done(number=2)), Done())
 
-    seconds = [timedelta(seconds=2), timedelta(seconds=5)]
-    assert engine.asked == [("ask", 0), seconds[0], ("ask", 1), seconds[1], ("ask", 2), ("undo", 2)]
-
-
-def test_replayed_from_its_history_it_asks_for_the_same_things(world: World):
-    engines = [Engine(), Engine()]
-
-    for engine in engines:
-        play(told(world, engine), UNKNOWN, None, {"kind": "yes", "number": 3}, {"kind": "done", "number": 3})
-
-    assert engines[0].asked == engines[1].asked
+    assert shop.most == 2
+    assert shop.told() == [("pay", "completed"), ("pack", "completed"), ("send", "completed")]
 
 
-def test_after_fifty_unknowns_history_is_begun_anew_where_the_schedule_stood(world: World):
-    engine = Engine()
+async def test_one_of_a_pair_without_an_outcome_hands_over_and_the_other_is_on_record():
+    shop = Shop(pack=Unknown(reason="no answer"))
 
-    assert play(told(world, engine, {**GIVEN, "attempt": 4}), *([UNKNOWN, None] * 50)) is None
+    assert await shop.drive() == HandedOver("no answer")
 
-    assert engine.continued == [{**GIVEN, "attempt": 54}]
+    assert shop.told() == [("pay", "completed"), ("pack", "unknown")]
+
+
+async def test_a_step_that_may_fail_is_an_incident_the_story_goes_on_and_skips_what_it_will_not_do():
+    shop = Shop(pack=RuntimeError("a secret"), policy=GO_ON)
+
+    assert await shop.drive() == ((Done(), Failed(reason="RuntimeError")), Done())
+
+    assert [(one.step.title, one.error, one.stops) for one in shop.incidents] == [("pack", "RuntimeError", False)]
+    assert shop.told() == [
+        ("pay", "completed"),
+        ("pack", "failed"),
+        ("send", "skipped"),
+        ("thank", "skipped"),
+        ("apologise", "completed"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("broken", "policy"),
+    [
+        (RuntimeError(), {}),
+        (Failed(reason="RuntimeError"), {}),
+        (RuntimeError(), GO_ON | {"retry": Retry(attempts=2)}),
+        (RuntimeError(), {"phase": Phase.COMPENSATION}),
+    ],
+)
+async def test_inline_nothing_is_repeated_what_failed_is_handed_over(broken: Any, policy: dict[str, Any]):
+    shop = Shop(pay=broken, policy=policy)
+
+    assert await shop.drive() == HandedOver("RuntimeError")
+
+    assert (shop.handed_over, shop.incidents) == (["RuntimeError"], [])
+
+
+async def test_a_database_that_is_down_is_no_step_that_failed():
+    shop = Shop(pay=Unavailable("database"), policy=GO_ON)
+
+    assert await shop.drive() == HandedOver("Unavailable")
+
+    assert shop.incidents == []
+
+
+@pytest.mark.parametrize(("of_step", "of_all"), [(0.01, 8.0), (30.0, 0.01)])
+async def test_a_step_has_its_own_time_and_never_more_than_is_left(world: World, of_step: float, of_all: float):
+    def waiting(_ref: Reference) -> Story[Any]:
+        return (yield Step(title="ask", timeout=of_step))
+
+    world.slow = True
+    saga = saga_in(world, seconds=of_all)
+    saga.story = waiting
+
+    assert await saga.run_inline(REF) == HandedOver("timeout")
+
+
+def test_a_policy_is_data_with_the_defaults_of_the_document_and_so_many_steps_go_together_as_can():
+    assert Step(title="any").timeout == 30.0
+    assert (Step(title="any").retry.attempts, Step(title="any").on_error) == (1, OnError.STOP)
+    with pytest.raises(ValueError, match="not 5"):
+        Together(*(Step(title=str(number)) for number in range(5)))
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from chassis.app import create_app
+from chassis.health import Health
 from chassis.edge.auth import Access
 from chassis.changes.feed import Changes, Entry, changes_table
 from chassis.db import Database
@@ -48,7 +49,7 @@ async def start(lifespan):
 settings = ServiceSettings(app_port=int(sys.argv[1]), dapr_http_port=1, app_api_token=16 * "x", rate_limit="")
 rules = {"GET /stream": Access.PUBLIC, "GET /slow": Access.PUBLIC, "POST /echo": Access.PUBLIC}
 outside = {"settings": settings, "sidecar": FakeSidecar()}
-app = create_app(title="t", rules=rules, start=start, checks={}, refusals={}, **outside)
+app = create_app(title="t", rules=rules, start=start, health=Health({}), refusals={}, **outside)
 app.state.leaving.append(changes.end_readers)
 
 @app.get("/stream", response_class=EventSourceResponse)

@@ -7,7 +7,7 @@ import pytest
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from chassis.saga import Reference
+from chassis.story import Reference
 from chassis.takeover import Takeover, instance_id
 from stack.fake_sidecar import FakeSidecar
 

@@ -25,6 +25,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from chassis.app import create_app
 from chassis.edge.auth import Access, Caller, Role, current_caller
 from chassis.edge.tokens import Keys, Tokens, keys_of
+from chassis.health import Health
 from chassis.problems import Problem, Unavailable
 from chassis.settings import ServiceSettings
 from chassis.sidecar import Answer
@@ -57,7 +58,7 @@ def service(sidecar: FakeSidecar | None = None, **given: Any) -> FastAPI:
         settings=known(**given),
         sidecar=sidecar or FakeSidecar(),
         rules={"GET /me": Access.USER},
-        checks={},
+        health=Health({}),
         refusals={},
     )
 

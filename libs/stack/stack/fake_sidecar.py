@@ -8,6 +8,8 @@ from cryptography.fernet import Fernet
 
 from chassis.sidecar import Answer, Sidecar, SidecarDown
 
+_AT_EVERY_START = "backoffice-service/settings-snapshot"  # nobody is there unless a test says so
+
 
 class FakeSidecar(Sidecar):
     """`answers` maps `app-id/method` to an `Answer`, or to a function from the body to one."""
@@ -43,16 +45,21 @@ class FakeSidecar(Sidecar):
         private: bool = False,  # noqa: ARG002  the real one's signature
     ) -> Answer:
         self.require()
+        if (name := f"{app_id}/{method.partition('?')[0]}") == _AT_EVERY_START and name not in self.answers:
+            raise SidecarDown
         sent = body if form is None else dict(form)
         self.invoked.append((f"{app_id}/{method}", sent))
         self.headers.append(dict(headers or {}))
-        answer = self.answers[f"{app_id}/{method.partition('?')[0]}"]
+        answer = self.answers[name]
         return answer if isinstance(answer, Answer) else answer(sent)
 
     async def publish(self, pubsub: str, topic: str, events: list[dict[str, Any]]) -> dict[str, str]:  # noqa: ARG002
         self.require()
         self.published += events
         return {}
+
+    async def probe_broker(self, pubsub: str, topic: str) -> None:  # noqa: ARG002
+        self.require()
 
     async def get_state(self, store: str, key: str) -> tuple[Any, str]:
         self._require_store(store)
@@ -82,6 +89,10 @@ class FakeSidecar(Sidecar):
     async def secret(self, store: str, name: str) -> dict[str, str]:  # noqa: ARG002
         self._require_store(store)
         return self.secrets
+
+    async def metadata(self) -> dict[str, Any]:
+        self.require()
+        return {"runtimeVersion": "1.18.2", "components": []}
 
     async def start_workflow(self, name: str, instance_id: str, argument: Any) -> None:
         self.require()

@@ -1,10 +1,15 @@
-"""What sidecars stand on: Redis, placement, scheduler and, with mTLS, sentry, apart from anyone else's."""
+"""What sidecars stand on: Redis, placement, scheduler and, with mTLS, sentry, apart from anyone else's.
 
+Beside them, where it is asked for, the receiver of traces.
+"""
+
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stack import local
+from stack.processes import RECEIVER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,14 +112,33 @@ def scheduler_command(program: Path, *, port: int, metrics: int, data: Path, sen
     ]
 
 
+def receiver_command(*, port: int, data: Path) -> list[str]:
+    return [sys.executable, "-m", RECEIVER, "--port", str(port), "--file", str(data / "traces.db")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Foundation:
-    """The ports of what the sidecars stand on. What serves on one already is used as it is."""
+    """The ports of what the sidecars stand on. What serves on one already is used as it is. Without `traces` there is
+    no receiver, and nothing is exported."""
 
     redis: int = field(default_factory=local.free_port)
     placement: int = field(default_factory=local.free_port)
     scheduler: int = field(default_factory=local.free_port)
     scheduler_metrics: int = field(default_factory=local.free_port)
+    traces: int = 0
+
+    @property
+    def telemetry(self) -> dict[str, str]:
+        """What apps and sidecars are told in order to export to our receiver, in OpenTelemetry's own words."""
+        if not self.traces:
+            return {}
+        return {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{local.HOST}:{self.traces}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_EXPORTER_OTLP_INSECURE": "true",
+            "OTEL_BSP_SCHEDULE_DELAY": "1000",  # milliseconds: whoever looks at an order looks at once
+            "OTEL_BLRP_SCHEDULE_DELAY": "1000",
+        }
 
     def parts(self, data: Path, program: Callable[[str], Path], sentry: Sentry | None) -> dict[str, Part]:
         """In the order in which they are started."""
@@ -138,6 +162,11 @@ class Foundation:
                 serves=lambda: local.answers(self.scheduler),
             ),
         }
+        if self.traces:
+            parts["traces"] = Part(
+                command=lambda: receiver_command(port=self.traces, data=data / "traces"),
+                serves=lambda: local.http_ok(f"http://{local.HOST}:{self.traces}/health"),
+            )
         if sentry is None:
             return parts
         # Its certificates are there before it listens.

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 HOST = "127.0.0.1"
-OLDEST = {"dapr": (1, 16), "daprd": (1, 18)}
+OLDEST = {"dapr": (1, 16), "daprd": (1, 18), "prometheus": (3, 0), "promtool": (3, 0)}
 # They live beside daprd and say no version of their own.
 COMPANIONS = ("placement", "scheduler", "sentry")
 # As components/ names it; each run puts a full path in its place.
@@ -46,17 +46,23 @@ def find_program(name: str, tools_bin: Path) -> Path | None:
     return next((p for p in (*found, tools_bin / name) if os.access(p, os.X_OK)), None)
 
 
-@cache
 def new_enough(name: str, program: Path) -> bool:
     """Whether the program runs and says a version that the components here were written for."""
+    version = version_of(program)
+    return version is not None and version[:2] >= OLDEST[name]
+
+
+@cache
+def version_of(program: Path) -> tuple[int, int, int] | None:
+    """What it says of itself; None where it doesn't run, or says none."""
     if not os.access(program, os.X_OK):
-        return False
+        return None
     try:
         said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    version = re.search(r"(\d+)\.(\d+)\.\d+", said.stdout)
-    return bool(version) and (int(version[1]), int(version[2])) >= OLDEST[name]
+        return None
+    version = re.search(r"(\d+)\.(\d+)\.(\d+)", said.stdout)
+    return (int(version[1]), int(version[2]), int(version[3])) if version else None
 
 
 def need_program(name: str, tools_bin: Path) -> Path:

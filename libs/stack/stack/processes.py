@@ -10,19 +10,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, cast
 
 import psutil
 
-from stack.local import HOST, LocalError, last_words, wait_until
+from stack.local import HOST, LocalError, last_words, scratch, wait_until
 
 MARKER = "BREWLINE_RUN"
 REAPER = "BREWLINE_REAPER"
 # The end goes down the floors: the apps while their sidecars still answer, then those, then what they stand on.
 SIDECARS = {"daprd"}
-INFRASTRUCTURE = {"redis-server", "placement", "scheduler", "sentry"}
+RECEIVER = "stack.otlp.receiver"
+INFRASTRUCTURE = {"redis-server", "placement", "scheduler", "sentry", RECEIVER}
 PATIENCE = 5.0
 
 
@@ -98,6 +100,23 @@ def marked(run: Path, env: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, **own, **env}
 
 
+@contextlib.contextmanager
+def scratch_home(name: str) -> Generator[Path]:
+    """A folder for a run's `var/` that is not kept. Whatever ends, no process of the run is left; one that is left at a
+    good end is a failure."""
+    with TemporaryDirectory(prefix=f"brewline-{name}-", dir=scratch()) as folder:
+        home = Path(folder).resolve()
+        run = home / "var"
+        reaper = Reaper(run)
+        try:
+            yield home
+            if left := survivors(run):
+                raise AssertionError(f"left behind: {left}")
+        finally:
+            sweep(run)
+            reaper.dismiss()
+
+
 def survivors(run: Path) -> list[psutil.Process]:
     """Every living process of the run, wherever it hangs in the process tree."""
     return [process for process in psutil.process_iter() if process.pid != os.getpid() and belongs(process, run)]
@@ -150,8 +169,9 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def name_of(process: psutil.Process) -> str:
+    """Of the program; the receiver is a module of Python's."""
     try:
-        return process.name()
+        return RECEIVER if RECEIVER in process.cmdline() else process.name()
     except psutil.Error:
         return ""
 

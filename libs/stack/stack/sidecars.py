@@ -176,11 +176,16 @@ class Stack:
         """What the app is told: its ports as the dapr CLI tells them, the tokens, and what its spec adds, in which
         `{some-app}` is that app's URL, and its `known_as` the address that it has."""
         spec, ports = self.apps[name], self._ports[name]
-        told = {"APP_PORT": ports.app, "DAPR_HTTP_PORT": ports.http, "DAPR_GRPC_PORT": ports.grpc}
+        told = {
+            "APP_PORT": ports.app,
+            "DAPR_HTTP_PORT": ports.http,
+            "DAPR_GRPC_PORT": ports.grpc,
+            "DAPR_METRICS_PORT": ports.metrics,
+        }
         numbers = {variable: str(port) for variable, port in told.items()}
-        addresses = {f"{{{app}}}": self.url(app) for app in self.apps} | self._addresses
+        addresses = {f"{{{app}}}": self.url(app) for app in self.apps} | self._addresses | self._names()
         added = {variable: components.readdressed(value, addresses) for variable, value in spec.env.items()}
-        return {"APP_ID": spec.app_id, **numbers, **self._tokens, **added}
+        return {"APP_ID": spec.app_id, **numbers, **self._tokens, **self._foundation.telemetry, **added}
 
     def pids(self) -> dict[str, int]:
         """Of every process that was started, by name: the apps, `<app>.sidecar`, redis and so on."""
@@ -192,6 +197,10 @@ class Stack:
 
     def scheduler_metrics_url(self) -> str:
         return f"http://{local.HOST}:{self._foundation.scheduler_metrics}/metrics"
+
+    def sidecar_metrics(self, name: str) -> str:
+        """Host and port of what a sidecar tells of itself, under `/metrics`."""
+        return f"{local.HOST}:{self._ports[name].metrics}"
 
     def memory(self) -> dict[str, int]:
         """Resident bytes of each running process."""
@@ -255,8 +264,15 @@ class Stack:
         """What the components say of one machine, and where it is in this run."""
         addresses = {"localhost:6379": f"{local.HOST}:{self._foundation.redis}"}
         addresses[local.SECRETS_FILE] = str(self._secrets_file or self._make_secrets())
-        known = {name: spec.known_as for name, spec in self.apps.items() if spec.known_as}
-        return addresses | {usual: f"{local.HOST}:{self._ports[name].app}" for name, usual in known.items()}
+        return addresses | {usual: f"{local.HOST}:{port}" for usual, port in self._known().items()}
+
+    def _names(self) -> dict[str, str]:
+        """The same for an app's environment, which keeps the host's name: to a browser `localhost` and 127.0.0.1 are
+        two sites, with cookies and rights of their own."""
+        return {usual: f"{usual.partition(':')[0]}:{port}" for usual, port in self._known().items()}
+
+    def _known(self) -> dict[str, int]:
+        return {spec.known_as: self._ports[name].app for name, spec in self.apps.items() if spec.known_as}
 
     def _make_secrets(self) -> Path:
         held = {spec.app_id: dict(spec.secrets) for spec in self.apps.values() if spec.secrets}
@@ -285,7 +301,7 @@ class Stack:
             "placementHostAddress": f"{local.HOST}:{self._foundation.placement}",
             "schedulerHostAddress": f"{local.HOST}:{self._foundation.scheduler}",
         }
-        env = {**self._tokens, **_GO}
+        env = {**self._tokens, **_GO, **self._foundation.telemetry}
         if self._sentry:
             entry |= {"enableMtls": True, "sentryAddress": self._sentry.address}
             env |= {"NAMESPACE": NAMESPACE, "DAPR_TRUST_ANCHORS": self._sentry.trust_anchors.read_text()}

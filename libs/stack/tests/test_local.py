@@ -74,7 +74,7 @@ def test_a_scheduler_is_only_taken_from_beside_a_daprd_that_will_do(machine: Pat
     beside = program(machine / "home" / ".dapr" / "bin", "scheduler", "")
     assert local.find_program("scheduler", machine / "bin") is None
     program(machine / "home" / ".dapr" / "bin", "daprd", "1.19.1")
-    local.new_enough.cache_clear()
+    local.version_of.cache_clear()
     assert local.find_program("scheduler", machine / "bin") == beside
 
 

@@ -9,30 +9,35 @@ from fastapi import FastAPI
 import chassis.app
 import notification
 from chassis import retention
-from chassis.app import database_check
 from chassis.cache import Cache
 from chassis.changes.feed import Changes
 from chassis.db import Database
-from chassis.health import Check
+from chassis.figures import keep_figures
+from chassis.flags.memory import Flags
+from chassis.flags.snapshot import Snapshot
+from chassis.health import Check, Health, usual_checks
 from chassis.jobs import Jobs
 from chassis.leases import Leases
 from chassis.lifespan import Lifespan
 from chassis.outbox import Outbox
 from chassis.problems import Problem
+from chassis.recurring import paused_by
 from chassis.saga import Saga
 from chassis.secrets import read_secrets
 from chassis.sidecar import Sidecar
 from chassis.takeover import Takeover
 from chassis.tasks import Tasks
-from notification import tables
+from chassis.workflow import Workflow
+from notification import tables, telemetry
 from notification.access import RULES
 from notification.announcements import Announcements
 from notification.api import (
     bulk,
-    cache,
     dead_letters,
+    export_page,
     notifications,
     password_resets,
+    person_data,
     receipts,
     recipients,
     routes,
@@ -44,13 +49,16 @@ from notification.api import (
 from notification.bulk.worker import Bulks
 from notification.channels import Channels, bulk_rates, open_channels, secrets_needed
 from notification.channels.email.channel import greets
+from notification.clients import PersonHolders
 from notification.domain import (
     ConcurrencyConflict,
+    DeadLetterClosed,
     IdempotencyMismatch,
     NotReplayable,
     NotYours,
     OtherTenant,
     ResetGone,
+    SagaNotFailed,
     UnknownBulk,
     UnknownDeadLetter,
     UnknownNotification,
@@ -59,6 +67,7 @@ from notification.domain import (
     UnknownTemplate,
 )
 from notification.incoming.intake import Intake
+from notification.incoming.redelivery import Redelivery
 from notification.incoming.routing_table import RouteTable
 from notification.incoming.saga import WORKFLOW, TellRef, tell_in_turn
 from notification.incoming.saga_records import takeover
@@ -86,13 +95,14 @@ RESOURCES = (
     stream,
     templates,
     recipients,
+    person_data,
     unsubscribe,
     receipts,
     routes,
     sagas,
-    cache,
     password_resets,
     dead_letters,
+    export_page,
 )
 
 _SECRETS = ("unsubscribe-key", "receipt-secrets")
@@ -114,6 +124,8 @@ REFUSALS: Mapping[type[Exception], Problem] = {
     OtherTenant: Problem(status=403, error_type="different-tenant", title="Belongs to different tenant"),
     NotYours: Problem(status=403, error_type="not-owner", title="Not yours"),
     NotReplayable: Problem(status=409, error_type="not-replayable", title="This dead letter can't be replayed"),
+    DeadLetterClosed: Problem(status=409, error_type="dead-letter-closed", title="This dead letter waits no more"),
+    SagaNotFailed: Problem(status=409, error_type="saga-not-failed", title="The saga has not failed"),
     ConcurrencyConflict: Problem(status=409, error_type="concurrency-conflict", title="Changed by somebody else"),
     IdempotencyMismatch: Problem(status=422, error_type="idempotency-mismatch", title="Key used for another body"),
     ResetGone: Problem(status=410, error_type="reset-gone", title="This link is gone"),
@@ -136,8 +148,10 @@ def create_app(
         sidecar=sidecar,
         rules=RULES,
         start=lambda lifespan: _start(lifespan, settings, made),
-        checks=_checks(settings, made),
+        health=made.health,
         refusals=REFUSALS,
+        caches=(made.cache,),
+        outbox=made.outbox,
     )
     app.state.services = made
     # First: routes are tried in their order, and most requests are events.
@@ -159,6 +173,7 @@ def _assemble(
         db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub=settings.pubsub, patience=_PATIENCE
     )
     changes = Changes(db=db, table=tables.changes, leases=leases)
+    flags = Flags()
     cache = Cache(sidecar=sidecar, store=settings.cache_store, changes=changes, name="notification")
     announcements = Announcements(outbox=outbox, changes=changes)
     catalog = Catalog(db, cache)
@@ -176,6 +191,8 @@ def _assemble(
         send_within=timedelta(seconds=settings.send_seconds),
     )
     taking_over = takeover(db, sidecar, past_timer=timedelta(seconds=settings.saga_past_timer_seconds))
+    routed = RouteTable(db=db, cache=cache)
+    intake = Intake(db=db, routes=routed, sender=sender, hand_over=taking_over.hand_over, tasks=tasks)
     receipts = Receipts(db=db, announce=announcements.add_rows, wake=announcements.wake)
     patience = timedelta(seconds=settings.look_up_after)
     polling = StatusPolling(db=db, receipts=receipts, providers=opened.sms if opened else {}, patience=patience)
@@ -189,21 +206,27 @@ def _assemble(
         signatures=ReceiptSignatures(),
         outbox=outbox,
         changes=changes,
+        health=_health(settings, db, sidecar),
+        flags=flags,
+        snapshot=Snapshot(flags=flags, db=db, table=tables.settings_snapshot, changes=changes, sidecar=sidecar),
         cache=cache,
+        person_holders=PersonHolders(sidecar),
         units=Units(db, announcements),
         catalog=catalog,
         sender=sender,
         resets=resets,
         receipts=receipts,
         bulks=Bulks(db=db, rates=rates),
-        intake=Intake(
+        intake=intake,
+        redelivery=Redelivery(app_id=SERVICE, db=db, sidecar=sidecar, intake=intake),
+        jobs=Jobs(
             db=db,
-            routes=RouteTable(db=db, cache=cache),
-            sender=sender,
-            hand_over=taking_over.hand_over,
-            tasks=tasks,
+            runs=tables.job_runs,
+            paused=paused_by(flags),
+            sidecar=sidecar,
+            leases=leases,
+            jobs=(taking_over.job("PendingSagas"), polling.job(), expiring),
         ),
-        jobs=Jobs(sidecar=sidecar, leases=leases, jobs=(taking_over.job("PendingSagas"), polling.job(), expiring)),
         tasks=tasks,
         saga=_saga(Steps(db=db, sender=sender), taking_over, tasks),
         runtime=runtime,
@@ -217,6 +240,7 @@ def _saga(steps: Steps, taking_over: Takeover[TellRef], tasks: Tasks) -> Saga[Te
         reference=TellRef,
         performers=steps.performers(),
         flush=steps.flush,
+        incident=steps.give_up,
         takeover=taking_over,
         tasks=tasks,
     )
@@ -232,25 +256,24 @@ async def _start(lifespan: Lifespan, settings: Settings, made: Services) -> None
     made.signatures.unlock(secrets["receipt-secrets"])
     if made.opened is not None:
         made.opened.unlock(secrets)
+    await made.snapshot.load()
     lifespan.loop(made.outbox.run(), name="outbox-relay")
     lifespan.loop(made.changes.run(), name="changes")
+    lifespan.loop(keep_figures(made.db, made.outbox.figures, telemetry.figures), name="figures")
+    lifespan.loop(made.snapshot.run(), name="settings")
     lifespan.loop(made.bulks.run(), name="bulks")
     await lifespan.start(made.sender)
-    await lifespan.workflow(made.runtime, made.saga)
+    await lifespan.workflow(made.runtime, Workflow(made.saga))
     lifespan.push_async_callback(made.tasks.drain, within=_DRAIN_SECONDS)
     await lifespan.start(made.jobs)
 
 
-def _checks(settings: Settings, made: Services) -> dict[str, Check]:
-    async def sidecar_alive() -> None:
-        made.sidecar.require()
-
+def _health(settings: Settings, db: Database, sidecar: Sidecar) -> Health:
     async def smtp_greets() -> None:
         await greets(settings.smtp_host, settings.smtp_port, tls=settings.smtp_tls, ca_file=settings.smtp_ca_file)
 
-    return {
-        "database": database_check(made.db),
-        # Without them nothing is lost: rows wait.
-        "sidecar": Check(probe=sidecar_alive, required=False),
-        "smtp": Check(probe=smtp_greets, required=False),
-    }
+    # Without sidecar and SMTP nothing is lost: rows wait.
+    usual = usual_checks(
+        db=db, sidecar=sidecar, state_store=settings.cache_store, pubsub=settings.pubsub, without_sidecar=True
+    )
+    return Health({**usual, "smtp": Check(probe=smtp_greets, required=False)})

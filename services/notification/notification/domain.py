@@ -46,6 +46,12 @@ class UnknownSaga(NotFound):
     noun = "saga"
 
 
+class SagaNotFailed(Exception):
+    def __init__(self, status: str) -> None:
+        super().__init__("Only a saga of which a step failed can be tried again.")
+        self.members: dict[str, Any] = {"current": status}
+
+
 class UnknownBulk(NotFound):
     noun = "bulk"
 
@@ -64,6 +70,14 @@ class NotYours(Exception):
 
 class NotReplayable(Exception):
     """A dead letter that its app can't process, now as before."""
+
+
+class DeadLetterClosed(Exception):
+    """`status` says how it ended."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"It is {status}, and waits for nobody any more.")
+        self.members: dict[str, Any] = {"current": status}
 
 
 class ResetGone(Exception):

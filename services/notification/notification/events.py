@@ -1,5 +1,6 @@
 """Facts that the notification service announces; the source of contracts/events. A changed meaning is a new type."""
 
+from datetime import datetime
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict
@@ -57,4 +58,18 @@ class NotificationFailed(NotificationEvent):
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE | {"version": 2, "status": "bounced"}]})
 
 
-EVENTS = (NotificationSent, NotificationDelivered, NotificationFailed)
+class CustomerErased(Event):
+    """A person was erased here, and is to be erased by whoever has heard of them before `erasedAt`. `version` counts
+    how often."""
+
+    topic: ClassVar[str] = "customers"
+    type: ClassVar[str] = "customer.erased.v1"
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"version": 1, "customerId": "c-1", "erasedAt": "2026-11-28T09:00:00Z"}]}
+    )
+
+    customer_id: str
+    erased_at: datetime
+
+
+EVENTS = (NotificationSent, NotificationDelivered, NotificationFailed, CustomerErased)

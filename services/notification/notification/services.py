@@ -9,6 +9,9 @@ from fastapi import Request
 from chassis.cache import Cache
 from chassis.changes.feed import Changes
 from chassis.db import Database
+from chassis.flags.memory import Flags
+from chassis.flags.snapshot import Snapshot
+from chassis.health import Health
 from chassis.jobs import Jobs
 from chassis.outbox import Outbox
 from chassis.saga import Saga
@@ -16,7 +19,9 @@ from chassis.sidecar import Sidecar
 from chassis.tasks import Tasks
 from notification.bulk.worker import Bulks
 from notification.channels import OpenChannels
+from notification.clients import PersonHolders
 from notification.incoming.intake import Intake
+from notification.incoming.redelivery import Redelivery
 from notification.incoming.saga import TellRef
 from notification.password_reset import Resets
 from notification.receipts.inbound import Receipts
@@ -39,7 +44,11 @@ class Services:
     signatures: ReceiptSignatures
     outbox: Outbox
     changes: Changes
+    health: Health
+    flags: Flags
+    snapshot: Snapshot
     cache: Cache
+    person_holders: PersonHolders
     units: Units
     catalog: Catalog
     sender: Sender
@@ -47,6 +56,7 @@ class Services:
     receipts: Receipts
     bulks: Bulks
     intake: Intake
+    redelivery: Redelivery
     jobs: Jobs
     tasks: Tasks
     saga: Saga[TellRef]

@@ -5,20 +5,26 @@ from dapr.ext.fastapi import DaprApp
 from fastapi import FastAPI, Request, Response
 
 from chassis.events import receive
+from chassis.flags import snapshot
 from notification.incoming.dead_letters import keep
 from notification.services import services
 
-_TOPICS = ("orders", "customers")
+_TOPICS = ("orders", "customers", "exports", snapshot.TOPIC)
 
 
 def subscribe(app: FastAPI, *, app_id: str, pubsub: str) -> None:
     dapr = DaprApp(app)
     for topic in _TOPICS:
         dead = f"{topic}.{app_id}.dead"
-        dapr.subscribe(pubsub=pubsub, topic=topic, route=f"/events/{topic}", dead_letter_topic=dead)(take_event)
+        take = take_setting if topic == snapshot.TOPIC else take_event
+        dapr.subscribe(pubsub=pubsub, topic=topic, route=f"/events/{topic}", dead_letter_topic=dead)(take)
         dapr.subscribe(pubsub=pubsub, topic=dead, route=f"/events/dead/{app_id}/{topic}")(keep_dead_letter)
     app.post("/events/dead/{app_id}/{topic}")(keep_dead_letter)
     app.post("/events/{topic}")(take_event)
+
+
+async def take_setting(request: Request) -> Response:
+    return await receive(request, snapshot.TOPIC, services(request).snapshot.take)
 
 
 async def take_event(request: Request) -> Response:

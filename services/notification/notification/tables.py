@@ -7,6 +7,9 @@ import sqlalchemy as sa
 from chassis.changes.feed import changes_table
 from chassis.db import Timestamp
 from chassis.events import event_processing_table
+from chassis.flags.snapshot import snapshot_table
+from chassis.incidents import incidents_table
+from chassis.job_runs import job_runs_table
 from chassis.leases import leases_table
 from chassis.outbox import outbox_table
 
@@ -14,8 +17,10 @@ metadata = sa.MetaData()
 
 event_processing = event_processing_table(metadata)
 leases = leases_table(metadata)
+job_runs = job_runs_table(metadata)
 outbox = outbox_table(metadata)
 changes = changes_table(metadata)
+settings_snapshot = snapshot_table(metadata)
 
 
 def _where(condition: str) -> dict[str, Any]:
@@ -160,6 +165,16 @@ preferences = sa.Table(
     sa.Column("updated_at", Timestamp, nullable=False),
 )
 
+# Who was erased, and when: what is older than that does not bring them back. A hash, for their id is erased too.
+erasures = sa.Table(
+    "erasures",
+    metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("person", sa.String(64), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("erased_at", Timestamp, nullable=False),
+)
+
 # Phone numbers that said STOP: all tenants', whoever has them.
 stops = sa.Table(
     "stops",
@@ -220,8 +235,11 @@ sagas = sa.Table(
     sa.Column("due_at", Timestamp),  # when somebody should look whether it still runs
     sa.Column("version", sa.Integer, nullable=False),
     sa.Index("ix_sagas_correlation", "correlation_id", "tenant"),  # whose it is, where it is not the asking tenant's
+    sa.Index("ix_sagas_tenant", "tenant", "started_at", "correlation_id"),
     sa.Index("ix_sagas_due", "due_at", **_where("due_at IS NOT NULL")),
 )
+
+incidents = incidents_table(metadata)
 
 bulks = sa.Table(
     "bulks",
@@ -294,6 +312,26 @@ dead_letters = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("received_at", Timestamp, nullable=False),
     sa.Column("replayed_at", Timestamp),
+    sa.Column("discarded_at", Timestamp),
+    sa.Column("times", sa.Integer, nullable=False, server_default="1"),  # that it came here
+    sa.Column("reason", sa.String(255), nullable=False, server_default=""),  # its app's, when it was last replayed
+    sa.Column("version", sa.Integer, nullable=False, server_default="1"),
     sa.UniqueConstraint("tenant", "key", name="uq_dead_letters_key"),
     sa.Index("ix_dead_letters_tenant", "tenant", "id"),
+)
+
+# What people did to dead letters.
+dead_letter_moves = sa.Table(
+    "dead_letter_moves",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("letter_id", sa.String(36), nullable=False),
+    sa.Column("at", Timestamp, nullable=False),
+    sa.Column("by", sa.String(255), nullable=False),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("outcome", sa.String(16)),  # of a replay, once it is known
+    sa.Column("reason", sa.String(255), nullable=False, server_default=""),
+    sa.Column("before", sa.Text),  # the body, where it was edited
+    sa.Column("after", sa.Text),
+    sa.Index("ix_dead_letter_moves_letter", "letter_id", "id"),
 )

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from chassis.db import Database
 from notification.announcements import Announcements
 from notification.idempotency import Keys
-from notification.incoming.dead_letters import DeadLetters
+from notification.incoming.dead_letter_records import DeadLetters
 from notification.incoming.routing_table import Routes
 from notification.incoming.saga_records import Sagas
 from notification.queue.history import Notifications

@@ -34,6 +34,7 @@ from stack.fake_sidecar import FakeSidecar
 from stack.issuer import Issuer
 from stack.local import free_port
 from stack.postgres import Postgres
+from stack.serving import serving
 
 APP_TOKEN = "app-token-of-the-tests"
 _PARSE = BytesParser(_class=EmailMessage, policy=policy.default).parsebytes
@@ -183,7 +184,14 @@ def waiting(on_postgres: sa.Engine) -> Callable[[], bool]:
 
 @pytest.fixture
 def sidecar() -> FakeSidecar:
-    fake = FakeSidecar({"push/api/v1/notification": Answer(status=202, data={"id": "push_1"})})
+    fake = FakeSidecar(
+        {
+            "push/api/v1/notification": Answer(status=202, data={"id": "push_1"}),
+            "order-service/person-data": Answer(status=200, data={"held": {"orders": []}}),
+            "backoffice-service/person-data": Answer(status=200, data={"held": {"files": []}}),
+            "datasource-service/person-data": Answer(status=200, data={"held": {"clients": []}}),
+        }
+    )
     fake.secrets |= {
         "unsubscribe-key": "u" * 43,
         "receipt-secrets": '{"africas-talking": "at-secret", "legacy": "whsec_bGVnYWN5", "smtp": "whsec_c210cA=="}',
@@ -191,11 +199,6 @@ def sidecar() -> FakeSidecar:
         "legacy-sms-key": "legacy-key",
     }
     return fake
-
-
-@pytest.fixture(scope="session")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
-    return Issuer(tmp_path_factory.mktemp("issuer"))
 
 
 @pytest.fixture(scope="session")
@@ -227,14 +230,7 @@ def running(settings: Settings, sidecar: FakeSidecar, issuer: Issuer, by_sidecar
     @asynccontextmanager
     async def run() -> AsyncGenerator[httpx.AsyncClient]:
         app: FastAPI = create_app(settings, sidecar=sidecar)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(
-                transport=httpx.ASGITransport(app),
-                base_url="http://test",
-                headers=by_sidecar | issuer.bearer("admin", sub="a-1"),
-            ) as client,
-        ):
+        async with serving(app, by_sidecar | issuer.bearer("admin", sub="a-1")) as client:
             yield client
 
     return run

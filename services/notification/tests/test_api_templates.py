@@ -112,7 +112,7 @@ async def test_publishing_is_heard_from_its_own_transaction(client: httpx.AsyncC
     await create(client)
     assert (await publish(client, 1)).status_code == 200
     told = await db.read(lambda conn: conn.execute(sa.select(tables.changes.c.key)).scalars().all())
-    assert told == ["templates:default:Marketing:offer"]
+    assert told == ["default:templates:Marketing:offer"]
 
 
 async def test_a_shipped_template_is_made_ones_own_by_a_put_of_version_0(client: httpx.AsyncClient) -> None:

@@ -7,6 +7,7 @@ import notification.channels
 from chassis.ids import new_id
 from chassis.secrets import SecretIncomplete
 from chassis.sidecar import Answer
+from notification.api.unsubscribe import WORDS
 from notification.app import create_app
 from notification.channels import RATES, bulk_rates, open_channels
 from notification.channels.push.channel import Push
@@ -28,7 +29,7 @@ def modules(folder: Path) -> set[str]:
 
 def test_every_channel_has_a_folder_an_entry_and_words_and_every_folder_is_a_channels(settings, sidecar):
     folders = {path.name for path in FOLDER.iterdir() if (path / "__init__.py").exists()}
-    assert folders == set(ChannelName) == set(open_channels(settings, sidecar).channels) == set(PARTS)
+    assert folders == set(ChannelName) == set(open_channels(settings, sidecar).channels) == set(PARTS) == set(WORDS)
     assert all("channel" in modules(FOLDER / folder) for folder in folders)
     assert set(bulk_rates(settings)) == folders
 

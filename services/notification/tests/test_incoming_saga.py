@@ -8,15 +8,16 @@ import sqlalchemy as sa
 
 from chassis.events import CloudEvent
 from chassis.ids import now
-from chassis.saga import Run, Unknown
+from chassis.saga import Incident, Run
+from chassis.story import Step, Unknown
 from chassis.takeover import instance_id
 from notification import tables
-from notification.domain import NotYours, OtherTenant, UnknownSaga
+from notification.domain import NotYours, OtherTenant, SagaNotFailed, UnknownSaga
 from notification.incoming.intake import take
 from notification.incoming.read_event import read
 from notification.incoming.routing_table import shipped
-from notification.incoming.saga import WORKFLOW, Completed, StepEnded, TellRef, TellStep, tell_in_turn
-from notification.incoming.saga_records import Sagas, takeover
+from notification.incoming.saga import WORKFLOW, Completed, StepEnded, TellRef, TellStep, tell, tell_in_turn
+from notification.incoming.saga_records import Sagas, SagaStatus, takeover
 from notification.incoming.saga_steps import Steps
 from notification.queue.history import Filter, Notifications, Page
 from notification.recipients.contacts import Contacts
@@ -119,6 +120,7 @@ def played(steps, sent):
     try:
         while True:
             step = story.send(outcome)
+            assert isinstance(step, Step)
             match step.argument:
                 case TellStep(name=name):
                     done.append(name)
@@ -306,3 +308,69 @@ async def test_a_saga_that_was_begun_and_never_handed_over_is_found_by_the_sweep
     await db.write(lambda conn: conn.execute(sa.update(tables.sagas).values(due_at=now())))
     await taking_over.sweep()
     assert sidecar.workflows.keys() == {instance_id(ref) for ref in refs}
+
+
+# --- a step that broke for good ---
+
+
+@pytest.fixture
+async def failed(begin, steps, staff):
+    """The customer's step broke for good, staff was told, and the saga has ended."""
+    await staff()
+    ref = await begin()
+    await steps.give_up(ref, broken())
+    await steps.tell(ref, STAFF, run(ref))
+    await steps.complete(ref, None, run(ref))
+    return ref
+
+
+def broken(at=None):
+    return Incident(step=tell("CustomerNotification"), error="KeyError", at=at or now())
+
+
+def sagas(db, work):
+    return db.write(lambda conn: work(Sagas(conn, "default")))
+
+
+@pytest.mark.usefixtures("failed")
+async def test_a_step_that_broke_for_good_is_an_incident_and_the_next_is_told(db, rows):
+    assert {row.recipient_id for row in await rows()} == {"s-1", "s-2"}
+    row = await sagas(db, lambda mine: mine.get(EVENT))
+    ended = {"step": CUSTOMER.name, "sent": False}
+    assert row.saga_status == "failed"
+    assert ended.items() <= json.loads(row.steps)[0].items()
+    [incident] = await sagas(db, lambda mine: mine.incidents(EVENT))
+    assert (incident.step, incident.error, incident.stops) == ("CustomerNotification", "KeyError", False)
+    [listed] = await sagas(db, lambda mine: mine.page(status=SagaStatus.FAILED, before=None, limit=5))
+    assert listed.correlation_id == EVENT
+
+
+async def test_told_twice_it_is_one_incident_and_ends_the_step_once(db, begin, steps):
+    ref, incident = await begin(), broken()
+
+    await steps.give_up(ref, incident)
+    await steps.give_up(ref, incident)
+
+    assert len(await sagas(db, lambda mine: mine.incidents(EVENT))) == 1
+    assert len(json.loads((await sagas(db, lambda mine: mine.get(EVENT))).steps)) == 1
+
+
+async def test_tried_again_it_tells_whom_it_had_not_and_nobody_twice(db, failed, steps, rows, taking_over):
+    ref = await sagas(db, lambda mine: mine.take_up(EVENT, by="boss"))
+    assert ref == failed
+    assert [due.id for due in await taking_over.due(10)] == [EVENT], "the sweep drives it if whoever asked dies"
+    with pytest.raises(SagaNotFailed):
+        await sagas(db, lambda mine: mine.take_up(EVENT, by="another"))
+
+    for step in (CUSTOMER, STAFF):
+        await steps.tell(ref, step, run(ref))
+        await end(db, "sent")
+        await steps.tell(ref, step, run(ref))
+    await steps.complete(ref, None, run(ref))
+
+    assert sorted(row.recipient_id for row in await rows()) == ["c-1", "s-1", "s-2"]
+    row = await sagas(db, lambda mine: mine.get(EVENT))
+    assert row.saga_status == "completed"
+    assert {step["step"]: step["sent"] for step in json.loads(row.steps)} == {CUSTOMER.name: True, STAFF.name: True}
+    [incident] = await sagas(db, lambda mine: mine.incidents(EVENT))
+    assert incident.retried_by == "boss"

@@ -15,7 +15,8 @@ from chassis.ids import now
 from chassis.tasks import Tasks
 from notification import tables
 from notification.domain import ChannelName
-from notification.incoming.dead_letters import DeadLetters, dead_letter, keep, keep_once
+from notification.incoming.dead_letter_records import DeadLetters, LetterFilter, Outcome
+from notification.incoming.dead_letters import dead_letter, keep, keep_once
 from notification.incoming.intake import Intake
 from notification.incoming.routing_table import EventRoute, Route, Routes, RouteTable
 from notification.incoming.saga_records import takeover
@@ -27,7 +28,7 @@ from notification.sending.sender import Sender
 
 LEASE = timedelta(seconds=30)
 
-SUCCESS, RETRY, DROP = {"status": "SUCCESS"}, {"status": "RETRY"}, {"status": "DROP"}
+SUCCESS, RETRY = {"status": "SUCCESS"}, {"status": "RETRY"}
 
 
 class Idle(Sender):
@@ -222,7 +223,7 @@ async def test_a_type_that_no_route_knows_is_acknowledged(deliver, db, event):
     ],
 )
 async def test_a_poison_event_is_dropped_and_leaves_nothing(deliver, history, db, event, broken):
-    assert await deliver(event(**broken)) == DROP
+    assert (await deliver(event(**broken)))["status"] == "DROP"
     assert await history() == []
     assert await db.read(lambda conn: Contacts(conn, "default").find("c-1")) is None
 
@@ -244,7 +245,7 @@ async def test_no_event_is_lost_for_a_time_without_a_zone_or_out_of_the_calendar
 
 
 async def test_what_is_no_event_is_dropped(deliver):
-    assert await deliver({"nonsense": True}) == DROP
+    assert (await deliver({"nonsense": True}))["status"] == "DROP"
 
 
 async def test_a_database_that_is_down_asks_for_the_event_again(taking, sender, event):
@@ -260,7 +261,7 @@ async def test_the_effect_and_its_record_are_one_transaction(deliver, history, e
 
     with monkeypatch.context() as patched:
         patched.setattr("notification.queue.enqueue._row", broken)
-        assert await deliver(poison) == DROP
+        assert (await deliver(poison))["status"] == "DROP"
     assert await deliver(poison) == SUCCESS  # not taken for done
     assert len(await history()) == 1
 
@@ -409,7 +410,7 @@ async def test_an_event_of_a_new_topic_needs_a_row_and_nothing_else(deliver, row
         ("s1", "sms", "+254711000002", "email"),
         ("s2", "email", "bob@example.com", ""),
     ]
-    assert await deliver(storm | {"id": "e-2", "data": {}}, "weather") == DROP
+    assert (await deliver(storm | {"id": "e-2", "data": {}}, "weather"))["status"] == "DROP"
 
 
 async def test_routes_are_read_by_where_their_event_meets_their_condition(deliver, history, event):
@@ -470,10 +471,12 @@ def test_a_dead_letter_of_no_legal_tenant_is_kept_where_an_administrator_can_see
 async def test_a_letter_that_dies_again_before_its_replay_is_written_down_waits_again(db):
     died = {"tenantid": "default", "id": "e-1", "type": "x"}
     await db.write(lambda conn: keep_once(conn, letter_of(died)))
-    ((first, *others), _) = await db.read(lambda conn: DeadLetters(conn, "default").page(Page()))
+    ((first, *others), _) = await db.read(lambda conn: DeadLetters(conn, "default").page(LetterFilter(), Page()))
+    replay = await db.write(lambda conn: DeadLetters(conn, "default").begin_replay(first.id, by="a-1"))
     await db.write(lambda conn: keep_once(conn, letter_of(died)))
-    after = await db.write(lambda conn: DeadLetters(conn, "default").replayed(first.id, first.received_at))
-    assert (others, after.id, after.replayed_at) == ([], first.id, None)
+    await db.write(lambda conn: DeadLetters(conn, "default").end_replay(replay, Outcome.DELIVERED))
+    after = await db.read(lambda conn: DeadLetters(conn, "default").get(first.id))
+    assert (others, after.id, after.replayed_at, after.times) == ([], first.id, None, 2)
     assert after.received_at > first.received_at
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import httpx
 import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
@@ -24,6 +23,7 @@ from notification.receipts.inbound import Receipts
 from notification.receipts.status_polling import StatusPolling
 from notification.tables import notifications
 from stack.eventually import eventually
+from stack.serving import serving
 
 LEASE = timedelta(seconds=30)
 
@@ -330,11 +330,7 @@ async def client(settings, sidecar, issuer, by_sidecar):
         "sms-legacy-lookup/legacy/sms/status": Answer(status=200, data={"status": "Delivered"}),
     }
     app = create_app(settings.model_copy(update={"look_up_after": 0.001}), sidecar=sidecar)
-    transport, headers = httpx.ASGITransport(app), by_sidecar | issuer.bearer("admin", sub="a-1")
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client,
-    ):
+    async with serving(app, by_sidecar | issuer.bearer("admin", sub="a-1")) as client:
         yield client
 
 

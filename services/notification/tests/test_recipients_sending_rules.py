@@ -372,7 +372,7 @@ def test_a_preference_is_camel_case_outside_and_comes_back_as_it_was():
         {"caps": [{"limit": 1, "per": "month"}]},
         {"caps": [{"limit": 1}]},
         {"caps": [{"limit": 1, "per": "day"}] * 21},
-        {"stopped": ["sms"] * 5},
+        {"stopped": ["sms"] * (len(ChannelName) + 1)},
         *(
             {"timeZone": zone}
             for zone in ("", "Mars/Olympus", "europe/berlin", "America", "../etc/passwd", "localtime")

@@ -472,12 +472,17 @@ async def test_a_channel_that_hangs_keeps_no_other_waiting(sending, wires, email
         email_wire.gate.set()
 
 
-async def test_one_whose_lease_ran_out_is_anothers_and_not_given_back(sending, email_wire, db, event):
+async def test_one_whose_lease_ran_out_is_anothers_and_not_given_back(sending, email_wire, db, event, history):
     email_wire.gate.clear()
     other = now() + timedelta(minutes=1)
+
+    async def all_leased():
+        return [row.status for row in await history()] == ["sending"] * 3
+
     async with sending() as deliver:
         for number in range(3):
             await deliver(event(orderId=f"o-{number}"))
+        await eventually(all_leased)
         await eventually(lambda: len(email_wire.ids) == 2)
         waiting = notifications.c.id.not_in(email_wire.ids)
         await db.write(lambda conn: conn.execute(sa.update(notifications).where(waiting).values(lease_until=other)))

@@ -1,6 +1,7 @@
-"""What can be ordered, and for how much."""
+"""What can be ordered, and for how much: what every tenant starts from, and a tenant's own products over it."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,8 @@ from chassis.problems import Invalid
 from order.domain import Item, Money, Shape
 from order.requests import ItemRequest, OrderRequest
 
+MOST = 1_000_000_000  # on stock of one product
+
 
 class Variation(Shape):
     name: str
@@ -19,31 +22,56 @@ class Variation(Shape):
 
 
 class Product(Shape):
+    """`version` is 0 as it ships, and grows with every change."""
+
     sku: str
     name: str
     featured: bool = False
+    sort_order: int = 0
+    version: int = 0
     variations: list[Variation]
 
 
-class StockedProduct(Product):
-    """A catalog entry with its first stock, which every tenant starts from."""
+class CatalogPage(Shape):
+    items: list[Product]
 
-    stock: Annotated[int, Field(ge=0)]
+
+class OwnProducts(Shape):
+    """What a tenant has changed: each takes the place of the shipped one of its sku as a whole, or takes it away."""
+
+    products: list[Product]
+    deleted: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shipped:
+    """By sku; `stock` is how much of each there is at first."""
+
+    products: Mapping[str, Product]
+    stock: Mapping[str, int]
 
 
 class Catalog:
-    """The first variation of a product is the one meant when none is named."""
+    """A tenant's, by `sortOrder`, then name. The first variation of a product is the one meant when none is named."""
 
-    def __init__(self, products: Iterable[StockedProduct]) -> None:
-        self._products = {product.sku: product for product in products}
+    def __init__(self, shipped: Shipped, own: OwnProducts) -> None:
+        known = {**shipped.products, **{product.sku: product for product in own.products}}
+        shown = [product for sku, product in known.items() if sku not in own.deleted]
+        shown.sort(key=lambda product: (product.sort_order, product.name, product.sku))
+        self._products = {product.sku: product for product in shown}
+        self._stock = shipped.stock
 
     @cached_property
-    def products(self) -> list[Product]:
-        """As they are shown: without our stock."""
-        return [Product.model_validate(product.model_dump(exclude={"stock"})) for product in self._products.values()]
+    def page(self) -> str:
+        """As it is answered."""
+        return _page(list(self._products.values()))
+
+    @cached_property
+    def featured(self) -> str:
+        return _page([product for product in self._products.values() if product.featured])
 
     def first_stock(self, sku: str) -> int:
-        return self._products[sku].stock
+        return self._stock.get(sku, 0)
 
     def price(self, request: OrderRequest) -> tuple[list[Item], Money]:
         """The order's items at our prices, and their total. Raises Invalid, naming the field."""
@@ -65,7 +93,19 @@ class Catalog:
         )
 
 
-def load_catalog(file: Path | None) -> Catalog:
-    """The catalog that is shipped, or the one in `file`."""
+def _page(products: list[Product]) -> str:
+    return CatalogPage(items=products).model_dump_json(by_alias=True)
+
+
+class _StockedProduct(Product):
+    stock: Annotated[int, Field(ge=0, le=MOST)]
+
+
+def load_shipped(file: Path | None) -> Shipped:
+    """What is shipped, or stands in `file`."""
     file = file or Path(__file__).with_name("catalog.json")
-    return Catalog(TypeAdapter(list[StockedProduct]).validate_json(file.read_bytes()))
+    found = TypeAdapter(list[_StockedProduct]).validate_json(file.read_bytes())
+    return Shipped(
+        products={one.sku: Product.model_validate(one.model_dump(exclude={"stock"})) for one in found},
+        stock={one.sku: one.stock for one in found},
+    )

@@ -5,8 +5,8 @@ from urllib.parse import quote
 
 import structlog
 
-from chassis.saga import Unknown
 from chassis.sidecar import Answer, Sidecar, SidecarDown, Verdict
+from chassis.story import Failed, Unknown
 from order.declines import decline_code
 from order.domain import Money
 from order.saga import Approved, Declined, OrderRef, Refunded
@@ -43,11 +43,13 @@ class Payments:
             answer = await self._invoke("process-payment", ref, wanted | {"cardToken": None, "settleOnly": True})
         return _charged(_data(answer))
 
-    async def refund(self, ref: OrderRef, *, payment_id: str, total: Money) -> Refunded | Unknown:
+    async def refund(self, ref: OrderRef, *, payment_id: str, total: Money) -> Refunded | Failed | Unknown:
         body = {"key": f"{ref.id}:refund", "paymentId": payment_id, "amount": str(total.amount)}
         match _data(await self._invoke("refund-payment", ref, body)):
             case {"status": "succeeded"}:
                 return Refunded()
+            case {"status": "failed"}:
+                return Failed(reason="refund failed")
             case {"status": str(status)}:
                 return Unknown(reason=f"refund {status}", pending=status == "processing")
             case _:

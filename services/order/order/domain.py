@@ -71,6 +71,33 @@ class OutOfStock(Exception):
         self.members: dict[str, Any] = {"sku": sku}
 
 
+class StockOutOfRange(Exception):
+    """A stock would be negative, or more than anybody has."""
+
+    def __init__(self, available: int) -> None:
+        super().__init__(f"There are {available}: so many can't be taken off, or put on.")
+        self.members: dict[str, Any] = {"available": available}
+
+
+class ProductNotFound(Exception):
+    def __init__(self) -> None:
+        super().__init__("There is no such product.")
+
+
+class ProductExists(Exception):
+    def __init__(self, sku: str) -> None:
+        super().__init__("There is such a product already.")
+        self.members: dict[str, Any] = {"sku": sku}
+
+
+class ConcurrencyConflict(Exception):
+    """Somebody else has changed it since its version was read; `current` is the version now."""
+
+    def __init__(self, current: int) -> None:
+        super().__init__(f"It has changed meanwhile: its version is {current} now.")
+        self.members: dict[str, Any] = {"currentVersion": current}
+
+
 class OrderNotFound(Exception):
     def __init__(self) -> None:
         super().__init__("There is no such order.")
@@ -90,6 +117,17 @@ class IllegalMove(Exception):
     def __init__(self, current: str, wanted: str) -> None:
         super().__init__(f"An order in {current} can't become {wanted}.")
         self.members: dict[str, Any] = {"current": current}
+
+
+class SagaNotFound(Exception):
+    def __init__(self) -> None:
+        super().__init__("There is no such saga.")
+
+
+class SagaNotFailed(Exception):
+    def __init__(self, status: str) -> None:
+        super().__init__("Only a saga whose compensation failed waits for a person.")
+        self.members: dict[str, Any] = {"current": status}
 
 
 class Shape(BaseModel):

@@ -7,6 +7,7 @@ from sqlalchemy.exc import IntegrityError
 
 from chassis.db import DATABASE_DOWN
 from chassis.edge.auth import Caller
+from chassis.ids import now
 from chassis.sidecar import SidecarDown
 from chassis.telemetry import traceparent
 from order.domain import NOTHING_OWED, Order, OutOfStock
@@ -14,7 +15,7 @@ from order.requests import OrderRequest
 from order.saga import Confirmed, OrderRef
 from order.saga_store import Charge
 from order.services import Services
-from order.telemetry import order_value, orders_placed
+from order.telemetry import order_value, orders_placed, tell_refused
 
 log = structlog.get_logger()
 
@@ -22,8 +23,12 @@ log = structlog.get_logger()
 async def place(services: Services, caller: Caller, request: OrderRequest, order_id: str, *, wait: bool) -> Order:
     """Write the order and drive its saga; the order as it is once that ended or the wait is over."""
     services.sidecar.require()
-    store = services.stores.visible_to(caller)
-    order = await store.place(order_id, request, owner=caller.subject, tenant_name=caller.tenant_name)
+    store, began = services.stores.visible_to(caller), now()
+    try:
+        order = await store.place(order_id, request, owner=caller.subject, tenant_name=caller.tenant_name)
+    except OutOfStock:
+        tell_refused(request.customer.id, "out-of-stock", began=began)
+        raise
     orders_placed.add(1, {"tenant": caller.tenant})
     order_value.record(float(order.total.amount), {"currency": order.total.currency})
     just_written = Charge(
@@ -41,7 +46,7 @@ async def place_once(
 ) -> tuple[Order, bool]:
     """The key's one order, and whether it stood there already."""
     services.sidecar.require()
-    services.catalog.price(request)  # refuse before anything is recorded under the key
+    (await services.catalogs.of(caller.tenant)).price(request)  # refuse before anything is recorded under the key
     reservation = await services.records.reserve(caller, key, body)
     store = services.stores.visible_to(caller)
     if not reservation.first and (known := await store.find(reservation.order_id)) is not None:

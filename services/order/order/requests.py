@@ -12,12 +12,12 @@ from chassis.wire import RequestBody, example
 from order.domain import CUSTOMER_ID, STAFF_MOVES, Currency, Customer, Location
 
 # Anything but control characters and line breaks, which could forge a header or a log line.
-_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
+LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
 # Letters and symbols, by their category, that nobody sees all the same.
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     if not any(unicodedata.category(char)[0] in "LNPS" and char not in _BLANK for char in text):
         raise ValueError("nobody could read it")
     return text
@@ -31,8 +31,8 @@ def _language_tag(text: str) -> str:
 
 Name = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=200, pattern=_LINE),
-    AfterValidator(_visible),
+    StringConstraints(min_length=1, max_length=200, pattern=LINE),
+    AfterValidator(visible),
     Field(examples=["Ada"]),
 ]
 Locale = Annotated[str, StringConstraints(max_length=LONGEST), AfterValidator(_language_tag), Field(examples=["en"])]

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from chassis.saga import Kind, Phase, Reference, Step, Story, Value
+from chassis.story import Kind, Phase, Reference, Retry, Step, Story, Value
 from order.declines import DeclineCode
 
 WORKFLOW = "fulfil_order"  # its name as a Dapr Workflow
@@ -69,17 +69,35 @@ def fulfil_order(order: OrderRef) -> Story[Outcome]:
             raise AssertionError(message)
 
 
+# How long payment may take to answer, and the way: no step of an order needs longer.
+_SECONDS = 8.0
+# What is owed and was refused, or broke, is tried for half an hour; after that it is a person's.
+_INSIST = Retry(attempts=6, first_delay=5, factor=4)
+
+
 def charge() -> Step:
-    return Step(title="charge")
+    return Step(title="charge", timeout=_SECONDS)
 
 
 def confirm(paid: Approved) -> Step:
-    return Step(title="confirm", kind=Kind.THEN, phase=Phase.THEN, argument=paid)
+    return Step(title="confirm", kind=Kind.THEN, phase=Phase.THEN, argument=paid, timeout=_SECONDS)
 
 
 def give_back(refusal: Declined) -> Step:
-    return Step(title="give_back", kind=Kind.BUT, phase=Phase.COMPENSATION, argument=refusal)
+    return _compensate("give_back", refusal)
 
 
 def refund(paid: Approved) -> Step:
-    return Step(title="refund", kind=Kind.BUT, phase=Phase.COMPENSATION, argument=paid)
+    return _compensate("refund", paid)
+
+
+def _compensate(title: str, argument: Value) -> Step:
+    return Step(
+        title=title,
+        kind=Kind.BUT,
+        phase=Phase.COMPENSATION,
+        argument=argument,
+        timeout=_SECONDS,
+        retry=_INSIST,
+        skips=("confirm",),
+    )

@@ -10,15 +10,16 @@ import sqlalchemy as sa
 
 from chassis.edge.auth import Caller
 from chassis.ids import now
-from chassis.saga import StepRecord
+from chassis.incidents import record_incident
+from chassis.saga import Incident, StepRecord
 from order import events
 from order.declines import WORDS, DeclineCode
-from order.domain import Money, Notified, PaymentStatus, Status
+from order.domain import Money, Notified, Order, PaymentStatus, Status
 from order.rows import CONFIRM, NOTIFIED, to_order
 from order.saga import Approved, Declined, OrderRef
 from order.stock import return_stock
 from order.store import OrderStore, StoreParts
-from order.tables import orders
+from order.tables import incidents, orders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,26 +65,32 @@ class SagaStore(OrderStore):
             settle_only=not pending,
         )
 
-    async def confirm(self, ref: OrderRef, paid: Approved, records: Callable[[], list[StepRecord]]) -> int | None:
-        """The order's version when it is confirmed, now or earlier; None when it is too late and money must go back."""
+    async def confirm(
+        self, ref: OrderRef, paid: Approved, records: Callable[[], list[StepRecord]]
+    ) -> tuple[int, Order | None] | None:
+        """The order's version when it is confirmed, and the order where that was just now and not earlier; None when it
+        is too late and money must go back."""
 
-        def work(conn: sa.Connection) -> int | None:
+        def work(conn: sa.Connection) -> tuple[int, Order | None] | None:
             values = {"paid_id": paid.payment_id, "paid_transaction": paid.transaction_id}
             row = conn.execute(CONFIRM, self._key(ref.id) | values).one_or_none()
             if row is not None:
                 order = to_order(row)
                 self._announce(conn, events.OrderConfirmed, order, row.tenant_name, parent=ref.traceparent)
                 self._record(conn, ref.id, records())
-                return row.version
+                return row.version, order
             known = self._select(conn, ref.id)
-            return None if known.status in {Status.CANCELLED, Status.PAYMENT_FAILED} else known.version
+            return None if known.status in {Status.CANCELLED, Status.PAYMENT_FAILED} else (known.version, None)
 
         return await self._write(work)
 
-    async def give_back(self, ref: OrderRef, refusal: Declined, records: Callable[[], list[StepRecord]]) -> None:
-        """A final no: a pending order fails and its stock returns; one that is over already only learns the outcome."""
+    async def give_back(
+        self, ref: OrderRef, refusal: Declined, records: Callable[[], list[StepRecord]]
+    ) -> Order | None:
+        """A final no: a pending order fails, and is answered, and its stock returns; one that is over already only
+        learns the outcome."""
 
-        def work(conn: sa.Connection) -> None:
+        def work(conn: sa.Connection) -> Order | None:
             outcome = {
                 "payment_status": refusal.status,
                 "payment_id": refusal.payment_id,
@@ -91,17 +98,19 @@ class SagaStore(OrderStore):
                 "lease_until": None,
                 "due_at": None,
             }
-            self._fail(conn, ref, refusal.code, **outcome)
+            failed = self._fail(conn, ref, refusal.code, **outcome)
             unsettled = orders.c.payment_status == PaymentStatus.PROCESSING
             self._update(conn, ref.id, unsettled, **outcome)
             self._record(conn, ref.id, records())
+            return failed
 
-        await self._write(work)
+        return await self._write(work)
 
-    async def give_up(self, ref: OrderRef) -> None:
-        """A day without an answer: the order fails and its stock returns, but the charge stays to be settled."""
+    async def give_up(self, ref: OrderRef) -> Order | None:
+        """A day without an answer: the order fails, and is answered, and its stock returns, but the charge stays to be
+        settled."""
         values = {"card_token": None, "lease_until": None, "due_at": now() + self._parts.past_timer}
-        await self._write(lambda conn: self._fail(conn, ref, DeclineCode.NO_ANSWER, **values))
+        return await self._write(lambda conn: self._fail(conn, ref, DeclineCode.NO_ANSWER, **values))
 
     async def owe_refund(self, ref: OrderRef, paid: Approved) -> bool:
         """Put on record that money must go back; False when it has gone back already."""
@@ -129,6 +138,16 @@ class SagaStore(OrderStore):
         values = {"lease_until": None, "due_at": now() + delay}
         return await self._write(lambda conn: self._update(conn, order_id, open_still, **values) is not None)
 
+    async def stop(self, order_id: str, incident: Incident) -> None:
+        """Told again it is known, and stops nothing that has been taken up since."""
+
+        def work(conn: sa.Connection) -> None:
+            self._select(conn, order_id)
+            if record_incident(conn, incidents, tenant=self._tenant, saga_id=order_id, incident=incident):
+                self._update(conn, order_id, sa.true(), lease_until=None, due_at=None)
+
+        await self._write(work)
+
     async def notified(self, order_id: str, notified: Notified, *, message_id: str, message_version: int) -> None:
         """An older message, or an older word about the same one, changes nothing."""
         last = {"message_id": message_id, "message_version": message_version}
@@ -138,11 +157,13 @@ class SagaStore(OrderStore):
     async def write_timeline(self, order_id: str, records: Sequence[StepRecord]) -> None:
         await self._parts.db.write(lambda conn: self._record(conn, order_id, records))
 
-    def _fail(self, conn: sa.Connection, ref: OrderRef, code: DeclineCode, **values: Any) -> None:
+    def _fail(self, conn: sa.Connection, ref: OrderRef, code: DeclineCode, **values: Any) -> Order | None:
         values |= {"status": Status.PAYMENT_FAILED, "decline_code": code}
         row = self._move(conn, ref.id, [Status.PENDING_PAYMENT], **values)
-        if row is not None:
-            order = to_order(row)
-            return_stock(conn, self._tenant, order.quantities())
-            why = {"parent": ref.traceparent, "reason": WORDS[code], "decline_code": code.value}
-            self._announce(conn, events.OrderPaymentFailed, order, row.tenant_name, **why)
+        if row is None:
+            return None
+        order = to_order(row)
+        return_stock(conn, self._tenant, order.quantities())
+        why = {"parent": ref.traceparent, "reason": WORDS[code], "decline_code": code.value}
+        self._announce(conn, events.OrderPaymentFailed, order, row.tenant_name, **why)
+        return order

@@ -6,14 +6,22 @@ from typing import cast
 from dapr.ext.workflow import WorkflowRuntime
 from fastapi import Request
 
+from chassis.cache import Cache
+from chassis.changes.feed import Changes
 from chassis.db import Database
+from chassis.flags.memory import Flags
+from chassis.flags.snapshot import Snapshot
+from chassis.health import Health
 from chassis.jobs import Jobs
 from chassis.outbox import Outbox
 from chassis.saga import Saga
 from chassis.sealing import Sealer
 from chassis.sidecar import Sidecar
 from chassis.tasks import Tasks
-from order.catalog import Catalog
+from order.catalog import Shipped
+from order.catalogs import Catalogs
+from order.health_monitor import HealthMonitor
+from order.hourly_metrics import MetricsCollector
 from order.idempotency import IdempotencyRecords
 from order.saga import OrderRef
 from order.saga_store import Stores
@@ -30,8 +38,16 @@ class Services:
     sidecar: Sidecar
     tasks: Tasks
     outbox: Outbox
+    changes: Changes
+    health: Health
+    cache: Cache
+    monitor: HealthMonitor
+    collector: MetricsCollector
+    flags: Flags
+    snapshot: Snapshot
     jobs: Jobs
-    catalog: Catalog
+    shipped: Shipped
+    catalogs: Catalogs
     stores: Stores
     records: IdempotencyRecords
     saga: Saga[OrderRef]

@@ -13,13 +13,14 @@ import sqlalchemy as sa
 
 from chassis.db import Database
 from chassis.ids import now
-from chassis.outbox import Outbox
-from chassis.saga import Phase, StepRecord
+from chassis.saga import StepRecord
 from chassis.sealing import Sealer
+from chassis.story import Phase
 from chassis.telemetry import traceparent
 from chassis.tenants import elsewhere
 from order import events
-from order.catalog import Catalog
+from order.announcements import Announcements
+from order.catalogs import Catalogs
 from order.domain import (
     IllegalMove,
     Location,
@@ -32,8 +33,9 @@ from order.domain import (
     Status,
     moves_into,
 )
+from order.event_records import EventRecord, events_of
 from order.requests import OrderRequest
-from order.rows import INSERT, SELECT, Row, items_json, to_facts, to_notified, to_order
+from order.rows import INSERT, SELECT, Row, items_json, to_notified, to_order
 from order.stock import return_stock, take_stock
 from order.tables import orders
 from order.timeline import TimelineEntry, record, timeline_of
@@ -45,9 +47,9 @@ class StoreParts:
     `past_timer` an order that the durable driver has is left alone beyond its next timer."""
 
     db: Database
-    outbox: Outbox
+    announcements: Announcements
     sealer: Sealer
-    catalog: Catalog
+    catalogs: Catalogs
     driver_lease: timedelta
     past_timer: timedelta
 
@@ -61,7 +63,8 @@ class OrderStore:
     async def place(self, order_id: str, request: OrderRequest, *, owner: str, tenant_name: str = "") -> Order:
         """Write the order, take its stock and announce it. Raises OutOfStock, or IntegrityError where the id exists."""
         began, parent = now(), traceparent()
-        items, total = self._parts.catalog.price(request)
+        catalog = await self._parts.catalogs.of(self._tenant)
+        items, total = catalog.price(request)
         row = {
             "id": order_id,
             "tenant": self._tenant,
@@ -98,7 +101,7 @@ class OrderStore:
 
         def work(conn: sa.Connection) -> None:
             conn.execute(INSERT, row)
-            take_stock(conn, self._tenant, order.quantities(), self._parts.catalog)
+            take_stock(conn, self._tenant, order.quantities(), catalog)
             self._announce(conn, events.OrderCreated, order, tenant_name, parent=parent)
             self._record(conn, order_id, [_done("place", Phase.GIVEN, began)])
 
@@ -175,12 +178,16 @@ class OrderStore:
         row = await self._row(order_id)
         return await timeline_of(self._parts.db, self._tenant, order_id, to_notified(row))
 
+    async def event_records(self, order_id: str) -> list[EventRecord]:
+        await self._row(order_id)
+        return await self._parts.db.read(lambda conn: events_of(conn, self._tenant, order_id))
+
     def _record(self, conn: sa.Connection, order_id: str, records: Sequence[StepRecord]) -> None:
         record(conn, self._tenant, order_id, records)
 
     async def _write(self, work: Callable[[sa.Connection], Any]) -> Any:
         done = await self._parts.db.write(work)
-        self._parts.outbox.wake()
+        self._parts.announcements.wake()
         return done
 
     async def _row(self, order_id: str) -> Row:
@@ -238,9 +245,7 @@ class OrderStore:
         parent: str,
         **more: str,
     ) -> None:
-        fact = event.model_validate(to_facts(order) | more)
-        tenant = {"tenant": self._tenant, "tenant_name": tenant_name}
-        self._parts.outbox.add(conn, fact, **tenant, aggregate_id=order.id, parent=parent)
+        self._parts.announcements.add(conn, event, order, tenant_name=tenant_name, parent=parent, more=more)
 
 
 def _route(target: Status) -> sa.ColumnElement[bool]:

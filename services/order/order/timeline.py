@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from chassis.db import Database, upsert, upsert_in
-from chassis.saga import Phase, StepRecord
+from chassis.saga import StepRecord
+from chassis.story import Phase
 from order.domain import Notice, Notified, Shape
 from order.tables import timeline
 
@@ -27,6 +28,7 @@ class StepName(StrEnum):
 class StepStatus(StrEnum):
     COMPLETED = "completed"
     UNKNOWN = "unknown"
+    FAILED = "failed"
     SKIPPED = "skipped"
 
 

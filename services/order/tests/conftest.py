@@ -1,7 +1,6 @@
 """A database in a temporary folder, a sidecar that plays payment, and a catalog small enough to run out."""
 
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -11,11 +10,12 @@ import httpx
 import orjson
 import pytest
 import sqlalchemy as sa
-import structlog
 from cryptography.fernet import Fernet
 
 import order
 from chassis import migrations
+from chassis.cache import Cache
+from chassis.changes.feed import Changes
 from chassis.db import Database
 from chassis.ids import new_id
 from chassis.leases import Leases
@@ -24,8 +24,10 @@ from chassis.sealing import Sealer
 from chassis.sidecar import Answer
 from chassis.takeover import Takeover
 from order import tables
+from order.announcements import Announcements
 from order.app import create_app
-from order.catalog import Catalog, load_catalog
+from order.catalog import Shipped, load_shipped
+from order.catalogs import Catalogs
 from order.requests import OrderRequest
 from order.saga import WORKFLOW, OrderRef
 from order.saga_store import Stores
@@ -34,6 +36,7 @@ from order.store import StoreParts
 from order.system import SystemStore
 from stack.fake_sidecar import FakeSidecar
 from stack.issuer import Issuer
+from stack.serving import serving
 
 APP_TOKEN = "app-token-of-the-tests"
 CATALOG: list[dict[str, Any]] = [
@@ -54,14 +57,6 @@ CATALOG: list[dict[str, Any]] = [
         "variations": [{"name": "black", "price": {"amount": "3.00", "currency": "USD"}}],
     },
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet() -> Iterator[None]:
-    """No log lines: unconfigured, they are rendered for people, which takes longer than the tests."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
@@ -87,8 +82,8 @@ def catalog_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def catalog(catalog_file: Path) -> Catalog:
-    return load_catalog(catalog_file)
+def shipped(catalog_file: Path) -> Shipped:
+    return load_shipped(catalog_file)
 
 
 @pytest.fixture
@@ -100,13 +95,17 @@ async def db(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def stores(db: Database, catalog: Catalog, sidecar: FakeSidecar) -> Stores:
+def stores(db: Database, shipped: Shipped, sidecar: FakeSidecar) -> Stores:
     leases = Leases(db, tables.leases)
     outbox = Outbox(db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub="pubsub")
     sealer = Sealer()
     sealer.unlock(Fernet.generate_key().decode())
+    changes = Changes(db=db, table=tables.changes, leases=leases)
+    cache = Cache(sidecar=sidecar, store="statestore", changes=changes, name="order")
+    catalogs = Catalogs(db=db, cache=cache, shipped=shipped)
+    announcements = Announcements(outbox=outbox, changes=changes)
     leased = {"driver_lease": timedelta(seconds=10), "past_timer": timedelta(seconds=60)}
-    return Stores(StoreParts(db=db, outbox=outbox, sealer=sealer, catalog=catalog, **leased))
+    return Stores(StoreParts(db=db, announcements=announcements, sealer=sealer, catalogs=catalogs, **leased))
 
 
 @pytest.fixture
@@ -194,6 +193,18 @@ def rows(database_url: str) -> Callable[[str], list[Any]]:
 
 
 @pytest.fixture
+def behind(database_url: str) -> Callable[[str], None]:
+    """A statement behind the service's back."""
+
+    def change(statement: str) -> None:
+        engine = sa.create_engine(database_url, poolclass=sa.pool.NullPool)
+        with engine.begin() as conn:
+            conn.execute(sa.text(statement))
+
+    return change
+
+
+@pytest.fixture
 def left(rows: Callable[[str], list[Any]]) -> Callable[[str], int | None]:
     """How much of a sku is on stock; None before anybody asked for any."""
 
@@ -212,11 +223,6 @@ def announced(rows: Callable[[str], list[Any]]) -> Callable[[str], list[tuple[st
         return [(row.type.split(".")[1], orjson.loads(row.data)["version"]) for row in found]
 
     return look
-
-
-@pytest.fixture(scope="session")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
-    return Issuer(tmp_path_factory.mktemp("issuer"))
 
 
 @pytest.fixture
@@ -239,12 +245,7 @@ def running(settings: Settings, issuer: Issuer) -> Callable[..., AbstractAsyncCo
     @asynccontextmanager
     async def run_service(beside: FakeSidecar, **changed: Any) -> AsyncGenerator[httpx.AsyncClient]:
         app = create_app(settings.model_copy(update=changed), sidecar=beside)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(
-                transport=httpx.ASGITransport(app), base_url="http://test", headers=issuer.bearer("staff", sub="s-1")
-            ) as client,
-        ):
+        async with serving(app, issuer.bearer("staff", sub="s-1")) as client:
             yield client
 
     return run_service

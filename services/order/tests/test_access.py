@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from chassis.edge.auth import Access, Caller, Role
 from chassis.ids import new_id, now
+from chassis.saga import Incident
+from chassis.story import Step
 from order.access import RULES
 from order.domain import Notice, Notified, NotYourOrder, OrderOfOtherTenant, Status
 from order.requests import OrderRequest
@@ -156,7 +158,7 @@ async def test_row_event_workflow_and_timeline_carry_the_tenant(ask: As, wanted:
 
 
 def test_every_rule_about_an_order_minds_whose_it_is():
-    about_one = {route: access for route, access in RULES.items() if "{order_id}" in route}
+    about_one = {route: access for route, access in RULES.items() if "{order_id}" in route or "{saga_id}" in route}
 
     assert set(about_one.values()) <= {Access.OWN, Access.STAFF, Access.ADMIN}
 
@@ -166,6 +168,7 @@ def test_every_rule_about_an_order_minds_whose_it_is():
 PAID = Approved(payment_id="p-1", transaction_id="tx-1")
 REFUSED = Declined(status="declined", payment_id="p-1")
 SENT = Notified(status=Notice.SENT, at=now())
+GIVEN_UP = Incident(step=Step(title="refund"), error="refused", at=now())
 
 
 def caller(tenant: str, subject: str, *roles: Role) -> Caller:
@@ -179,6 +182,7 @@ REQUESTS: dict[str, Callable[[OrderStore, OrderRef], Any]] = {
     "cancel": lambda store, ref: store.cancel(ref.id),
     "advance": lambda store, ref: store.advance(ref.id, Status.PREPARATION),
     "timeline": lambda store, ref: store.timeline(ref.id),
+    "event_records": lambda store, ref: store.event_records(ref.id),
     "page": lambda store, _ref: store.page(status=None, customer_id=None, before=None, limit=100),
 }
 DRIVERS: dict[str, Callable[[SagaStore, OrderRef], Any]] = {
@@ -190,6 +194,7 @@ DRIVERS: dict[str, Callable[[SagaStore, OrderRef], Any]] = {
     "refunded": lambda store, ref: store.refunded(ref, list),
     "postpone": lambda store, ref: store.postpone(ref.id, timedelta(0)),
     "notified": lambda store, ref: store.notified(ref.id, SENT, message_id=new_id(), message_version=1),
+    "stop": lambda store, ref: store.stop(ref.id, GIVEN_UP),
     "write_timeline": lambda store, ref: store.write_timeline(ref.id, []),
 }
 
@@ -240,4 +245,5 @@ async def test_no_path_of_the_store_leads_into_another_tenant_or_to_another_user
 
 
 def everything(rows: Rows) -> list[Any]:
-    return [rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in ("orders", "timeline", "stock", "outbox")]  # noqa: S608
+    tables = ("orders", "timeline", "stock", "outbox", "incidents")
+    return [rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables]  # noqa: S608

@@ -21,6 +21,7 @@ Left = Callable[[str], int | None]
 Announced = Callable[[str], list[tuple[str, int]]]
 Running = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 ORDERS = "/api/v1/orders"
+APP = {"dapr-api-token": "app-token-of-the-tests"}
 REFUND = "payment-service/refund-payment"
 
 
@@ -33,8 +34,9 @@ class Gated(FakeSidecar):
         self.asked, self.gate = asyncio.Event(), asyncio.Event()
 
     async def invoke(self, app_id: str, method: str, body: Any = None, **rest: Any) -> Answer:
-        self.asked.set()
-        await self.gate.wait()
+        if method == "process-payment":
+            self.asked.set()
+            await self.gate.wait()
         return await super().invoke(app_id, method, body, **rest)
 
 
@@ -121,7 +123,6 @@ async def test_a_failed_step_is_logged_with_its_order(client: httpx.AsyncClient,
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with structlog.testing.capture_logs() as logs:
         answer = await client.post(ORDERS, json=wanted(token="tok_declined"))
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
     [line] = [line for line in logs if line["event"] == "order.payment_failed"]
     assert (line["order_id"], line["failed_step"]) == (answer.json()["orderId"], "charge")
@@ -200,7 +201,7 @@ async def test_the_catalog_shows_prices_and_no_stock(client: httpx.AsyncClient):
     assert answer.status_code == 200
     assert latte["variations"][1] == {"name": "vanilla", "price": {"amount": "4.50", "currency": "USD"}}
     assert (latte["featured"], tea["featured"]) == (True, False)
-    assert set(latte) == {"sku", "name", "featured", "variations"}
+    assert set(latte) == {"sku", "name", "featured", "sortOrder", "version", "variations"}
 
 
 async def test_the_list_is_paged_newest_first_without_gaps_or_repeats(client: httpx.AsyncClient, wanted: Body):
@@ -367,3 +368,34 @@ async def test_a_declined_order_can_not_be_cancelled(client: httpx.AsyncClient, 
     answer = await client.post(f"{ORDERS}/{declined.json()['orderId']}/cancel")
 
     assert (answer.status_code, answer.json()["errorType"]) == (409, "illegal-move")
+
+
+def told(value: Any, *, tenant: str = "default", version: int = 1) -> dict[str, Any]:
+    """As the back office tells what is set."""
+    key = "Features:respond-async-default"
+    data = {"tenant": tenant, "key": key, "version": version, "value": value}
+    return {"id": "e-1", "type": "setting.changed.v1", "source": "backoffice-service", "data": data}
+
+
+async def test_a_tenant_may_have_it_that_nobody_waits_unless_asked_to(
+    running: Running, sidecar: FakeSidecar, wanted: Body
+):
+    async with running(sidecar) as client:
+
+        async def answers(**headers: str) -> int:
+            return (await client.post(ORDERS, json=wanted(token="tok_declined"), headers=headers)).status_code
+
+        async def nobody_waits() -> bool:
+            return await answers() == 202
+
+        await client.post("/events/settings", json=told(True, tenant="acme"), headers=APP)
+        await client.post("/events/settings", json=told(False), headers=APP)
+        assert [await answers(), await answers(prefer="wait=5"), await answers(prefer="respond-async")] == [
+            402,
+            402,
+            202,
+        ]
+
+        await client.post("/events/settings", json=told(True, version=2), headers=APP)
+        await eventually(nobody_waits, every=0.01)
+        assert [await answers(prefer="wait=5"), await answers(prefer="respond-async, wait=5")] == [402, 202]

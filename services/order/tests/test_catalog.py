@@ -7,11 +7,17 @@ from typing import Any
 import pytest
 
 from chassis.problems import Invalid
-from order.catalog import Catalog
+from order.catalog import Catalog, OwnProducts, Shipped
 from order.domain import Money
 from order.requests import OrderRequest
 
 Body = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def catalog(shipped: Shipped) -> Catalog:
+    """As it ships."""
+    return Catalog(shipped, OwnProducts(products=[], deleted=frozenset()))
 
 
 def request(wanted: Body, *items: dict[str, Any], currency: str = "USD") -> OrderRequest:

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from chassis.saga import Unknown
 from chassis.sidecar import Answer, Sidecar
+from chassis.story import Unknown
 from order.clients import Payments
 from order.declines import DeclineCode
 from order.domain import Money

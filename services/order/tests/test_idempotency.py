@@ -148,7 +148,7 @@ async def test_two_retries_after_a_crash_race_for_the_primary_key_and_one_places
 async def test_a_refusal_frees_the_key(client: httpx.AsyncClient, wanted: Body, sidecar: FakeSidecar):
     refused = await client.post(ORDERS, json=wanted("tea", 2), headers=KEY)
     assert refused.status_code == 409
-    assert sidecar.state == {}
+    assert not [name for name in sidecar.state if name.startswith("idem:")]
 
     answer = await client.post(ORDERS, json=wanted("tea", 1), headers=KEY)
 
@@ -175,7 +175,7 @@ async def test_a_keys_text_never_becomes_part_of_a_state_key(
 ):
     await client.post(ORDERS, json=wanted(), headers={"Idempotency-Key": "a||b/../c"})
 
-    [name] = sidecar.state
+    [name] = [name for name in sidecar.state if not name.startswith("cache:")]
     assert name.startswith("idem:")
     assert "||" not in name
     assert "tok_" not in str(sidecar.state)

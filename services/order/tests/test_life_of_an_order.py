@@ -16,13 +16,17 @@ from cryptography.fernet import Fernet
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from chassis.cache import Cache
+from chassis.changes.feed import Changes
 from chassis.db import Database
 from chassis.ids import new_id
 from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.sealing import Sealer
 from order import tables
-from order.catalog import Catalog
+from order.announcements import Announcements
+from order.catalog import Shipped
+from order.catalogs import Catalogs
 from order.domain import IllegalMove, OutOfStock, Status
 from order.requests import OrderRequest
 from order.saga import Approved, Declined, OrderRef
@@ -45,7 +49,7 @@ class Life(RuleBasedStateMachine):
     """Orders on a real database, and the money as the provider has it: one charge and one refund a key."""
 
     migrated: Path
-    catalog: Catalog
+    shipped: Shipped
     wanted: Callable[..., dict[str, Any]]
     placed = Bundle("placed")
 
@@ -57,11 +61,16 @@ class Life(RuleBasedStateMachine):
         self.db = Database(f"sqlite:///{self.folder / 'order.db'}")
         self.loop.run(self.db.start())
         sidecar = FakeSidecar()
-        box = Outbox(db=self.db, table=outbox, leases=Leases(self.db, tables.leases), sidecar=sidecar, pubsub="pubsub")
+        leases = Leases(self.db, tables.leases)
+        box = Outbox(db=self.db, table=outbox, leases=leases, sidecar=sidecar, pubsub="pubsub")
+        changes = Changes(db=self.db, table=tables.changes, leases=leases)
+        told = Announcements(outbox=box, changes=changes)
+        cache = Cache(sidecar=sidecar, store="statestore", changes=changes, name="order")
+        catalogs = Catalogs(db=self.db, cache=cache, shipped=self.shipped)
         sealer = Sealer()
         sealer.unlock(Fernet.generate_key().decode())
         leased = {"driver_lease": timedelta(seconds=10), "past_timer": timedelta(seconds=60)}
-        parts = StoreParts(db=self.db, outbox=box, sealer=sealer, catalog=self.catalog, **leased)
+        parts = StoreParts(db=self.db, announcements=told, sealer=sealer, catalogs=catalogs, **leased)
         self.store = Stores(parts).of("default")
         self.charged: dict[str, str] = {}
         self.refunded: set[str] = set()
@@ -153,7 +162,7 @@ class Life(RuleBasedStateMachine):
         for line in lines:
             taken = sum(item["quantity"] for item in items if item["sku"] == line.sku)
             assert line.available >= 0
-            assert line.available + taken == self.catalog.first_stock(line.sku)
+            assert line.available + taken == self.shipped.stock[line.sku]
 
     def _every_move_is_announced_once(self, row: Any, told: list[Any]) -> None:
         facts = [(event.type, orjson.loads(event.data)) for event in told]
@@ -175,8 +184,8 @@ class Life(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def life(migrated: Path, catalog: Catalog, wanted: Callable[..., dict[str, Any]]) -> type[Life]:
-    return type("LifeHere", (Life,), {"migrated": migrated, "catalog": catalog, "wanted": staticmethod(wanted)})
+def life(migrated: Path, shipped: Shipped, wanted: Callable[..., dict[str, Any]]) -> type[Life]:
+    return type("LifeHere", (Life,), {"migrated": migrated, "shipped": shipped, "wanted": staticmethod(wanted)})
 
 
 @pytest.mark.hypothesis

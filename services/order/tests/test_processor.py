@@ -59,7 +59,9 @@ async def due(placed: Callable[..., Awaitable[OrderRef]], db: Database) -> list[
 
 @pytest.fixture
 async def scheduler(takeover: Takeover[OrderRef], db: Database, sidecar: Engine) -> AsyncIterator[httpx.AsyncClient]:
-    jobs = Jobs(sidecar=sidecar, leases=Leases(db, tables.leases), jobs=(takeover.job(PROCESSOR),))
+    jobs = Jobs(
+        db=db, runs=tables.job_runs, sidecar=sidecar, leases=Leases(db, tables.leases), jobs=(takeover.job(PROCESSOR),)
+    )
     app = FastAPI()
     jobs.mount(app)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from chassis.saga import Phase, Step, Story
+from chassis.story import Phase, Story
 from order.declines import DeclineCode
 from order.saga import (
     Approved,
@@ -24,7 +24,7 @@ CONFIRMED = Confirmed(version=2, paid=PAID)
 REFUSED = Declined(status="declined", payment_id="p-1", code=DeclineCode.INSUFFICIENT_FUNDS)
 
 
-def tell(*answers: Any) -> tuple[list[Step], Outcome]:
+def tell(*answers: Any) -> tuple[list[Any], Outcome]:
     """The steps that the story asks for when each is answered in turn, and how it ends."""
     story: Story[Outcome] = fulfil_order(ORDER)
     steps = [next(story)]

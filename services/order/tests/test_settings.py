@@ -13,7 +13,7 @@ import order
 from chassis import migrations
 from chassis.db import Database
 from order import tables
-from order.catalog import load_catalog
+from order.catalog import load_shipped
 from order.settings import Settings
 
 APP_TOKEN = "app-token-of-the-tests"
@@ -117,7 +117,5 @@ def test_settings_never_change():
 
 
 def test_the_shipped_catalog_has_the_contracts_sample():
-    catalog = load_catalog(None)
-
-    latte = next(product for product in catalog.products if product.sku == "latte")
+    latte = load_shipped(None).products["latte"]
     assert "vanilla" in [variation.name for variation in latte.variations]

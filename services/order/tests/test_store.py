@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 
 from chassis.db import Database
 from chassis.ids import new_id, now
-from chassis.saga import Phase, Run, Step
+from chassis.saga import Run
+from chassis.story import Phase, Step
 from order.domain import IllegalMove, OrderNotFound, OrderOfOtherTenant, OutOfStock, PaymentStatus, Status
 from order.requests import OrderRequest
 from order.saga import Approved, Declined, OrderRef

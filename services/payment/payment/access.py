@@ -6,7 +6,10 @@ RULES: Rules = {
     # Only order calls, through both sidecars; whom it acts for its own edge has checked, and X-Tenant-Id says it.
     "POST /process-payment": Access.SIDECAR,
     "POST /refund-payment": Access.SIDECAR,
+    # Only the back office calls.
+    "POST /export-page": Access.SIDECAR,
     "GET /api/v1/payments": Access.STAFF,
+    "GET /api/v1/payments/unsettled": Access.STAFF,
     "GET /api/v1/payments/{payment_id}": Access.STAFF,
     "GET /api/v1/payments/{payment_id}/refunds": Access.STAFF,
     "GET /api/v1/payments/{payment_id}/moves": Access.STAFF,
@@ -16,4 +19,5 @@ RULES: Rules = {
     "POST /api/v1/refunds/{refund_id}/settle": Access.ADMIN,
     "GET /api/v1/settlements/{day}": Access.ADMIN,
     "POST /api/v1/webhooks/{provider}": Access.SIGNED,
+    "POST /events/settings": Access.SIDECAR,
 }

@@ -8,20 +8,25 @@ from fastapi import FastAPI
 import payment
 from chassis import retention
 from chassis.app import create_app as create_service
+from chassis.changes.feed import Changes
 from chassis.db import Database
-from chassis.health import Check
+from chassis.figures import keep_figures
+from chassis.flags.memory import Flags
+from chassis.flags.snapshot import Snapshot
+from chassis.health import Health, usual_checks
 from chassis.jobs import Job, Jobs
 from chassis.leases import Leases
 from chassis.lifespan import Lifespan
 from chassis.outbox import Outbox
 from chassis.problems import Problem
+from chassis.recurring import paused_by
 from chassis.sealing import Sealer
 from chassis.secrets import read_secrets
 from chassis.sidecar import Sidecar
 from chassis.tasks import Tasks
-from payment import tables
+from payment import tables, telemetry
 from payment.access import RULES
-from payment.api import invoked, payments, settlements
+from payment.api import export_page, invoked, payments, settlements
 from payment.api import refunds as refund_api
 from payment.api import webhooks as webhook_api
 from payment.charges import Charges
@@ -42,12 +47,14 @@ from payment.domain import (
 from payment.driver import Driver
 from payment.providers import Provider, providers
 from payment.refunds import Refunds
+from payment.routing import Routes
 from payment.services import Services
 from payment.settings import Settings
+from payment.subscriptions import subscribe
 from payment.webhooks import Webhooks
 
 SERVICE = "payment-service"
-RESOURCES = (invoked, payments, refund_api, webhook_api, settlements)
+RESOURCES = (invoked, export_page, payments, refund_api, webhook_api, settlements)
 _DRAIN_SECONDS = 8.0
 _PATIENCE = 0.03  # seconds: nobody waits for our events
 _SECRETS = ("seal-keys", "provider-webhook-secrets", "payment-b-key")
@@ -74,25 +81,22 @@ def create_app(
     sidecar = sidecar or Sidecar(port=settings.dapr_http_port, source=SERVICE, api_token=settings.dapr_api_token)
     made = assemble(settings, sidecar, by_name)
 
-    async def sidecar_alive() -> None:
-        made.sidecar.require()
-
     app = create_service(
         title="Brewline payments",
         settings=settings,
         sidecar=sidecar,
         rules=RULES,
         start=lambda lifespan: _start(lifespan, settings, made),
-        checks={
-            "database": Check(probe=made.db.ping, required=True),
-            "sidecar": Check(probe=sidecar_alive, required=True),
-        },
+        health=made.health,
         refusals=REFUSALS,
+        outbox=made.outbox,
     )
     app.state.services = made
     for resource in RESOURCES:
         resource.router.add_to(app)
+    subscribe(app, app_id=SERVICE, pubsub=settings.pubsub)
     made.jobs.mount(app)
+    app.state.leaving.append(made.changes.end_readers)
     return app
 
 
@@ -102,12 +106,12 @@ def assemble(settings: Settings, sidecar: Sidecar, by_name: Mapping[str, Provide
     tasks = Tasks()
     secrets: dict[str, str] = {}
     by_name = by_name or providers(sidecar, secrets)
-    if unknown := {name for rule in settings.routes for name in rule.weights} - set(by_name):
-        raise ValueError(f"PAYMENT_ROUTES names providers that are not here: {', '.join(sorted(unknown))}")
     leases = Leases(db, tables.leases)
     outbox = Outbox(
         db=db, table=tables.outbox, leases=leases, sidecar=sidecar, pubsub=settings.pubsub, patience=_PATIENCE
     )
+    changes = Changes(db=db, table=tables.changes, leases=leases)
+    flags = Flags()
     sealer = Sealer()
     claim = timedelta(seconds=settings.claim_seconds)
     charges = Charges(db, sealer, outbox, claim=claim)
@@ -121,17 +125,30 @@ def assemble(settings: Settings, sidecar: Sidecar, by_name: Mapping[str, Provide
         await refund_driver.sweep()
 
     job = Job(name="reconcile-payments", every=timedelta(seconds=10), work=reconcile, at_start=(timedelta(0),))
-    jobs = Jobs(sidecar=sidecar, leases=leases, jobs=(job, retention.job(db, (outbox.expiry, webhooks.expiry))))
+    jobs = Jobs(
+        db=db,
+        runs=tables.job_runs,
+        paused=paused_by(flags),
+        sidecar=sidecar,
+        leases=leases,
+        jobs=(job, retention.job(db, (outbox.expiry, changes.expiry, webhooks.expiry))),
+    )
     return Services(
         db=db,
         sealer=sealer,
         sidecar=sidecar,
         outbox=outbox,
+        changes=changes,
+        health=Health(
+            usual_checks(db=db, sidecar=sidecar, state_store=settings.rate_limit_store, pubsub=settings.pubsub)
+        ),
+        flags=flags,
+        snapshot=Snapshot(flags=flags, db=db, table=tables.settings_snapshot, changes=changes, sidecar=sidecar),
         tasks=tasks,
         jobs=jobs,
         charges=charges,
         refunds=refunds,
-        rules=settings.routes,
+        routes=Routes(settings.routes, providers=by_name.keys(), flags=flags),
         charge_driver=charge_driver,
         refund_driver=refund_driver,
         webhooks=webhooks,
@@ -193,7 +210,11 @@ async def _start(lifespan: Lifespan, settings: Settings, made: Services) -> None
     made.sealer.unlock(secrets["seal-keys"])
     made.webhooks.unlock(secrets["provider-webhook-secrets"])
     made.secrets.update(secrets)
+    await made.snapshot.load()
     lifespan.loop(made.outbox.run(), name="outbox-relay")
+    lifespan.loop(made.changes.run(), name="changes")
+    lifespan.loop(keep_figures(made.db, made.outbox.figures, telemetry.figures), name="figures")
+    lifespan.loop(made.snapshot.run(), name="settings")
     lifespan.push_async_callback(made.tasks.drain, within=_DRAIN_SECONDS)
     for driver in (made.charge_driver, made.refund_driver):
         lifespan.push_async_callback(driver.stop)

@@ -6,18 +6,22 @@ from typing import cast
 
 from fastapi import Request
 
+from chassis.changes.feed import Changes
 from chassis.db import Database
+from chassis.flags.memory import Flags
+from chassis.flags.snapshot import Snapshot
+from chassis.health import Health
 from chassis.jobs import Jobs
 from chassis.outbox import Outbox
 from chassis.sealing import Sealer
 from chassis.sidecar import Sidecar
 from chassis.tasks import Tasks
-from payment import routing
 from payment.charges import Charges
 from payment.domain import Charge, Refund
 from payment.driver import Driver
 from payment.providers import Provider
 from payment.refunds import Refunds
+from payment.routing import Routes
 from payment.webhooks import Webhooks
 
 
@@ -29,11 +33,15 @@ class Services:
     sealer: Sealer
     sidecar: Sidecar
     outbox: Outbox
+    changes: Changes
+    health: Health
+    flags: Flags
+    snapshot: Snapshot
     tasks: Tasks
     jobs: Jobs
     charges: Charges
     refunds: Refunds
-    rules: routing.Rules
+    routes: Routes
     charge_driver: Driver[Charge]
     refund_driver: Driver[Refund]
     webhooks: Webhooks

@@ -12,13 +12,15 @@ class Settings(ServiceSettings):
     database_url: str = Field(default="sqlite:///var/data/payment.db", validation_alias="PAYMENT_DATABASE_URL")
     rate_limits: dict[str, Rate] = Field(default={}, validation_alias="PAYMENT_RATE_LIMITS")
     pubsub: str = Field(default="pubsub", validation_alias="PAYMENT_PUBSUB")
-    # JSON: [{"currencies": ["USD"], "at_least": "0", "below": "100", "weights": {"a": 80, "b": 20}}, …]
+    # Which provider charges what, while the setting `Routing:Payments` is not set; JSON, the first rule that fits:
+    # `[{"currencies": ["USD"], "at_least": "0", "below": "100", "weights": {"a": 80, "b": 20}}]`.
     routes: tuple[Rule, ...] = Field(default=DEFAULT, validation_alias="PAYMENT_ROUTES")
+    # How long `process-payment` may take to answer, by `processing` where it doesn't know.
     answer_seconds: float = Field(default=5.5, validation_alias="PAYMENT_ANSWER_SECONDS")
 
-    # How long one call to a provider may take by the declared policies, every retry included; and for how long a charge
-    # or refund is its driver's.
+    # How long one call to a provider may take by the declared policies, every retry included.
     call_seconds: float = Field(default=16, gt=0, validation_alias="PAYMENT_CALL_SECONDS")
+    # For how long a charge or refund is its driver's.
     claim_seconds: float = Field(default=30, validation_alias="PAYMENT_CLAIM_SECONDS")
 
     @model_validator(mode="after")

@@ -62,6 +62,11 @@ class PaymentStore:
             query = query.where(payments.c.id < before)
         return [self._charges.parse(row) for row in await self._all(query)]
 
+    async def unsettled(self, *, limit: int) -> list[sa.RowMapping]:
+        """Charges and refunds whose outcome is not known yet, oldest first: by the index of what is due."""
+        waiting = _unsettled(self._tenant)
+        return await self._all(sa.select(waiting).order_by(waiting.c.since, waiting.c.id).limit(limit))
+
     async def refunds_of(self, payment_id: str) -> list[Refund]:
         """Oldest first."""
         query = self._of_tenant(refunds).where(refunds.c.payment_id == payment_id).order_by(refunds.c.id)
@@ -92,6 +97,27 @@ class PaymentStore:
 
     async def _all(self, query: sa.Select[Any]) -> list[sa.RowMapping]:
         return await self._db.read(lambda conn: list(conn.execute(query).mappings()))
+
+
+def _unsettled(tenant: str) -> sa.Subquery:
+    def of(kind: str, table: sa.Table, payment_id: sa.ColumnElement[str]) -> Any:
+        columns: list[Any] = [
+            sa.literal(kind).label("kind"),
+            table.c.id,
+            payment_id.label("payment_id"),
+            payments.c.order_id,
+            payments.c.provider,
+            table.c.amount,
+            payments.c.currency,
+            table.c.attempts,
+            table.c.created_at.label("since"),
+            table.c.next_check_at,
+        ]
+        return sa.select(*columns).where(table.c.tenant == tenant, table.c.next_check_at.is_not(None))
+
+    given = of("refund", refunds, refunds.c.payment_id)
+    given = given.join_from(refunds, payments, refunds.c.payment_id == payments.c.id)
+    return sa.union_all(of("charge", payments, payments.c.id), given).subquery()
 
 
 def _entries(tenant: str, begin: datetime, end: datetime) -> sa.Subquery:

@@ -2,7 +2,10 @@
 
 import sqlalchemy as sa
 
+from chassis.changes.feed import changes_table
 from chassis.db import Timestamp
+from chassis.flags.snapshot import snapshot_table
+from chassis.job_runs import job_runs_table
 from chassis.leases import leases_table
 from chassis.outbox import outbox_table
 
@@ -123,4 +126,7 @@ webhooks = sa.Table(
 )
 
 leases = leases_table(metadata)
+job_runs = job_runs_table(metadata)
 outbox = outbox_table(metadata)
+changes = changes_table(metadata)
+settings_snapshot = snapshot_table(metadata)

@@ -30,6 +30,7 @@ from payment.tables import metadata, moves, outbox, payments, refund_keys, refun
 from payment.webhooks import Delivery
 from stack.fake_sidecar import FakeSidecar
 from stack.issuer import Issuer
+from stack.serving import serving
 
 ONLY_A = ({"weights": {"a": 1}},)
 A_THEN_B = ({"weights": {"a": 1, "b": 0}},)
@@ -222,11 +223,6 @@ def database(tmp_path: Path, migrated: Path) -> Path:
     return copy
 
 
-@pytest.fixture(scope="session")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
-    return Issuer(tmp_path_factory.mktemp("issuer"))
-
-
 @pytest.fixture
 def settings(database: Path, issuer: Issuer) -> Callable[..., Settings]:
     def make(answer_seconds: float = 2.0, routes: Any = ONLY_A) -> Settings:
@@ -288,14 +284,7 @@ def running(settings, sidecar) -> Callable[..., Any]:
     @asynccontextmanager
     async def run(answer_seconds: float = 2.0, routes: Any = ONLY_A, **parts: Any) -> AsyncGenerator[httpx.AsyncClient]:
         app: FastAPI = create_app(settings(answer_seconds, routes), sidecar=sidecar, **parts)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(
-                transport=httpx.ASGITransport(app),
-                base_url="http://test",
-                headers={"dapr-api-token": APP_TOKEN, "X-Tenant-Id": "default"},
-            ) as client,
-        ):
+        async with serving(app, {"dapr-api-token": APP_TOKEN, "X-Tenant-Id": "default"}) as client:
             yield client
 
     return run

@@ -202,3 +202,25 @@ async def test_it_is_ready_while_its_sidecar_and_its_database_are(client, sideca
 
     assert_problem(await client.get("/health/ready"), 503, "unhealthy")
     assert (await client.get("/health/live")).status_code == 200
+
+
+async def test_staff_is_told_which_charges_and_refunds_are_open_and_when_they_are_looked_at_again(
+    client, sidecar, issuer
+):
+    staff = issuer.bearer("staff")
+    paid = (await client.post("/process-payment", json=BODY)).json()["paymentId"]
+    assert (await client.get("/api/v1/payments/unsettled", headers=staff)).json() == {"items": []}
+    sidecar.answers = dict.fromkeys(
+        (CHARGE, LOOKUP, f"{CHARGE}/t-1/refunds", f"{LOOKUP}/refunds"), Answer(status=503, data=None)
+    )
+    await client.post("/refund-payment", json={"key": "r", "paymentId": paid, "amount": "4.00"})
+    await client.post("/process-payment", json=BODY | {"key": "o-2:charge", "orderId": "o-2"})
+
+    found = (await client.get("/api/v1/payments/unsettled", headers=staff)).json()["items"]
+
+    known = [(one["kind"], one["orderId"], one["amount"]["amount"], one["provider"]) for one in found]
+    assert known == [("refund", "o-1", "4.00", "a"), ("charge", "o-2", "9.00", "a")]
+    assert found[0]["paymentId"] == paid
+    assert all(one["nextCheckAt"] > one["since"] for one in found)
+    elsewhere = issuer.bearer("staff", tenant="other")
+    assert (await client.get("/api/v1/payments/unsettled", headers=elsewhere)).json() == {"items": []}

@@ -5,10 +5,13 @@ from decimal import Decimal
 
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
+from chassis.flags.memory import Flags, Setting
 from chassis.ids import new_id
 from payment.app import assemble
-from payment.routing import DEFAULT, Rule, route
+from payment.routing import DEFAULT, SETTING, Routes, Rule, route
+from stack.eventually import eventually
 
 
 def routed(rules, *, amount="9.00", currency="USD", key="o-1:charge"):
@@ -103,3 +106,71 @@ async def test_what_is_on_record_is_answered_by_its_record_whatever_the_rules_sa
     assert await after.settle() == paid
     assert (await after.settle(key="o-2:charge", order_id="o-2")).status == "failed"
     assert provider.posts == ["o-1:charge"]
+
+
+# --- the setting ---
+
+TO_B = [{"weights": {"b": 1}}]
+
+
+class Set:
+    """`Routing:Payments`, as the operator sets it one time after the other."""
+
+    def __init__(self) -> None:
+        self.flags, self.version = Flags(), 0
+        self.routes = Routes(DEFAULT, providers={"a", "b"}, flags=self.flags)
+
+    def to(self, value):
+        self.version += 1
+        self.flags.put(Setting("", SETTING, self.version, value))
+        return routed(self.routes.rules)[0]
+
+
+def test_the_setting_stands_in_for_the_environment_while_it_is_enabled():
+    setting = Set()
+
+    assert routed(setting.routes.rules)[0] == "a"
+    assert setting.to(TO_B) == "b"
+    assert setting.to(None) == "a"
+
+
+@pytest.mark.parametrize(
+    "unusable",
+    [
+        [],
+        "b",
+        [{"weights": {}}],
+        [{"weights": {"b": 0}}],
+        [{"weights": {"nobody": 1}}],
+        [{"weights": {"a": 1}, "under": "10"}],
+        [{"weights": {"a": 1}, "below": "much"}],
+    ],
+)
+def test_of_a_setting_that_can_not_be_used_nothing_is_taken_and_it_is_said_once(unusable):
+    setting = Set()
+    setting.to(TO_B)
+
+    with capture_logs() as logs:
+        assert setting.to(unusable) == "b"
+        assert routed(setting.routes.rules)[0] == "b"
+
+    assert [log["event"] for log in logs] == ["routes.refused"]
+    assert setting.to(None) == "a"
+
+
+async def test_what_is_told_to_payment_charges_from_then_on(running, provider):
+    other = type(provider)()
+    event = {
+        "id": "e-1",
+        "type": "setting.changed.v1",
+        "source": "backoffice-service",
+        "data": {"tenant": "", "key": SETTING, "version": 1, "value": TO_B},
+    }
+    async with running(by_name={"a": provider, "b": other}) as client:
+        assert (await client.post("/events/settings", json=event)).json() == {"status": "SUCCESS"}
+
+        async def charged_at_b():
+            await client.post("/process-payment", json=BODY | {"key": new_id()})
+            return other.posts
+
+        await eventually(charged_at_b, every=0.01)

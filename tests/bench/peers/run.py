@@ -156,12 +156,12 @@ class Plain:
 
 
 @contextmanager
-def sandbox(folder: Path) -> Generator[Sandbox]:
-    """Without a sidecar; it sends no webhooks and no receipts."""
+def sandbox(folder: Path, **also: str) -> Generator[Sandbox]:
+    """Without a sidecar; it sends no webhooks and no receipts. `also` is told it by its environment."""
     with _running(folder / "outside") as processes:
         port, smtp = local.free_port(), local.free_port()
         told = {"APP_PORT": str(port), "SANDBOX_SMTP_PORT": str(smtp), "SANDBOX_DATA_DIR": str(folder / "sandbox")}
-        told |= {"SANDBOX_SECRETS_FILE": str(folder / "none.json")}  # not those of whoever works here
+        told |= {"SANDBOX_SECRETS_FILE": str(folder / "none.json"), **also}  # not those of whoever works here
         url = f"http://{local.HOST}:{port}"
         processes.start("sandbox", [sys.executable, "-m", "sandbox.main"], told)
         processes.wait_for("sandbox", partial(local.http_ok, f"{url}/health"), within=_READY)
@@ -199,6 +199,11 @@ def dbos(folder: Path, outside: Sandbox, postgres_url: str) -> Generator[Peer]:
         app = f"http://{local.HOST}:{port}"
         server = _server_of(postgres_url)
         yield Peer(processes, outside, steps=lambda: f"{app}/two-steps", orders=f"{app}/api/v1/orders", postgres=server)
+
+
+def dlt_sync() -> tuple[Path, Path]:
+    """The command, which wants arguments."""
+    return _PYTHON, _HERE / "dlt_sync.py"
 
 
 @contextmanager

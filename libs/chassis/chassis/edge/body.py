@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,10 +24,12 @@ _PLAIN = {b"", b"identity"}
 class BodyLimit:
     """Refuses a body that is too large, too slow in coming, or packed."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, seconds: float) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_bytes: int, seconds: float, by_route: Mapping[str, tuple[int, float]]
+    ) -> None:
         self._app = app
-        self._max = max_bytes
-        self._seconds = seconds
+        self._most = (max_bytes, seconds)
+        self._by_route = by_route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -35,15 +38,17 @@ class BodyLimit:
         headers = dict(scope["headers"])
         if headers.get(b"content-encoding", b"").lower() not in _PLAIN:
             raise not_plain_json()
-        most = _DELIVERED if scope["path"].startswith(OF_DAPR) else self._max
+        most, seconds = self._by_route.get(scope.get("rule", ""), self._most)
+        if scope["path"].startswith(OF_DAPR):
+            most = _DELIVERED
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared[:_LONGEST_LENGTH]) > most:
-            await _discard(receive, up_to=_DISCARDED_BODIES * most, within=self._seconds)
+            await _discard(receive, up_to=_DISCARDED_BODIES * most, within=seconds)
             raise _too_large()
-        await self._app(scope, self._counted(receive, most), send)
+        await self._app(scope, self._counted(receive, most, seconds), send)
 
-    def _counted(self, receive: Receive, most: int) -> Receive:
-        seen, whole, deadline = 0, False, time.monotonic() + self._seconds
+    def _counted(self, receive: Receive, most: int, seconds: float) -> Receive:
+        seen, whole, deadline = 0, False, time.monotonic() + seconds
 
         async def counting() -> Message:
             nonlocal seen, whole

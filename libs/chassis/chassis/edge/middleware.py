@@ -17,7 +17,7 @@ from opentelemetry.context import attach, detach
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis import problems
-from chassis.edge.auth import Access, Caller
+from chassis.edge.auth import Access, Caller, require_operator
 from chassis.edge.limiter import Limiter
 from chassis.edge.routes import SLASH
 from chassis.edge.rules import Book, Rule
@@ -33,13 +33,23 @@ _ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
 APP_TOKEN = b"dapr-api-token"
 _AUTHORIZATION = b"authorization"
 
-_duration = meter.create_histogram("http.server.request.duration", unit="s", description="by route and status")
+# As OpenTelemetry's conventions have them for this metric: the SDK's own begin at 5.
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+_duration = meter.create_histogram(
+    "http.server.request.duration",
+    unit="s",
+    description="by route and status",
+    explicit_bucket_boundaries_advisory=_SECONDS,
+)
 _requests = meter.create_counter("edge.requests", description="by route, status, tenant and reason of refusal")
 
 Headers = list[tuple[bytes, bytes]]
 _NOTHING: Headers = []
+_NO_MORE: Mapping[str, str] = {}
 _UNAUTHENTICATED = "unauthenticated"  # in a route's place, for the limit of whoever has no name yet
 _LONGEST_AGENT = 200
+_OPEN = frozenset({Access.PROBE, Access.STATUS})
+_OF_ANY_ROLE = frozenset({Access.STATUS, Access.GUEST})
 
 
 class AnswerBroken(Exception):
@@ -64,6 +74,7 @@ class Edge:
         self._tokens = tokens
         self._limiter = limiter
         self._app_token = settings.app_api_token.encode()
+        self._operator_tenant = settings.operator_tenant
         self._announced = {f"/api/{version}/": _announcement(one) for version, one in settings.deprecated.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,17 +101,19 @@ class Edge:
                 await problems.respond(problem, instance=problems.path_as_sent(scope))(scope, receive, answering.send)
             finally:
                 answering.refused = answering.refused or scope.get("refused", "")
-                answering.record(method, _raw_header(scope, b"user-agent"))
+                answering.record(method, _raw_header(scope, b"user-agent"), scope.get("about", _NO_MORE))
 
     async def _admit(self, scope: Scope, answering: "_Answering", context: ExitStack) -> None:
         rule = answering.rule = self._book.find(scope["method"], scope["path"])
         scope["rule"] = rule.route
-        if rule.access is Access.PROBE:
+        if rule.access in _OPEN and not (rule.access is Access.STATUS and _raw_header(scope, _AUTHORIZATION)):
             return
         log.debug("request.begun", route=rule.route)
         match rule.access:
             case Access.SIDECAR:
                 self._require_sidecar(scope)
+            case Access.GUEST if not _raw_header(scope, _AUTHORIZATION):
+                await self._limit(rule.route, answering, "address", _address(scope))
             case Access.PUBLIC | Access.SIGNED:
                 await self._limit(rule.route, answering, "address", _address(scope))
             case _:
@@ -110,7 +123,10 @@ class Edge:
                     told_of(tenant=caller.tenant, tenant_name=caller.tenant_name, caller=caller.subject)
                 )
                 await self._limit(rule.route, answering, "caller", caller.tenant, caller.subject)
-                _require_role(caller, rule.access)
+                if rule.access not in _OF_ANY_ROLE:
+                    _require_role(caller, rule.access)
+                if rule.access is Access.OPERATOR:
+                    require_operator(caller, self._operator_tenant)
 
     async def _caller(self, scope: Scope, answering: "_Answering") -> Caller:
         try:
@@ -154,7 +170,7 @@ class _Answering:
                 message["headers"] = [*message.get("headers", ()), *self.headers]
         await self._send(message)
 
-    def record(self, method: str, user_agent: bytes) -> None:
+    def record(self, method: str, user_agent: bytes, about: Mapping[str, str]) -> None:
         took = time.perf_counter() - self._began
         route = self.rule.route if self.rule else f"{method} unknown"
         path = route.partition(" ")[2]
@@ -162,7 +178,7 @@ class _Answering:
         labels = {"http.request.method": method, "http.route": path, "http.response.status_code": self.status}
         _duration.record(took, labels)
         _requests.add(1, labels | {"tenant": tenant, "refused": self.refused})
-        if self.rule is not None and self.rule.access is Access.PROBE and self.status < 400:
+        if self.rule is not None and self.rule.access in _OPEN and self.status < 400:
             return
         log.info(
             "request",
@@ -173,6 +189,7 @@ class _Answering:
             user_agent=user_agent[:_LONGEST_AGENT].decode("latin-1"),
             **({"tenant": tenant, "caller": self.caller.subject} if self.caller else {}),
             **({"refused": self.refused} if self.refused else {}),
+            **about,
         )
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, get_type_hints
 
@@ -144,6 +144,11 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return receiving
 
 
+def record_of(request: Request, **about: str) -> None:
+    """Say in the request's one log record what it was about."""
+    request.scope["about"] = about
+
+
 def operation_id(route: APIRoute) -> str:
     return route.name
 
@@ -158,3 +163,9 @@ def refused(error_types: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
         }
         for status, names in error_types.items()
     }
+
+
+def file_response(media_types: Iterable[str], *, description: str = "The file") -> dict[str, Any]:
+    """An answer of one of these types for OpenAPI. Octets stand first: what a generated client takes it for."""
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return {"description": description, "content": dict.fromkeys(["application/octet-stream", *media_types], binary)}

@@ -14,12 +14,16 @@ from chassis.problems import Problem
 
 # What every service has.
 CHASSIS_RULES: Rules = {
-    "GET /health": Access.PROBE,
+    "GET /health": Access.STATUS,
     "GET /health/live": Access.PROBE,
     "GET /health/ready": Access.PROBE,
     "GET /docs": Access.PUBLIC,
     "GET /docs/{file}": Access.PUBLIC,
     "GET /openapi.json": Access.PUBLIC,
+    "GET /api/v1/ops": Access.STAFF,
+    "POST /api/v1/cache/clear": Access.ADMIN,
+    "GET /api/v1/recurring": Access.OPERATOR,
+    "POST /api/v1/recurring/{name}/run": Access.OPERATOR,
     "POST /job/{name}": Access.SIDECAR,
 }
 

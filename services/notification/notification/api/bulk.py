@@ -9,7 +9,7 @@ from pydantic import Field
 from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
 from chassis.ids import now
-from chassis.paging import decode_cursor, encode_cursor
+from chassis.paging import Cursor, Limit, decode_cursor, encode_cursor
 from chassis.telemetry import traceparent
 from chassis.wire import RequestBody, Wire, example
 from notification.api.send_request import IdempotencyKey, SendRequest, accepted, answers, key_of
@@ -23,7 +23,6 @@ from notification.services import services
 MAX_RECIPIENTS = 10_000
 _MAX_KEY = 255
 
-Limit = Annotated[int, Query(ge=1, le=100)]
 
 _UNKNOWN = {403: "different-tenant", 404: "bulk-not-found"}
 
@@ -156,9 +155,7 @@ async def send_bulk(request: Request, body: BulkRequest, idempotency_key: Idempo
 
 
 @router.get("")
-async def list_bulks(
-    request: Request, limit: Limit = 20, cursor: Annotated[str | None, Query(max_length=64)] = None
-) -> BulkPage:
+async def list_bulks(request: Request, limit: Limit = 20, cursor: Cursor = None) -> BulkPage:
     """Newest first."""
     caller = caller_of(request)
     units = services(request).units

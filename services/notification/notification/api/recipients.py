@@ -10,6 +10,7 @@ from chassis.addresses import email_address
 from chassis.edge.auth import Caller, caller_of
 from chassis.edge.routes import Routes, refused
 from chassis.language_tags import LONGEST
+from chassis.paging import Limit
 from chassis.wire import RequestBody, Wire, example
 from notification.domain import ChannelName, NotYours, UnknownRecipient
 from notification.recipients.addresses import normalise
@@ -98,7 +99,7 @@ _WHOSE = {403: "not-owner", 404: "recipient-not-found"}
 async def list_recipients(
     request: Request,
     group: Annotated[Key | None, Query()] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Limit = 20,
     cursor: Annotated[Key | None, Query(description="`next` of the page before")] = None,
 ) -> RecipientPage:
     """By id; all, or those of a group."""

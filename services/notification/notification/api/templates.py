@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
+from chassis.paging import Limit
 from chassis.problems import FieldProblem, Invalid, invalid
 from chassis.wire import RequestBody, Wire, example
 from notification.api.shapes import Context, Locale, Name
@@ -161,7 +162,7 @@ async def list_templates(
     category: Annotated[Name | None, Query()] = None,
     name: Annotated[Name | None, Query()] = None,
     status: TemplateStatus | None = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Limit = 20,
     cursor: Annotated[str | None, Query(max_length=512)] = None,
 ) -> TemplatePage:
     """Every version, by category, name, locale and version."""
@@ -195,7 +196,7 @@ async def list_template_versions(
     category: Name,
     name: Name,
     locale: Annotated[Locale, _Asked] = DEFAULT,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Limit = 20,
     cursor: Annotated[str | None, Query(max_length=512)] = None,
 ) -> TemplatePage:
     """Newest first."""

@@ -16,7 +16,7 @@ from notification.services import services
 
 log = structlog.get_logger()
 
-_NAMES = {
+WORDS = {
     ChannelName.EMAIL: "e-mail",
     ChannelName.SMS: "text message",
     ChannelName.PUSH: "push message",
@@ -55,7 +55,7 @@ async def ask_to_unsubscribe(request: Request, token: Token) -> HTMLResponse:
 
 
 @router.post("")
-async def unsubscribe(request: Request, token: Token) -> HTMLResponse:
+async def unsubscribe_recipient(request: Request, token: Token) -> HTMLResponse:
     """Done at once, also by a mail program's own button; again is the same. The body (`List-Unsubscribe=One-Click`,
     in whichever encoding, or none) says nothing that the link doesn't."""
     made = services(request)
@@ -79,5 +79,5 @@ def _read(unsubscribing: Unsubscribing, token: str) -> Subscription:
 
 
 def _page(content: str, subscription: Subscription) -> HTMLResponse:
-    filled = content.format(category=escape(subscription.category), channel=_NAMES[subscription.channel])
+    filled = content.format(category=escape(subscription.category), channel=WORDS[subscription.channel])
     return HTMLResponse(_PAGE.format(content=filled), headers=_HEADERS)

@@ -18,16 +18,19 @@ from notification.incoming.saga import TellRef
 from notification.incoming.saga_records import begin
 from notification.queue.enqueue import enqueue
 from notification.recipients.contacts import Contact, Contacts, Recipient
+from notification.recipients.erasures import is_erased
 from notification.sending.sender import Sender
 from notification.tables import event_processing, subjects
 
 
 def take(conn: sa.Connection, event: RoutedEvent) -> TellRef | None:
     """The saga that begins, if any. Messages of an event that comes after a newer one of its subject are kept,
-    `suppressed` as superseded."""
+    `suppressed` as superseded. One from before its person was erased has none."""
     consumer = f"notification.{event.topic}"[:64]
     taken = {"tenant": event.tenant, "consumer": consumer, "source": event.source, "event_id": event.event_id}
     if not first_time(conn, event_processing, **taken):
+        return None
+    if event.recipient is not None and is_erased(conn, event.tenant, event.recipient.id, event.at):
         return None
     if event.recipient is not None:
         Contacts(conn, event.tenant).feed(_contact(event, event.recipient))
@@ -95,3 +98,8 @@ class Intake:
         self._sender.wake()
         if saga is not None:  # not awaited: the sidecar waits for this answer
             self._tasks.spawn(self._hand_over(saga, "begun"), name="saga.begin")
+
+    async def check(self, topic: str, cloud_event: CloudEvent) -> None:
+        """Raises InvalidEvent for one that could not be taken. Nothing is written."""
+        if (route := await self._routes.find(cloud_event.tenantid, topic, cloud_event.type)) is not None:
+            read(cloud_event, route)

@@ -40,6 +40,8 @@ def _recipient(event: RoutedEvent, recipient: Recipient, known: Contact | None) 
         return recipient
     if not event.trusted and (event.owner or known.id) not in {known.owner, known.id}:
         return replace(recipient, id=f"claimed-{effect_of(event.owner, recipient.id)[:40]}")
+    if not known.trusted and known.owner != (event.owner or known.id):
+        return recipient  # somebody else typed that contact: what is meant for this person does not go there
     return replace(
         recipient,
         name=recipient.name or known.name,

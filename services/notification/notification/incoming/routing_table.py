@@ -178,7 +178,7 @@ class RouteTable:
 
 def prefix(tenant: str) -> str:
     """Of the cache's keys: what a change of a tenant's routes invalidates."""
-    return f"routes:{tenant}:"
+    return f"{tenant}:routes:"
 
 
 @lru_cache(maxsize=1024)

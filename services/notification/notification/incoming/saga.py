@@ -3,7 +3,7 @@ its own. It performs nothing and knows no engine."""
 
 from typing import Literal
 
-from chassis.saga import Kind, Phase, Reference, Step, Story, Value
+from chassis.story import Kind, OnError, Phase, Reference, Retry, Step, Story, Value
 
 WORKFLOW = "tell_in_turn"
 
@@ -38,9 +38,13 @@ def tell_in_turn(event: TellRef) -> Story[Completed]:
     return (yield complete())
 
 
+_SECONDS = 8.0  # a step queues messages and waits for a moment; a timer waits for the rest
+_INSIST = Retry(attempts=4, first_delay=2, factor=4)  # for 42 s: then the next step shall hear all the same
+
+
 def tell(name: str) -> Step:
-    return Step(title="tell", argument=TellStep(name=name))
+    return Step(title="tell", argument=TellStep(name=name), timeout=_SECONDS, retry=_INSIST, on_error=OnError.CONTINUE)
 
 
 def complete() -> Step:
-    return Step(title="complete", kind=Kind.THEN, phase=Phase.THEN)
+    return Step(title="complete", kind=Kind.THEN, phase=Phase.THEN, timeout=_SECONDS)

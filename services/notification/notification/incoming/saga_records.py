@@ -1,26 +1,52 @@
 """Sagas on record: one row for each, which says how far it has come and when somebody must look at it again."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
-from chassis.db import Database, upsert
+from chassis.db import Database, Timestamp, upsert
 from chassis.events import CloudEvent, InvalidEvent
 from chassis.ids import now
+from chassis.incidents import IncidentView, incidents_of, take_up
 from chassis.sidecar import Sidecar
 from chassis.takeover import Takeover
 from chassis.tenants import elsewhere
-from notification.domain import NotYours, OtherTenant, UnknownSaga
+from notification.domain import NotYours, OtherTenant, SagaNotFailed, UnknownSaga
 from notification.incoming.read_event import RoutedEvent, read
 from notification.incoming.routing_table import EventRoute, Route
 from notification.incoming.saga import WORKFLOW, TellRef
-from notification.tables import sagas
+from notification.tables import incidents, sagas
 
 COMPLETED = "Completed"
 _HAND_OVER_WITHIN = timedelta(seconds=10)  # from an event's commit until the durable driver has its saga
+
+
+class SagaStatus(StrEnum):
+    """`failed` has ended, without a step that broke for good and that nobody has had tried again."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+_given_up = sa.exists().where(
+    incidents.c.tenant == sagas.c.tenant,
+    incidents.c.saga_id == sagas.c.correlation_id,
+    incidents.c.retried_at.is_(None),
+)
+_STATUS = sa.case(
+    (sagas.c.completed_at.is_(None), SagaStatus.RUNNING.value),
+    (_given_up, SagaStatus.FAILED.value),
+    else_=SagaStatus.COMPLETED.value,
+).label("saga_status")
+
+
+class SagaIncident(IncidentView):
+    step: str
 
 
 class Sagas:
@@ -31,9 +57,45 @@ class Sagas:
         self._tenant = tenant
         self._owner = owner
 
+    def page(self, *, status: SagaStatus | None, before: tuple[datetime, str] | None, limit: int) -> list[sa.Row[Any]]:
+        """Newest first, those that began before the one named."""
+        query = sa.select(sagas, _STATUS).where(sagas.c.tenant == self._tenant)
+        query = query.order_by(sagas.c.started_at.desc(), sagas.c.correlation_id.desc()).limit(limit)
+        if status is not None:
+            query = query.where(_STATUS.in_([status.value]))
+        if before is not None:
+            at, correlation_id = before
+            key = sa.tuple_(sa.literal(at, Timestamp), sa.literal(correlation_id))
+            query = query.where(sa.tuple_(sagas.c.started_at, sagas.c.correlation_id) < key)
+        return list(self._conn.execute(query))
+
+    def incidents(self, correlation_id: str) -> list[SagaIncident]:
+        return incidents_of(self._conn, incidents, self._tenant, correlation_id, SagaIncident)
+
+    def take_up(self, correlation_id: str, *, by: str) -> TellRef:
+        """Begun again from the step that failed: it is due. Raises SagaNotFailed besides."""
+        row = self.get(correlation_id)
+        if row.saga_status != SagaStatus.FAILED:
+            raise SagaNotFailed(row.saga_status)
+        failed = take_up(self._conn, incidents, self._tenant, correlation_id, by=by)
+        if not failed:  # another call was first
+            raise SagaNotFailed(SagaStatus.RUNNING)
+        kept = [step for step in orjson.loads(row.steps) if step["step"] not in failed]
+        again = {
+            "steps": orjson.dumps(kept).decode(),
+            "current_step": min(failed, key=_steps(event_of(row).routes).index),
+            "step_started_at": now(),
+            "completed_at": None,
+            "due_at": now(),
+            "version": sagas.c.version + 1,
+        }
+        self._conn.execute(sa.update(sagas).where(is_saga(_reference(row))).values(again))
+        return _reference(row)
+
     def get(self, correlation_id: str) -> sa.Row[Any]:
         """Raises UnknownSaga, OtherTenant or NotYours."""
-        query = sa.select(sagas).where(sagas.c.tenant == self._tenant, sagas.c.correlation_id == correlation_id)
+        query = sa.select(sagas, _STATUS)
+        query = query.where(sagas.c.tenant == self._tenant, sagas.c.correlation_id == correlation_id)
         if (found := self._conn.execute(query).one_or_none()) is None:
             if elsewhere(self._conn, sagas, self._tenant, correlation_id=correlation_id):
                 raise OtherTenant("Saga")

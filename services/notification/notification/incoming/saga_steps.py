@@ -12,7 +12,9 @@ import structlog
 from chassis.db import Database
 from chassis.events import InvalidEvent
 from chassis.ids import now
-from chassis.saga import Performer, Run, StepRecord, Unknown
+from chassis.incidents import record_incident
+from chassis.saga import Incident, Performer, Run, StepRecord
+from chassis.story import Unknown
 from notification.domain import FINAL, Status
 from notification.incoming.messages import messages
 from notification.incoming.saga import Completed, StepEnded, TellRef, TellStep
@@ -20,7 +22,7 @@ from notification.incoming.saga_records import COMPLETED, event_of, is_saga
 from notification.queue.enqueue import enqueue
 from notification.queue.new_notification import effect_of
 from notification.sending.sender import Sender
-from notification.tables import notifications, of_group, sagas
+from notification.tables import incidents, notifications, of_group, sagas
 
 log = structlog.get_logger()
 
@@ -58,6 +60,16 @@ class Steps:
         done = sa.update(sagas).where(is_saga(saga), sagas.c.completed_at.is_(None)).values(ended)
         await self._db.write(lambda conn: conn.execute(done))
         return Completed()
+
+    async def give_up(self, saga: TellRef, incident: Incident) -> None:
+        """A step broke for good: on record, it has ended, and whom it would have told hears nothing."""
+        step = TellStep.model_validate(incident.step.argument).name
+
+        def work(conn: sa.Connection) -> None:
+            if record_incident(conn, incidents, tenant=saga.tenant, saga_id=saga.id, incident=incident, step=step):
+                _end(conn, saga, step, sent=False)
+
+        await self._db.write(work)
 
     async def flush(self, saga: TellRef, records: list[StepRecord]) -> None:
         """Its steps are on record by themselves."""

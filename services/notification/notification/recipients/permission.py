@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from chassis.db import take_turns
 from chassis.ids import first_id
 from notification.domain import ChannelName, Notification, Status
+from notification.recipients.contacts import Recipient, first_reachable
 from notification.recipients.preferences import Preference, Preferences
 from notification.recipients.sending_rules import (
     LONGEST_HOLD,
@@ -133,10 +134,6 @@ def handed_on(conn: sa.Connection, message: Notification) -> Notification | None
         return None
     contact = sa.and_(contacts.c.tenant == message.tenant, contacts.c.id == message.recipient_id)
     known = conn.execute(sa.select(contacts.c.email, contacts.c.phone).where(contact)).one_or_none()
-    addresses = {ChannelName.LIVE: message.recipient_id}
-    if known is not None:
-        addresses |= {ChannelName.EMAIL: known.email, ChannelName.PUSH: known.email, ChannelName.SMS: known.phone}
-    for number, channel in enumerate(message.chain):
-        if address := addresses.get(channel):
-            return replace(message, channel=channel, address=address, chain=message.chain[number + 1 :])
-    return None
+    addresses = {} if known is None else {"email": known.email or "", "phone": known.phone or ""}
+    channel, address, chain = first_reachable(Recipient(id=message.recipient_id, **addresses), message.chain)
+    return replace(message, channel=channel, address=address, chain=chain) if address else None

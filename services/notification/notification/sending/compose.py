@@ -2,6 +2,7 @@
 not be stored, such as the link of a password reset."""
 
 import asyncio
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -27,6 +28,9 @@ _DIGEST_LONGEST = 48_000  # characters of all its messages: a text may be 65,536
 _DIGEST_MOST = 200  # of its messages, the newest: with more of them there would be less than a line of each
 
 
+_SIGNED = re.compile(r"(?P<url>https?://\S+[?&]signature=)(?P<signature>[\w-]{16,256})")
+
+
 class Wording:
     def __init__(
         self, *, db: Database, catalog: Catalog, unsubscribing: Unsubscribing, links: Mapping[str, MakeLink]
@@ -50,7 +54,7 @@ class Wording:
         if isinstance(linked, Suppressed):
             return linked
         unsubscribe = self._unsubscribe(notification)
-        values, tokens = _hidden({**linked, **unsubscribe})
+        values, tokens = _hidden({**_private_links(notification.context), **linked, **unsubscribe})
         of_digest = notification.link == DIGEST
         rendered = await self._rendered(
             notification,
@@ -137,6 +141,12 @@ class Wording:
             return Suppressed("nothing to tell")
         counted = {"count": len(items) + len(left), "more": len(left)}
         return {**counted, "items": items[::-1], "category": notification.category}
+
+
+def _private_links(context: Mapping[str, Any]) -> Mapping[str, SignedLink]:
+    """Links that another service has signed: whoever has one is let in, and no record shows its signature."""
+    found = {name: _SIGNED.fullmatch(value) for name, value in context.items() if isinstance(value, str)}
+    return {name: SignedLink(link["url"], link["signature"]) for name, link in found.items() if link}
 
 
 def _hidden(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, str]]:

@@ -72,7 +72,7 @@ class Catalog:
 
 
 def _cached_as(tenant: str, category: str, name: str) -> str:
-    return f"templates:{tenant}:{category}:{name}"
+    return f"{tenant}:templates:{category}:{name}"
 
 
 def _published(conn: sa.Connection, tenant: str, category: str, name: str) -> _Published:

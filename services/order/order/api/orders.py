@@ -1,18 +1,17 @@
 """Orders: placed, looked at, moved and cancelled."""
 
-import uuid
 from typing import Annotated
 
 from fastapi import Header, Query, Request, Response
-from pydantic import AfterValidator
 
-from chassis.edge.auth import caller_of
-from chassis.edge.routes import Routes, refused
-from chassis.ids import new_id
-from chassis.paging import decode_cursor, encode_cursor
+from chassis.edge.auth import Caller, caller_of
+from chassis.edge.routes import Routes, record_of, refused
+from chassis.ids import id_or, new_id
+from chassis.paging import Cursor, Limit, decode_cursor, next_cursor
 from order import placing
 from order.api.answers import JSON, OWED, PLACED, cancelled, placed, shown
 from order.domain import CUSTOMER_ID, STAFF_MOVES, IllegalMove, Order, OrderNotFound, Shape, Status
+from order.event_records import EventRecord
 from order.idempotency import MAX_KEY
 from order.requests import OrderRequest, Shipment, StatusChange
 from order.services import services
@@ -22,15 +21,9 @@ from order.timeline import TimelineEntry
 router = Routes(prefix="/api/v1", tags=["orders"])
 
 
-def _order_id(text: str) -> str:
-    """What is no id of ours names no order, and is not asked of a database."""
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise OrderNotFound from None
+OrderId = Annotated[str, id_or(OrderNotFound)]
 
-
-OrderId = Annotated[str, AfterValidator(_order_id)]
+RESPOND_ASYNC = "respond-async-default"  # the flag of a tenant that doesn't wait unless asked to
 
 # For OpenAPI.
 _NOT_THEIRS = {403: "different-tenant, not-owner"}
@@ -50,6 +43,10 @@ class OrderPage(Shape):
     next: str | None
 
 
+class EventList(Shape):
+    items: list[EventRecord]
+
+
 def _store(request: Request) -> OrderStore:
     return services(request).stores.visible_to(caller_of(request))
 
@@ -62,13 +59,24 @@ async def place_order(
     prefer: Annotated[str | None, Header()] = None,
 ) -> Response:
     """201 confirmed; 202 while the outcome isn't known; 402 declined. With a key: the same order again."""
-    wait = "respond-async" not in (prefer or "").lower()
     caller = caller_of(request)
+    known = False
+    wait = _waits(request, caller, prefer or "")
     if idempotency_key is None:
-        return placed(await placing.place(services(request), caller, body, new_id(), wait=wait))
-    content = await request.body()
-    order, known = await placing.place_once(services(request), caller, body, idempotency_key, content, wait=wait)
+        order = await placing.place(services(request), caller, body, new_id(), wait=wait)
+    else:
+        content = await request.body()
+        order, known = await placing.place_once(services(request), caller, body, idempotency_key, content, wait=wait)
+    record_of(request, order_id=order.id)
     return placed(order, replayed=known)
+
+
+def _waits(request: Request, caller: Caller, prefer: str) -> bool:
+    """As the caller prefers (RFC 7240), else as the caller's tenant has it."""
+    preferences = prefer.lower()
+    if "respond-async" in preferences or "wait" in preferences:
+        return "respond-async" not in preferences
+    return not services(request).flags.is_on(RESPOND_ASYNC, tenant=caller.tenant, targeting_key=caller.subject)
 
 
 @router.get("/orders", response_model=OrderPage, responses=refused({422: "invalid-request"}))
@@ -76,13 +84,13 @@ async def list_orders(
     request: Request,
     status: Status | None = None,
     customer_id: Annotated[str | None, Query(alias="customerId", max_length=64, pattern=CUSTOMER_ID)] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
 ) -> Response:
     """Newest first; `next` is the cursor of the page after this one, null at the end."""
     before = decode_cursor(cursor) if cursor is not None else None
     found = await _store(request).page(status=status, customer_id=customer_id, before=before, limit=limit + 1)
-    following = encode_cursor(found[limit - 1].id) if len(found) > limit else None
+    following = next_cursor(found, limit, lambda row: row.id)
     page = OrderPage(items=found[:limit], next=following)
     return Response(page.model_dump_json(by_alias=True), media_type=JSON)
 
@@ -93,12 +101,18 @@ async def get_order(request: Request, order_id: OrderId) -> Response:
 
 
 @router.get("/orders/{order_id}/timeline", response_model=list[TimelineEntry], responses=refused(_NO_ORDER))
-async def get_timeline(request: Request, order_id: OrderId) -> list[TimelineEntry]:
+async def get_order_timeline(request: Request, order_id: OrderId) -> list[TimelineEntry]:
     return await _store(request).timeline(order_id)
 
 
+@router.get("/orders/{order_id}/events", responses=refused({403: "different-tenant", 404: "order-not-found"}))
+async def list_order_events(request: Request, order_id: OrderId) -> EventList:
+    """What was told of the order in the last week, oldest first."""
+    return EventList(items=await _store(request).event_records(order_id))
+
+
 @router.post("/orders/{order_id}/status", response_model=Order, responses=refused(_MOVED))
-async def change_status(request: Request, order_id: OrderId, body: StatusChange) -> Response:
+async def change_order_status(request: Request, order_id: OrderId, body: StatusChange) -> Response:
     if body.status not in STAFF_MOVES:
         current = await _store(request).get(order_id)
         raise IllegalMove(current.status, "what was asked for; staff moves it to preparation, ready or delivered")

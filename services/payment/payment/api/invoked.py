@@ -9,7 +9,7 @@ from fastapi import Header, Request, Response
 from pydantic import Field
 
 from chassis.cards import CardToken
-from chassis.edge.auth import TENANT
+from chassis.edge.auth import Tenant
 from chassis.edge.routes import Routes, refused
 from chassis.wire import Wire, example
 from payment import routing
@@ -22,8 +22,6 @@ from payment.shapes import PRINTABLE, Amount, Body
 from payment.store import PaymentStore
 
 Key = Annotated[str, Field(max_length=255, pattern=r"^[\x21-\x7e]+$")]  # it stands in a header
-# Believed because the edge lets nobody in but our own sidecar; shaped as the tenant in a token is.
-Tenant = Annotated[str, Header(alias="X-Tenant-Id", pattern=TENANT)]
 # For logs, spans and events; percent-encoded, since a header has no other letters.
 TenantName = Annotated[str, Header(alias="X-Tenant-Name", max_length=3000)]
 
@@ -125,7 +123,7 @@ async def process(made: Services, tenant: str, request: ProcessPayment, *, tenan
 
 async def _route(made: Services, tenant: str, request: ProcessPayment, amount: Decimal) -> list[str]:
     """Empty where no rule takes it. The rules are for new charges: what is on record stays where it is."""
-    route = routing.route(made.rules, key=request.key, amount=amount, currency=request.currency)
+    route = routing.route(made.routes.rules, key=request.key, amount=amount, currency=request.currency)
     if not route and (known := await made.charges.find(tenant, request.key)) is not None:
         return [known.provider]
     return route

@@ -1,44 +1,29 @@
 """Payments as finance sees them: look, follow every move, and settle what nobody could learn."""
 
-import uuid
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+import sqlalchemy as sa
 from fastapi import Query, Request
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from chassis.edge.auth import caller_of
 from chassis.edge.routes import Routes, refused
-from chassis.ids import now
-from chassis.paging import decode_cursor, encode_cursor
+from chassis.ids import id_or, now
+from chassis.paging import Cursor, Limit, decode_cursor, next_cursor
 from chassis.problems import Invalid
 from chassis.retry_delays import GIVE_UP
 from chassis.wire import Wire, example
 from payment.domain import Approved, Declined, NotOverdue, PaymentNotFound, RefundNotFound, Refused, Status
 from payment.services import services
-from payment.shapes import PRINTABLE, Body, PaymentView, Reference, RefundView
+from payment.shapes import PRINTABLE, Body, Money, PaymentView, Reference, RefundView, money
 from payment.store import PaymentStore
 
 _NO_PAYMENT = {403: "different-tenant", 404: "payment-not-found"}
 
 
-def _payment_id(text: str) -> str:
-    """What is no id of ours names no payment, and is not asked of a database."""
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise PaymentNotFound from None
-
-
-def _refund_id(text: str) -> str:
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise RefundNotFound from None
-
-
-PaymentId = Annotated[str, AfterValidator(_payment_id)]
-RefundId = Annotated[str, AfterValidator(_refund_id)]
+PaymentId = Annotated[str, id_or(PaymentNotFound)]
+RefundId = Annotated[str, id_or(RefundNotFound)]
 Reason = Annotated[str, StringConstraints(max_length=200, pattern=PRINTABLE)]
 
 
@@ -67,6 +52,24 @@ class Move(Wire):
 
 class MoveList(Wire):
     items: list[Move]
+
+
+class UnsettledView(Wire):
+    """A charge or refund whose outcome is not known yet: `attempts` is how often it was asked about in vain."""
+
+    kind: Literal["charge", "refund"]
+    id: str
+    payment_id: str
+    order_id: str
+    provider: str
+    amount: Money
+    attempts: int
+    since: datetime
+    next_check_at: datetime
+
+
+class UnsettledList(Wire):
+    items: list[UnsettledView]
 
 
 class SettledCharge(
@@ -115,14 +118,26 @@ async def list_payments(
     request: Request,
     status: Status | None = None,
     order_id: Annotated[str | None, Query(alias="orderId", max_length=64, pattern=r"^[^\x00]+$")] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
 ) -> PaymentPage:
     """Newest first."""
     before = decode_cursor(cursor) if cursor is not None else None
     found = await _payments(request).page(status=status, order_id=order_id, before=before, limit=limit + 1)
-    following = encode_cursor(found[limit - 1].id) if len(found) > limit else None
+    following = next_cursor(found, limit, lambda row: row.id)
     return PaymentPage(items=[PaymentView.of(charge) for charge in found[:limit]], next=following)
+
+
+@router.get("/payments/unsettled", tags=["payments"])
+async def list_unsettled_payments(request: Request, limit: Limit = 20) -> UnsettledList:
+    """Oldest first; those under way at this moment among them."""
+    rows = await _payments(request).unsettled(limit=limit)
+    return UnsettledList(items=[_unsettled(row) for row in rows])
+
+
+def _unsettled(row: sa.RowMapping) -> UnsettledView:
+    facts: dict[str, Any] = {**row, "amount": money(row["amount"], row["currency"])}
+    return UnsettledView(**facts)
 
 
 @router.get("/payments/{payment_id}", responses=refused(_NO_PAYMENT), tags=["payments"])
@@ -140,7 +155,7 @@ async def list_refunds(request: Request, payment_id: PaymentId) -> RefundList:
 
 
 @router.get("/payments/{payment_id}/moves", responses=refused(_NO_PAYMENT), tags=["payments"])
-async def list_moves(request: Request, payment_id: PaymentId) -> MoveList:
+async def list_payment_moves(request: Request, payment_id: PaymentId) -> MoveList:
     """Who, when, why, and the provider's reference; oldest first."""
     await _payments(request).get(payment_id)
     return MoveList(

@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from chassis.edge.auth import caller_of
-from chassis.edge.routes import Routes, refused
+from chassis.edge.routes import Routes, file_response, refused
 from payment.services import services
 from payment.settlement import as_csv, as_xlsx
 from payment.store import PaymentStore
@@ -24,7 +24,7 @@ router = Routes(prefix="/api/v1", tags=["settlements"])
     "/settlements/{day}",
     response_class=StreamingResponse,
     responses={
-        200: {"description": "The report", "content": {"text/csv": {}, _XLSX: {}}},
+        200: file_response(["text/csv", _XLSX], description="The report"),
         **refused({422: "invalid-request", 503: "database-unavailable"}),
     },
 )

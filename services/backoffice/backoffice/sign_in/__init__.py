@@ -1,0 +1,1 @@
+"""Signing in by the browser: an OpenID Connect client, whose session is a sealed cookie."""
