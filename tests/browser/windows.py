@@ -181,5 +181,16 @@ def sign_in(
     window.get(f"{brewline.home}/auth/sign-in?{urlencode({'to': to})}")
     pick(window, role, name=name, tenant=tenant)
     wait(window).until(lambda page: page.current_url == f"{brewline.home}{to}")
-    wait(window).until(lambda page: page.find_elements(By.CSS_SELECTOR, ".masthead .who"))
+    _see_who(window)
     return window
+
+
+def _see_who(window: Window) -> None:
+    """Waits until the page knows who is there; where it can't tell now it says so, and a person asks again."""
+
+    def known(page: Window) -> bool:
+        for button in page.find_elements(By.CSS_SELECTOR, ".state.failed button"):
+            button.click()
+        return bool(page.find_elements(By.CSS_SELECTOR, ".masthead .who"))
+
+    wait(window).until(known)

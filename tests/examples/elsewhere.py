@@ -67,7 +67,8 @@ class Elsewhere:
 
     @contextmanager
     def goes_on(self, commands: str, *, at: str) -> Generator[Path]:
-        """While what the last command starts runs; what it shows is in that file. Ends as by Ctrl-C, and has to end."""
+        """While what the last command starts runs; what it shows is in that file. Ends as by Ctrl-C, and has to end:
+        what it has started a moment after itself."""
         log = self.home / "goes-on.log"
         line = "set -euo pipefail\n" + self.here(commands).replace("dapr run", "exec dapr run")
         with log.open("w") as shown:
@@ -79,8 +80,12 @@ class Elsewhere:
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(timeout=30)
-        left = [each.info["name"] for each in psutil.process_iter(["name", "cwd"]) if at in (each.info["cwd"] or "")]
-        assert left == []
+        folder = str(self.home / at)
+
+        def all_gone() -> bool:
+            return not any(folder in (each.info["cwd"] or "") for each in psutil.process_iter(["cwd"]))
+
+        local.wait_until(all_gone, within=15, what=f"the end of what {at} has started")
 
     def client(self, app: str, role: str = "staff") -> httpx.Client:
         """Of a service's API; close it, or use it as a context."""
