@@ -152,7 +152,7 @@ dapr() {
 case "${1:-}" in
 lock) lock ;;
 environment) make_python && fill_environment ;;
-cli | prometheus | s3) make_python && dapr "$1" ;;
+cli | prometheus | s3 | cluster) make_python && dapr "$1" ;;
 bench) get_peers ;;
 browser)
   make_python && fill_environment && .venv/bin/python tools/packages.py browser
