@@ -10,7 +10,7 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 # Where it is set, as in many images, each process would compile every module anew: seconds for each one that is started.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup dapr-cli run up down env token test test-unit test-more chaos check lock contracts docs bench clean
+.PHONY: help setup dapr-cli run up down env token test test-unit test-more chaos check lock contracts docs images bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,13 @@ contracts: ## write contracts/ anew from the code
 docs: ## docs/ as a site, with the reference made from the code, to var/site; ARGS=serve: at a local port, as it is written
 	@tools/setup.sh environment
 	$(SITE) $(or $(ARGS),build --strict --quiet)
+
+# Names are REGISTRY/brewline/order:TAG; ENGINE is docker, podman or buildah; BASE_IMAGE=local makes a base of Debian's
+# packages, which is also what is done, and said, where no registry gives the usual one.
+images: ## an image of each service: [ENGINE=…] [REGISTRY=localhost] [TAG=latest] [BASE_IMAGE=…]; ARGS=order: only that
+	@tools/setup.sh containers
+	@exec $(PYTHON) tools/images.py $${ENGINE:+"--engine=$$ENGINE"} $${REGISTRY:+"--registry=$$REGISTRY"} \
+		$${TAG:+"--tag=$$TAG"} $${BASE_IMAGE:+"--base=$$BASE_IMAGE"} $(ARGS)
 
 bench: setup ## measure, beside two durable engines: 7 minutes, to var/bench; ARGS=--help tells the rest, ARGS=full takes 21
 	@tools/setup.sh bench
