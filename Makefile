@@ -10,7 +10,7 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 # Where it is set, as in many images, each process would compile every module anew: seconds for each one that is started.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup dapr-cli run up down env token test test-unit test-more chaos check lock contracts docs images bench clean
+.PHONY: help setup dapr-cli run up down env token test test-unit test-more chaos check lock contracts docs images deploy undeploy test-k8s bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,17 @@ images: ## an image of each service: [ENGINE=…] [REGISTRY=localhost] [TAG=late
 	@tools/setup.sh containers
 	@exec $(PYTHON) tools/images.py $${ENGINE:+"--engine=$$ENGINE"} $${REGISTRY:+"--registry=$$REGISTRY"} \
 		$${TAG:+"--tag=$$TAG"} $${BASE_IMAGE:+"--base=$$BASE_IMAGE"} $(ARGS)
+
+deploy: ## to the cluster of kubectl's current context, where Dapr is: OVERLAY=local|production [TAG=…]; waits, tells the addresses
+	@tools/setup.sh environment
+	@exec $(PYTHON) tools/deploy.py deploy $${OVERLAY:+"--overlay=$$OVERLAY"} $${TAG:+"--tag=$$TAG"} $(ARGS)
+
+undeploy: ## the namespace and all that is in it, secrets and data too: OVERLAY=…
+	@tools/setup.sh environment
+	@exec $(PYTHON) tools/deploy.py undeploy $${OVERLAY:+"--overlay=$$OVERLAY"} $(ARGS)
+
+test-k8s: setup ## the tests in a real cluster of one node, as root on Linux, after `tools/setup.sh cluster` and `make images`
+	@exec $(PYTHON) -m pytest -m k8s $(ARGS)
 
 bench: setup ## measure, beside two durable engines: 7 minutes, to var/bench; ARGS=--help tells the rest, ARGS=full takes 21
 	@tools/setup.sh bench
