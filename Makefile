@@ -46,7 +46,7 @@ test: setup ## every test, with real sidecars, on every core; ARGS goes to pytes
 
 test-unit: ## the tests that need no sidecar, broker or database server; IN=services/payment: only those there
 	@tools/setup.sh environment
-	@exec $(PYTHON) -m pytest -n $(WORKERS) -p no:schemathesis -m "not integration and not more and not chaos" $(IN) $(ARGS)
+	@exec $(PYTHON) -m pytest -n $(WORKERS) -p no:schemathesis -m "not integration and not more and not chaos and not k8s" $(IN) $(ARGS)
 
 test-more: setup dapr-cli ## the tests that need what `make test` does not get: the dapr CLI, a browser, an S3 server, WireMock, the bench's engines
 	@tools/setup.sh browser
@@ -96,7 +96,10 @@ undeploy: ## the namespace and all that is in it, secrets and data too: OVERLAY=
 	@tools/setup.sh environment
 	@exec $(PYTHON) tools/deploy.py undeploy $${OVERLAY:+"--overlay=$$OVERLAY"} $(ARGS)
 
-test-k8s: setup ## the tests in a real cluster of one node, as root on Linux, after `tools/setup.sh cluster` and `make images`
+test-k8s: setup ## the tests in a real Kubernetes of one node, as root on Debian; its programs are built once, in 10 minutes
+	@tools/setup.sh cluster
+	@tools/setup.sh containers
+	@$(PYTHON) tools/images.py --archive=var/images/brewline.tar
 	@exec $(PYTHON) -m pytest -m k8s $(ARGS)
 
 bench: setup ## measure, beside two durable engines: 7 minutes, to var/bench; ARGS=--help tells the rest, ARGS=full takes 21

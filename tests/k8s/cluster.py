@@ -21,9 +21,9 @@ from secrets import token_urlsafe
 import programs
 import psutil
 import yaml
+from archives import archive
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from images import archive
 from node import READY
 
 from stack import local
@@ -96,6 +96,14 @@ class Cluster:
     def inside(self, *words: str | Path, **options: object) -> subprocess.CompletedProcess[bytes]:
         """A command run on the node."""
         return subprocess.run([*self._inside, *words], check=True, capture_output=True, **options)  # type: ignore[call-overload]
+
+    def kill_container(self, pod: str, container: str) -> None:
+        """Its process dies at once, as of a fault; the kubelet starts it again."""
+        wanted = f'labels."io.kubernetes.pod.name"=={pod},labels."io.kubernetes.container.name"=={container}'
+        listed = self._ctr("containers", "list", "--quiet", wanted).stdout.decode().split()
+        running = {line.split()[0] for line in self._ctr("tasks", "list").stdout.decode().splitlines() if "RUNNING" in line}
+        for identity in running.intersection(listed):
+            self._ctr("tasks", "kill", "--signal=SIGKILL", identity)
 
     # --- up ----------------------------------------------------------------------------------------------------------
 

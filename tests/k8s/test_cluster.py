@@ -1,0 +1,115 @@
+"""Brewline as it is deployed: in a real Kubernetes, under Dapr's own control plane with mTLS. The order of the tests is
+that of a deployment's life; the last one ends it."""
+
+import asyncio
+import os
+
+import pytest
+from brewery import BACKOFFICE, DATASOURCE, NOTIFICATION, ORDER, PAYMENT, Brewery
+from deployed import Deployed, Load, each_is_charged_once, machine_state, place_until_taken, url_of
+
+from chassis.ids import new_id
+from stack.eventually import eventually
+
+pytestmark = pytest.mark.k8s
+
+SERVICES = (ORDER, PAYMENT, NOTIFICATION, BACKOFFICE, DATASOURCE)
+STORES = ("redis", "postgres", "sandbox")
+
+
+async def test_an_order_is_confirmed_charged_once_and_mailed(deployed: Deployed, brewery: Brewery) -> None:
+    answer = await brewery.place()
+
+    assert (answer.status_code, answer.json()["status"]) == (201, "confirmed")
+    order_id = answer.json()["id"]
+    assert await brewery.ledger(order_id) == ["charge"]
+    assert await brewery.mailed(order_id) == ["Order Confirmation"]
+    assert url_of(ORDER) in deployed.said
+
+
+async def test_only_order_may_call_payment(deployed: Deployed) -> None:
+    path = f"/v1.0/invoke/{PAYMENT}/method/process-payment"
+
+    refused, words = await deployed.ask_sidecar(NOTIFICATION, path)
+    taken, _ = await deployed.ask_sidecar(ORDER, path)
+
+    assert refused == 403, words
+    assert taken not in (401, 403)  # payment itself finds the body wrong
+
+
+async def test_a_rolling_update_fails_no_request_and_loses_no_order(deployed: Deployed, brewery: Brewery) -> None:
+    async with Load(brewery, per_second=10) as load:
+        await deployed.kubectl("rollout", "restart", f"deployment/{ORDER}")
+        await deployed.whole(ORDER)
+        await load.more(20)
+
+    assert load.failed == []
+    await each_is_charged_once(brewery, load.ids)
+
+
+async def test_one_replica_becomes_three_and_one_again_under_load(deployed: Deployed, brewery: Brewery) -> None:
+    async with Load(brewery, per_second=10) as load:
+        for replicas in (3, 1):
+            await deployed.kubectl("scale", f"deployment/{ORDER}", f"--replicas={replicas}")
+            await deployed.whole(ORDER)
+            assert len(await deployed.pods(ORDER)) == replicas
+            await load.more(20)
+
+    assert load.failed == []
+    await each_is_charged_once(brewery, load.ids)
+
+
+@pytest.mark.timeout(600)
+async def test_each_pod_and_each_sidecar_dies_once_during_200_orders(deployed: Deployed, brewery: Brewery) -> None:
+    ended = asyncio.Event()
+    ids: list[str] = []
+
+    async def customer() -> None:
+        while not ended.is_set() or len(ids) < 200:
+            ids.append(await place_until_taken(brewery, new_id()))
+            await asyncio.sleep(0.5)
+
+    async with asyncio.TaskGroup() as customers:
+        for _ in range(4):
+            customers.create_task(customer())
+        for app_id in SERVICES:
+            await deployed.kubectl("delete", "pod", await deployed.pod(app_id), "--wait=false")
+            await deployed.whole(app_id)
+            await _dies(deployed, app_id, "daprd")
+        for store in STORES:
+            await _dies(deployed, store, store)
+        ended.set()
+
+    assert len(set(ids)) == len(ids) >= 200
+    await each_is_charged_once(brewery, ids)
+
+
+async def _dies(deployed: Deployed, app_id: str, container: str) -> None:
+    """One container of a pod, and it comes back."""
+    pod = await deployed.pod(app_id)
+
+    async def restarts() -> int:
+        states = (await deployed.pods(app_id))[0]["status"]["containerStatuses"]
+        return next(state["restartCount"] for state in states if state["name"] == container)
+
+    before = await restarts()
+    await asyncio.to_thread(deployed.cluster.kill_container, pod, container)
+
+    async def again() -> bool:
+        return await restarts() > before
+
+    await eventually(again, within=60, every=0.3)
+    await deployed.whole(app_id)
+
+
+async def test_then_nothing_is_left(deployed: Deployed) -> None:
+    """No process, mount, namespace, interface, control group, folder or setting of the kernel."""
+    folder = deployed.cluster.folder.parent
+    deployed.end()
+
+    after = machine_state()
+    assert not folder.exists()
+    for kind in ("namespaces", "mounts", "interfaces", "groups", "folders"):
+        assert getattr(after, kind) <= getattr(deployed.before, kind), kind
+    assert after.settings == deployed.before.settings
+    assert not os.path.exists("/sys/class/net/brewline-k8s")
