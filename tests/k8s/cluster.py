@@ -186,11 +186,11 @@ state = "/run/containerd"
         file = self.folder / "images.tar"
         archive(file, images)
         self.load(file)
+        file.unlink()
 
     def load(self, file: Path) -> None:
-        """The images of an archive that `docker save` or `podman save --format=docker-archive` wrote, which is removed."""
+        """The images of an archive that `docker save` or `podman save --format=docker-archive` wrote."""
         done = self._ctr("images", "import", file)
-        file.unlink()
         if done.returncode != 0:
             raise LocalError(f"containerd took no images: {done.stderr.decode()[-1000:]}")
 

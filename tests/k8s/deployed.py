@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -124,14 +125,24 @@ class Deployed:
             "except urllib.error.HTTPError as e: a = e\n"
             "print(a.status, a.read().decode())"
         )
-        said = await self.kubectl("exec", await self.pod(app_id), "--container=app", "--", "python", "-c", program)
-        status, _, text = said.partition(" ")
+        status, _, text = (await self.run(app_id, program)).partition(" ")
         return int(status), text
+
+    async def sidecar_metrics(self, app_id: str) -> str:
+        """As Prometheus would read them."""
+        return await self.run(
+            app_id, "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9090/metrics', timeout=30).read().decode())"
+        )
+
+    async def run(self, app_id: str, program: str) -> str:
+        """What a Python program prints inside the app's container."""
+        return await self.kubectl("exec", await self.pod(app_id), "--container=app", "--", "python", "-c", program)
 
 
 @dataclass
 class Load:
-    """Orders at a steady pace, from a client that keeps its connections; what is answered neither 201 nor 202 failed."""
+    """Orders at a steady pace, every other one over a connection of its own, the rest over those that a client keeps.
+    What is answered neither 201 nor 202 failed."""
 
     brewery: Brewery
     per_second: float
@@ -148,21 +159,21 @@ class Load:
         self._pace.cancel()
         await asyncio.gather(*self._running)
 
-    async def more(self, count: int) -> None:
+    async def more(self, orders: int) -> None:
         """Until so many more are answered."""
-        wanted = len(self.ids) + len(self.failed) + count
+        wanted = len(self.ids) + len(self.failed) + orders
         await eventually(lambda: len(self.ids) + len(self.failed) >= wanted, within=60)
 
     async def _go(self) -> None:
-        while True:
-            task = asyncio.create_task(self._place())
+        for number in count():
+            task = asyncio.create_task(self._place(own_connection=number % 2 == 0))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
             await asyncio.sleep(1 / self.per_second)
 
-    async def _place(self) -> None:
+    async def _place(self, *, own_connection: bool) -> None:
         try:
-            answer = await self.brewery.place()
+            answer = await self.brewery.place(headers={"Connection": "close"} if own_connection else None)
         except httpx.HTTPError as error:
             self.failed.append(repr(error))
         else:
