@@ -99,7 +99,7 @@ undeploy: ## the namespace and all that is in it, secrets and data too: OVERLAY=
 test-k8s: setup ## the tests in a real Kubernetes of one node, as root on Debian; its programs are built once, in 10 minutes
 	@tools/setup.sh cluster
 	@tools/setup.sh containers
-	@$(PYTHON) tools/images.py --archive=var/images/brewline.tar
+	@$(PYTHON) tools/images.py --tag=k8s --archive=var/images/k8s.tar
 	@exec $(PYTHON) -m pytest -m k8s $(ARGS)
 
 bench: setup ## measure, beside two durable engines: 7 minutes, to var/bench; ARGS=--help tells the rest, ARGS=full takes 21

@@ -154,7 +154,9 @@ def make_secrets(overlay: Overlay, target: Target) -> list[str]:
         values = cast("dict[str, str]", secret.get("data") or {})
         present[secret["metadata"]["name"]] = {key: base64.b64decode(value).decode() for key, value in values.items()}
     whole = fresh(needed, present)
-    if lacking := sorted(f"{name} ({key})" for name, keys in needed.items() for key in keys - whole.get(name, {}).keys()):
+    if lacking := sorted(
+        f"{name} ({key})" for name, keys in needed.items() for key in keys - whole.get(name, {}).keys()
+    ):
         raise LocalError(
             f"secrets that only you can know are missing in namespace {overlay.namespace}: {', '.join(lacking)}; "
             "k8s/base/kustomization.yaml says what each is"

@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from secrets import token_urlsafe
 
-import programs
 import psutil
 import yaml
 from archives import archive
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from node import READY
 
+import programs
 from stack import local
 from stack.local import LocalError, wait_until
 from stack.processes import Processes, scratch_home
@@ -51,7 +51,9 @@ def missing() -> str:
     ours = {*programs.CLUSTER.programs, *programs.CONTROL_PLANE.programs, *programs.RUNTIME.programs}
     if absent := sorted(name for name in ours if not local.find_program(name, programs.TOOLS_BIN)):
         return f"{', '.join(absent)} not here: tools/setup.sh cluster builds them, about 9 minutes"
-    debian = {name: shutil.which(name) for name in ("containerd", "ctr", "runc", "ip", "iptables", "unshare", "nsenter")}
+    debian = {
+        name: shutil.which(name) for name in ("containerd", "ctr", "runc", "ip", "iptables", "unshare", "nsenter")
+    }
     debian["containernetworking-plugins"] = (PLUGINS / "bridge").exists()
     if absent := [name for name, there in debian.items() if not there]:
         return f"{', '.join(absent)} not here: tools/setup.sh cluster installs them on Debian"
@@ -101,7 +103,9 @@ class Cluster:
         """Its process dies at once, as of a fault; the kubelet starts it again."""
         wanted = f'labels."io.kubernetes.pod.name"=={pod},labels."io.kubernetes.container.name"=={container}'
         listed = self._ctr("containers", "list", "--quiet", wanted).stdout.decode().split()
-        running = {line.split()[0] for line in self._ctr("tasks", "list").stdout.decode().splitlines() if "RUNNING" in line}
+        running = {
+            line.split()[0] for line in self._ctr("tasks", "list").stdout.decode().splitlines() if "RUNNING" in line
+        }
         for identity in running.intersection(listed):
             self._ctr("tasks", "kill", "--signal=SIGKILL", identity)
 
@@ -193,6 +197,10 @@ state = "/run/containerd"
         done = self._ctr("images", "import", file)
         if done.returncode != 0:
             raise LocalError(f"containerd took no images: {done.stderr.decode()[-1000:]}")
+
+    def tag(self, image: str, tag: str) -> None:
+        """The same image under another tag."""
+        self._ctr("images", "tag", "--force", image, f"{image.rpartition(':')[0]}:{tag}")
 
     def _start_control_plane(self) -> None:
         private = rsa.generate_private_key(public_exponent=65537, key_size=2048)

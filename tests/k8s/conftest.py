@@ -1,20 +1,21 @@
 """One cluster for all tests here: Dapr's control plane in it, the overlay `local` deployed by `make deploy`."""
 
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import cluster
 import httpx
 import pytest
 from brewery import ORDER, Brewery
-from deployed import Deployed, bearer, machine_state, url_of
+from deployed import NAMESPACE, ROOT, Deployed, bearer, machine_state, run_deploy, url_of
 
-ROOT = Path(__file__).resolve().parents[2]
-IMAGES = ROOT / "var" / "images" / "brewline.tar"
+import cluster
+import order
+from stack import containers
+
+# As `make test-k8s` has them built: not the tag of what somebody else on this machine may run.
+TAG = "k8s"
+IMAGES = ROOT / "var" / "images" / f"{TAG}.tar"
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +28,10 @@ def deployed() -> Iterator[Deployed]:
     with ExitStack() as whole:
         kubernetes = whole.enter_context(cluster.cluster())
         kubernetes.load(IMAGES)
-        environment = {**os.environ, "KUBECONFIG": str(kubernetes.kubeconfig)}
-        command = [sys.executable, ROOT / "tools" / "deploy.py", "deploy", "--overlay=local", "--within=120"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr + kubernetes.kubectl("get", "pods", "--all-namespaces")
-        yield Deployed(kubernetes, said=done.stdout, before=before, end=whole.close)
+        for store in ("redis", "postgres"):
+            kubernetes.tag(f"localhost/brewline/{store}:{TAG}", "latest")
+        said = run_deploy(kubernetes, f"--tag={TAG}")
+        yield Deployed(kubernetes, tag=TAG, said=said, before=before, end=whole.close)
 
 
 @pytest.fixture
@@ -44,3 +44,41 @@ async def brewery(deployed: Deployed) -> AsyncIterator[Brewery]:
         ) as api,
     ):
         yield deployed.brewery(api, sandbox)
+
+
+MIGRATION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision = "{revision}", "{before}"
+
+
+def upgrade() -> None:
+    op.add_column("orders", sa.Column("added_next", sa.Integer, server_default="1"))
+"""
+DOCKERFILE = """
+FROM localhost/brewline/order:{tag}
+COPY {file} {folder}/
+"""
+
+
+@pytest.fixture(scope="session")
+def next_version(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tag of a version whose order service brings one migration more; the other services are the same."""
+    tag, engine, folder = f"{TAG}-next", containers.need(), tmp_path_factory.mktemp(ORDER)
+    before = max(file.name for file in (Path(order.__file__).parent / "migrations").glob("[0-9]*.py"))[:4]
+    revision = f"{int(before) + 1:04}"
+    file = folder / f"{revision}_next.py"
+    file.write_text(MIGRATION.format(revision=revision, before=before))
+    found = "import order, pathlib; print(pathlib.Path(order.__file__).parent / 'migrations')"
+    installed = deployed.cluster.kubectl(
+        "exec", f"--namespace={NAMESPACE}", f"deployment/{ORDER}", "--container=app", "--", "python", "-c", found
+    )
+    (folder / "Dockerfile").write_text(DOCKERFILE.format(tag=TAG, file=file.name, folder=installed.strip()))
+    engine.run("build", f"--tag=localhost/brewline/order:{tag}", folder)
+    archive = folder / "order.tar"
+    engine.run("save", f"--output={archive}", f"localhost/brewline/order:{tag}")
+    for name in ("payment", "notification", "backoffice", "datasource", "sandbox"):
+        deployed.cluster.tag(f"localhost/brewline/{name}:{TAG}", tag)
+    deployed.cluster.load(archive)
+    return tag

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -10,15 +12,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
-import cluster
 import httpx
 import node
 from brewery import BACKOFFICE, DATASOURCE, NOTIFICATION, ORDER, PAYMENT, PUBLIC, Brewery, order_body
-from cluster import NODE_ADDRESS, Cluster
 
+import cluster
+from cluster import NODE_ADDRESS, Cluster
 from stack.eventually import eventually
 from stack.sidecars import Stack
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "brewline"
 # As overlay `local` has them.
 NODE_PORTS = {ORDER: 30001, PAYMENT: 30002, NOTIFICATION: 30003, DATASOURCE: 30004, BACKOFFICE: 30005, "sandbox": 30009}
@@ -55,8 +58,12 @@ def machine_state() -> MachineState:
         namespaces=frozenset(namespaces),
         mounts=frozenset(Path("/proc/mounts").read_text().splitlines()),
         interfaces=frozenset(os.listdir("/sys/class/net")),
-        groups=frozenset(str(each / cluster.CGROUP) for each in cluster.cgroup_parents() if (each / cluster.CGROUP).exists()),
-        folders=frozenset(name for name in ("/var/lib/kubelet", "/var/lib/cni", "/var/log/pods", "/run/netns") if Path(name).exists()),
+        groups=frozenset(
+            str(each / cluster.CGROUP) for each in cluster.cgroup_parents() if (each / cluster.CGROUP).exists()
+        ),
+        folders=frozenset(
+            name for name in ("/var/lib/kubelet", "/var/lib/cni", "/var/log/pods", "/run/netns") if Path(name).exists()
+        ),
         settings=frozenset((name, file.read_text().strip()) for name, file in files if file.exists()),
     )
 
@@ -70,9 +77,19 @@ def _links(kind: str) -> Iterable[str]:
             continue
 
 
+def run_deploy(kubernetes: Cluster, *options: str) -> str:
+    """What `make deploy OVERLAY=local` says."""
+    command = [sys.executable, ROOT / "tools" / "deploy.py", "deploy", "--overlay=local", "--within=150", *options]
+    environment = {**os.environ, "KUBECONFIG": str(kubernetes.kubeconfig)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + kubernetes.kubectl("get", "pods", "--all-namespaces")
+    return done.stdout
+
+
 class Deployed:
-    def __init__(self, kubernetes: Cluster, *, said: str, before: MachineState, end: Callable[[], None]) -> None:
+    def __init__(self, kubernetes: Cluster, *, tag: str, said: str, before: MachineState, end: Callable[[], None]) -> None:
         self.cluster = kubernetes
+        self.tag = tag
         self.said = said
         self.before = before
         self.end = end
@@ -88,6 +105,15 @@ class Deployed:
 
     async def listed(self, *words: str) -> list[dict[str, Any]]:
         return json.loads(await self.kubectl("get", *words, "--output=json"))["items"]
+
+    async def deploy(self, tag: str) -> None:
+        """Every service's image of that tag, by `make deploy`."""
+        self.said = await asyncio.to_thread(run_deploy, self.cluster, f"--tag={tag}")
+
+    async def sql(self, database: str, query: str) -> str:
+        """The rows, as psql prints them bare."""
+        command = f'PGPASSWORD=$POSTGRES_PASSWORD exec psql -h /tmp -U postgres -At -d {database} -c "{query}"'
+        return await self.kubectl("exec", "postgres-0", "--", "sh", "-c", command)
 
     async def pods(self, app_id: str) -> list[dict[str, Any]]:
         """Those that are not on their way out."""
@@ -131,7 +157,8 @@ class Deployed:
     async def sidecar_metrics(self, app_id: str) -> str:
         """As Prometheus would read them."""
         return await self.run(
-            app_id, "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9090/metrics', timeout=30).read().decode())"
+            app_id,
+            "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9090/metrics', timeout=30).read().decode())",
         )
 
     async def run(self, app_id: str, program: str) -> str:

@@ -62,3 +62,17 @@ def test_a_version_that_breaks_in_the_middle_leaves_nothing_and_can_be_tried_aga
     second.write_text(BROKEN.replace('    raise RuntimeError("killed here")\n', ""))
     migrations.upgrade(url, service, sa.MetaData())
     assert columns(url) == {"id", "name"}
+
+
+def test_after_a_rollback_the_version_before_leaves_a_newer_database_as_it_is(
+    service: types.ModuleType, tmp_path: Path
+):
+    url = f"sqlite:///{tmp_path}/widgets.db"
+    second = Path(service.__path__[0]) / "migrations" / "0002_second.py"
+    second.write_text(BROKEN.replace('    raise RuntimeError("killed here")\n', ""))
+    migrations.upgrade(url, service, sa.MetaData())
+    second.unlink()
+
+    migrations.upgrade(url, service, sa.MetaData())
+
+    assert columns(url) == {"id", "name"}

@@ -29,8 +29,13 @@ def config(url: str | sa.URL, package: ModuleType, metadata: sa.MetaData) -> "Co
 
 
 def upgrade(url: str | sa.URL, package: ModuleType, metadata: sa.MetaData) -> None:
-    """Bring the database to the newest version. Safe to run from several replicas at once."""
-    if _version(url) == _newest(package):
+    """Bring the database to the newest version. Safe to run from several replicas at once.
+
+    One that is newer already stays as it is: after a rollback, and during a rolling update, the version before works on
+    it too. A migration leaves what that one reads and writes (CONTRIBUTING.md).
+    """
+    version = _version(url)
+    if version is not None and version >= _newest(package):
         return
     from alembic import command  # noqa: PLC0415
 
