@@ -100,7 +100,7 @@ test-k8s: setup ## the tests in a real Kubernetes of one node, as root on Debian
 	@tools/setup.sh cluster
 	@tools/setup.sh containers
 	@$(PYTHON) tools/images.py --tag=k8s --archive=var/images/k8s.tar
-	@exec $(PYTHON) -m pytest -m k8s $(ARGS)
+	@exec $(PYTHON) -m pytest -m k8s -rs $(ARGS)
 
 bench: setup ## measure, beside two durable engines: 7 minutes, to var/bench; ARGS=--help tells the rest, ARGS=full takes 21
 	@tools/setup.sh bench

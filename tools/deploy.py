@@ -60,26 +60,24 @@ class Overlay:
 
 def _references(node: Any) -> Iterable[tuple[str, str]]:
     """(secret, key) wherever one is named; the key is empty where all of it is meant."""
-    match node:
-        case {"secretKeyRef": {"name": str(name), "key": str(key), **more}}:
-            if not more.get("optional"):
-                yield name, key
-        case {"kind": "Role", "rules": list(rules)}:  # what the app's sidecar may read, all of it
-            for rule in cast("list[Manifest]", rules):
-                if "secrets" in rule["resources"]:
-                    yield from ((name, "") for name in rule.get("resourceNames", ()))
-        case dict():
-            values = cast("Manifest", node)
-            for key in ("dapr.io/app-token-secret", "dapr.io/api-token-secret"):
-                if key in values:
-                    yield str(values[key]), "token"
-            for value in values.values():
-                yield from _references(value)
-        case list():
-            for value in cast("list[Any]", node):
-                yield from _references(value)
-        case _:
-            pass
+    if isinstance(node, list):
+        for each in cast("list[Any]", node):
+            yield from _references(each)
+    if isinstance(node, dict):
+        named = cast("Manifest", node)
+        yield from _named(named)
+        for value in named.values():
+            yield from _references(value)
+
+
+def _named(node: Manifest) -> Iterable[tuple[str, str]]:
+    if (reference := node.get("secretKeyRef")) and not reference.get("optional"):
+        yield reference["name"], reference["key"]
+    for annotation in ("dapr.io/app-token-secret", "dapr.io/api-token-secret"):
+        if annotation in node:
+            yield node[annotation], "token"
+    if "secrets" in node.get("resources", ()) and "apiGroups" in node:  # of a Role: what an app's sidecar may read
+        yield from ((name, "") for name in node.get("resourceNames", ()))
 
 
 class Target:
@@ -268,6 +266,13 @@ def undeploy(overlay: Overlay, target: Target) -> None:
     say(f"namespace {overlay.namespace} is gone, with its secrets and what data lay in it")
 
 
+def find_kubectl() -> Path:
+    on_path = shutil.which("kubectl")
+    if on_path is None and not BUILT.exists():
+        raise LocalError("kubectl is missing: install it, or tools/setup.sh cluster builds one")
+    return Path(on_path or BUILT)
+
+
 def say(words: str) -> None:
     print(f"deploy: {words}", flush=True)
 
@@ -280,10 +285,7 @@ def main() -> int:
     parser.add_argument("--within", type=float, default=300, help="seconds until all must be ready")
     asked = parser.parse_args()
     try:
-        on_path = shutil.which("kubectl")
-        if on_path is None and not BUILT.exists():
-            raise LocalError("kubectl is missing: install it, or tools/setup.sh cluster builds one")
-        target = Target(Path(on_path or BUILT))
+        target = Target(find_kubectl())
         context = target.check()
         overlay = read(asked.overlay, target, asked.tag)
         say(f"overlay {overlay.name}, context {context}")

@@ -1,9 +1,10 @@
-"""Redis, PostgreSQL, a browser, Java and a container engine, for `tools/setup.sh`: found, else from the system's packages."""
+"""Redis, PostgreSQL, a browser, Java, what runs containers: for `tools/setup.sh`, found or of the system's packages."""
 
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 from stack import containers, local, postgres
 
@@ -45,6 +46,16 @@ def get_containers() -> None:
         install("debootstrap", brew="debootstrap")
 
 
+def get_cluster() -> None:
+    """What a node of Kubernetes stands on; the rest of it is built (programs.py)."""
+    tools = {"containerd": "containerd", "runc": "runc", "ip": "iproute2", "iptables": "iptables"}
+    missing = [package for program, package in tools.items() if not shutil.which(program)]
+    if not Path("/usr/lib/cni/bridge").exists():
+        missing.append("containernetworking-plugins")
+    if missing:
+        install(*missing, brew="none: Linux alone has it")
+
+
 def install(*packages: str, brew: str, instead: str = "") -> None:
     named = " ".join(packages)
     if not shutil.which("apt-get"):
@@ -61,8 +72,8 @@ def install(*packages: str, brew: str, instead: str = "") -> None:
 
 
 def main() -> int:
-    """`run` needs no PostgreSQL: that is for the tests. `browser`, `java` and `containers` are that alone."""
-    alone = {"browser": get_browser, "java": get_java, "containers": get_containers}
+    """`run` needs no PostgreSQL: that is for the tests. `browser` and the like are that alone."""
+    alone = {"browser": get_browser, "java": get_java, "containers": get_containers, "cluster": get_cluster}
     try:
         if sys.argv[1:] and sys.argv[1] in alone:
             alone[sys.argv[1]]()

@@ -85,7 +85,7 @@ S3 = Module(
     minutes=3,
 )
 
-KUBERNETES_VERSION = "k8s.io/component-base/version"
+KUBERNETES = "k8s.io/component-base/version.git"
 # Only for the cluster of tests/k8s: Kubernetes, what it stands on, and helm, which installs Dapr there.
 CLUSTER = Module(
     folder=ROOT / "tools" / "cluster",
@@ -104,9 +104,7 @@ CLUSTER = Module(
         "helm": "helm.sh/helm/v3/cmd/helm",
         **{name: f"./{name}" for name in ("etcd", "coredns", "pause")},
     },
-    version=(
-        f"{KUBERNETES_VERSION}.gitVersion=v1.34.4 -X {KUBERNETES_VERSION}.gitMajor=1 -X {KUBERNETES_VERSION}.gitMinor=34"
-    ),
+    version=f"{KUBERNETES}Version=v1.34.4 -X {KUBERNETES}Major=1 -X {KUBERNETES}Minor=34",
     packages=2600,
     minutes=9,
 )

@@ -153,12 +153,13 @@ dapr() {
 case "${1:-}" in
 lock) lock ;;
 environment) make_python && fill_environment ;;
-cli | prometheus | s3 | cluster) make_python && dapr "$1" ;;
+cli | prometheus | s3) make_python && dapr "$1" ;;
 bench) get_peers ;;
 browser)
   make_python && fill_environment && .venv/bin/python tools/packages.py browser
   get_modules tests/browser tools/bin/browser "so the browser tests have no axe and no foreign issuer"
   ;;
+cluster) make_python && fill_environment && .venv/bin/python tools/packages.py cluster && dapr cluster ;;
 containers) make_python && fill_environment && .venv/bin/python tools/packages.py containers ;;
 examples) make_python && fill_environment && get_examples ;;
 wiremock) make_python && fill_environment && get_wiremock ;;

@@ -12,7 +12,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def archive(target: Path, programs: Mapping[str, Path]) -> None:
-    """`programs` by the image's name and tag. Each runs as the user 65532 and stands at the root, under its own name."""
+    """`programs` by the image's name and tag. Each runs as the user 65532 and stands at the root, by its own name."""
     manifest: list[dict[str, object]] = []
     with tarfile.open(target, "w") as whole:
         for image, program in programs.items():

@@ -38,6 +38,7 @@ PODS, SERVICES, DNS = "10.244.0.0/24", "10.96.0.0/16", "10.96.0.10"
 API = f"https://{NODE_ADDRESS}:6443"
 ETCD = "http://127.0.0.1:2379"
 PLUGINS = Path("/usr/lib/cni")
+ON_PATH = ("containerd", "ctr", "runc", "ip", "iptables", "unshare", "nsenter")
 CGROUPS = Path("/sys/fs/cgroup")
 CGROUP = "brewline-k8s"
 DAPR = ("operator", "placement", "scheduler", "sentry", "injector", "daprd")
@@ -51,11 +52,10 @@ def missing() -> str:
     ours = {*programs.CLUSTER.programs, *programs.CONTROL_PLANE.programs, *programs.RUNTIME.programs}
     if absent := sorted(name for name in ours if not local.find_program(name, programs.TOOLS_BIN)):
         return f"{', '.join(absent)} not here: tools/setup.sh cluster builds them, about 9 minutes"
-    debian = {
-        name: shutil.which(name) for name in ("containerd", "ctr", "runc", "ip", "iptables", "unshare", "nsenter")
-    }
-    debian["containernetworking-plugins"] = (PLUGINS / "bridge").exists()
-    if absent := [name for name, there in debian.items() if not there]:
+    absent = [name for name in ON_PATH if not shutil.which(name)]
+    if not (PLUGINS / "bridge").exists():
+        absent.append("containernetworking-plugins")
+    if absent:
         return f"{', '.join(absent)} not here: tools/setup.sh cluster installs them on Debian"
     return ""
 

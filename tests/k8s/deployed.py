@@ -57,7 +57,7 @@ def machine_state() -> MachineState:
     return MachineState(
         namespaces=frozenset(namespaces),
         mounts=frozenset(Path("/proc/mounts").read_text().splitlines()),
-        interfaces=frozenset(os.listdir("/sys/class/net")),
+        interfaces=frozenset(path.name for path in Path("/sys/class/net").iterdir()),
         groups=frozenset(
             str(each / cluster.CGROUP) for each in cluster.cgroup_parents() if (each / cluster.CGROUP).exists()
         ),
@@ -72,7 +72,7 @@ def _links(kind: str) -> Iterable[str]:
     """A namespace lives as long as a process is in it, or a mount of it is there."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            yield os.readlink(process / "ns" / kind)
+            yield str((process / "ns" / kind).readlink())
         except OSError:  # it has ended
             continue
 
@@ -87,7 +87,9 @@ def run_deploy(kubernetes: Cluster, *options: str) -> str:
 
 
 class Deployed:
-    def __init__(self, kubernetes: Cluster, *, tag: str, said: str, before: MachineState, end: Callable[[], None]) -> None:
+    def __init__(
+        self, kubernetes: Cluster, *, tag: str, said: str, before: MachineState, end: Callable[[], None]
+    ) -> None:
         self.cluster = kubernetes
         self.tag = tag
         self.said = said
@@ -109,6 +111,23 @@ class Deployed:
     async def deploy(self, tag: str) -> None:
         """Every service's image of that tag, by `make deploy`."""
         self.said = await asyncio.to_thread(run_deploy, self.cluster, f"--tag={tag}")
+
+    async def tell_telemetry(self, url: str, *app_ids: str) -> None:
+        """Their apps and sidecars report to that OTLP receiver from now on, soon after it happened."""
+        settings = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_EXPORTER_OTLP_INSECURE": "true",
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+            "OTEL_METRIC_EXPORT_INTERVAL": "500",
+        }
+        app = {"name": "app", "env": [{"name": name, "value": value} for name, value in settings.items()]}
+        sidecar = {"dapr.io/env": ",".join(f"{name}={value}" for name, value in settings.items())}
+        pod = {"metadata": {"annotations": sidecar}, "spec": {"containers": [app]}}
+        for app_id in app_ids:
+            patch = json.dumps({"spec": {"template": pod}})
+            await self.kubectl("patch", "deployment", app_id, f"--patch={patch}")
+        await self.whole(*app_ids)
 
     async def sql(self, database: str, query: str) -> str:
         """The rows, as psql prints them bare."""

@@ -2,18 +2,21 @@
 that of a deployment's life; the last one ends it."""
 
 import asyncio
-import os
+import json
 
 import pytest
 from brewery import BACKOFFICE, DATASOURCE, NOTIFICATION, ORDER, PAYMENT, Brewery
+from collector import Collector
 from deployed import Deployed, Load, each_is_charged_once, machine_state, place_until_taken, url_of
 
 from chassis.ids import new_id
+from cluster import HOST_ADDRESS
 from stack.eventually import eventually
 
 pytestmark = pytest.mark.k8s
 
 SERVICES = (ORDER, PAYMENT, NOTIFICATION, BACKOFFICE, DATASOURCE)
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 STORES = ("redis", "postgres", "sandbox")
 
 
@@ -122,6 +125,32 @@ async def _dies(deployed: Deployed, app_id: str, container: str) -> None:
     await deployed.whole(app_id)
 
 
+async def test_logs_traces_and_metrics_of_an_order_are_there(deployed: Deployed, brewery: Brewery) -> None:
+    collector = Collector(HOST_ADDRESS)
+    try:
+        await deployed.tell_telemetry(collector.url, ORDER, PAYMENT)
+        answer = await brewery.place(headers={"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01"})
+        assert answer.status_code == 201
+
+        def told() -> bool:
+            seen = {(service, name) for trace, service, name in list(collector.spans.values()) if trace == TRACE_ID}
+            # By app and sidecar, on both sides of the call.
+            assert {service for service, _ in seen} >= {ORDER, PAYMENT}
+            assert any("process-payment" in name.lower() for _, name in seen), seen
+            assert (ORDER, "orders_confirmed_total") in collector.metrics
+            return True
+
+        await eventually(told, within=30)
+    finally:
+        collector.close()
+    pod = await deployed.pod(ORDER)
+    log = [json.loads(line) for line in (await deployed.kubectl("logs", pod, "--container=app")).splitlines()]
+    assert any(record.get("order_id") == answer.json()["id"] for record in log)
+    assert "dapr_http_server_request_count" in await deployed.sidecar_metrics(ORDER)
+    sidecar = (await deployed.kubectl("logs", pod, "--container=daprd")).splitlines()
+    assert json.loads(sidecar[0])["app_id"] == ORDER
+
+
 async def test_then_nothing_is_left(deployed: Deployed) -> None:
     """No process, mount, namespace, interface, control group, folder or setting of the kernel."""
     folder = deployed.cluster.folder.parent
@@ -132,4 +161,3 @@ async def test_then_nothing_is_left(deployed: Deployed) -> None:
     for kind in ("namespaces", "mounts", "interfaces", "groups", "folders"):
         assert getattr(after, kind) <= getattr(deployed.before, kind), kind
     assert after.settings == deployed.before.settings
-    assert not os.path.exists("/sys/class/net/brewline-k8s")

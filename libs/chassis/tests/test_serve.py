@@ -46,7 +46,8 @@ async def start(lifespan):
     lifespan.loop(changes.run(), name="changes")
     await changes.tell(Entry("t", "things", "a", None))
 
-settings = ServiceSettings(app_port=int(sys.argv[1]), dapr_http_port=1, app_api_token=16 * "x", rate_limit="", leave_seconds=1)
+ports = {"app_port": int(sys.argv[1]), "dapr_http_port": 1}
+settings = ServiceSettings(**ports, app_api_token=16 * "x", rate_limit="", leave_seconds=1)
 rules = {"GET /stream": Access.PUBLIC, "GET /slow": Access.PUBLIC, "POST /echo": Access.PUBLIC}
 outside = {"settings": settings, "sidecar": FakeSidecar()}
 app = create_app(title="t", rules=rules, start=start, health=Health({}), refusals={}, **outside)
