@@ -1,4 +1,4 @@
-"""Redis, PostgreSQL, a browser, Java and a container engine, for `tools/setup.sh`: found, else from the system's packages."""
+"""Redis, PostgreSQL, a browser, Java, a container engine for `tools/setup.sh`: found, else of the system's packages."""
 
 import os
 import shutil
