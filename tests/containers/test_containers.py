@@ -5,6 +5,7 @@ e-mail. On a Docker engine, or on podman by the socket that Docker's clients spe
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +21,6 @@ from cli import vault
 from stack import components, containers, local
 from stack.containers import Engine
 from stack.eventually import eventually
-from stack.processes import Processes, Reaper
 from stack.runfile import sidecar_flags
 
 pytestmark = pytest.mark.containers
@@ -37,6 +37,19 @@ TMPFS = "size=1g,mode=1777"
 READY = 60.0
 
 
+# Serves podman's socket if $2 is one, and waits: when the pipe closes, on purpose or with pytest's death, whatever has
+# the label $3 ends. Twice: a container whose network another one has stays as long as that.
+KEEPER = """
+[ -z "$2" ] || "$1" system service --time=0 "unix://$2" &
+cat
+for turn in first second; do
+  "$1" ps --all --quiet --filter "label=$3" | xargs --no-run-if-empty "$1" rm --force --volumes
+done
+"$1" network ls --quiet --filter "label=$3" | xargs --no-run-if-empty "$1" network rm
+kill $!
+"""
+
+
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """It answers to Docker's clients; podman does as long as a process of ours serves its socket."""
@@ -49,23 +62,28 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     missing = [name for name in (*PORTS, "redis", "postgres") if not found.has(IMAGE.format(name))]
     if missing:
         pytest.skip(f"{found.name} has no image {IMAGE.format(missing[0])}: run `make images`")
-    with pytest.MonkeyPatch.context() as environment, ExitStack() as afterwards:
-        # Ryuk, which would tidy up after us, is an image of its own; whatever is started here is ended here.
+    folder = tmp_path_factory.mktemp("engine")
+    socket = folder / "socket" if found.name == "podman" else None
+    with pytest.MonkeyPatch.context() as environment:
+        # Ryuk, which would tidy up after us, is an image of its own.
         environment.setenv("TESTCONTAINERS_RYUK_DISABLED", "true")
-        if found.name == "podman":
-            environment.setenv("DOCKER_HOST", f"unix://{_serve_socket(found, tmp_path_factory, afterwards)}")
+        if socket:
+            environment.setenv("DOCKER_HOST", f"unix://{socket}")
             environment.setenv("TESTCONTAINERS_CONNECTION_MODE", "docker_host")
-        yield found
+        from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID  # noqa: PLC0415  it reads the environment
 
-
-def _serve_socket(podman: Engine, folders: pytest.TempPathFactory, afterwards: ExitStack) -> Path:
-    run = folders.mktemp("podman")
-    processes, reaper = Processes(run, logs=run, cwd=run), Reaper(run)
-    afterwards.callback(reaper.dismiss)
-    afterwards.callback(processes.end)
-    processes.start("podman", [podman.program, "system", "service", "--time=0", f"unix://{run}/socket"])
-    processes.wait_for("podman", (run / "socket").exists, within=READY)
-    return run / "socket"
+        label = f"{LABEL_SESSION_ID}={SESSION_ID}"
+        words = ["sh", "-c", KEEPER, "keeper", found.program, socket or "", label]
+        with (folder / "log").open("wb") as log:
+            keeper = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
+        try:
+            if socket:
+                local.wait_until(socket.exists, within=READY, what="podman to serve its socket")
+            yield found
+            assert found.run("ps", "--all", "--quiet", f"--filter=label={label}") == ""
+            assert found.run("network", "ls", "--quiet", f"--filter=label={label}") == ""
+        finally:
+            keeper.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +120,10 @@ class Containers:
         """`port` is reached from here; `beside` another container, it has that one's network."""
         from testcontainers.core.container import DockerContainer  # noqa: PLC0415  it reads the environment
 
-        where = {"network_mode": f"container:{self._running[beside].get_wrapped_container().id}"} if beside else {}
-        container = DockerContainer(image, ulimits=self._limits, **WALLS, **where)
+        kwargs: dict[str, Any] = {"ulimits": self._limits, **WALLS}
+        if beside:
+            kwargs["network_mode"] = f"container:{self._running[beside].get_wrapped_container().id}"
+        container = DockerContainer(image, **kwargs)
         container.with_tmpfs_mount("/tmp", TMPFS).with_tmpfs_mount("/data", TMPFS)  # noqa: S108  the container's own
         container.with_envs(**(env or {})).with_volume_mapping(str(self.folder), str(self.folder), "rw")
         if command:
