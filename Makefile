@@ -13,8 +13,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup dapr-cli run up down env token test test-unit test-more test-containers chaos check lock contracts docs images bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'brewline         the command line (after make setup): export PATH="$(CURDIR)/.venv/bin:$$PATH"; brewline --help'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'brewline             the command line (after make setup): export PATH="$(CURDIR)/.venv/bin:$$PATH"; brewline --help'
 
 setup: ## the Python environment, Dapr's programs and Redis
 	@tools/setup.sh

@@ -101,7 +101,7 @@ class Builder:
 
     def store(self, name: str) -> None:
         image = self.name_of(name)
-        self.build(ROOT / "tools" / "images" / name, f"--tag={image}", BASE_IMAGE=self.base)
+        self.build(ROOT / "tools" / "stores" / name, f"--tag={image}", BASE_IMAGE=self.base)
         self.tell(image)
 
     def labels(self, name: str) -> list[str]:
