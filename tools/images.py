@@ -126,7 +126,8 @@ class Builder:
         say(f"{file}, {file.stat().st_size // 2**20} MB")
 
     def tell(self, image: str, more: str = "") -> None:
-        say(f"{image}, {self.engine.run('images', '--format={{.Size}}', image)}{more}")
+        size, *_ = self.engine.run("images", "--format={{.Size}}", image).splitlines()
+        say(f"{image}, {size}{more}")
 
     def bill_of_materials(self, name: str, parts: Path) -> Path:
         """CycloneDX: what cyclonedx-bom found of Python's packages, and Debian's of the base."""

@@ -37,7 +37,7 @@ def test_a_docker_without_its_daemon_is_passed_over(install: Install):
 def test_an_engine_that_is_named_is_not_replaced_by_another(install: Install):
     install("podman", "exit 0")
 
-    with pytest.raises(LocalError, match="docker works"):
+    with pytest.raises(LocalError, match="docker does not work here"):
         containers.need("docker")
     with pytest.raises(LocalError, match="is none of docker, podman, buildah"):
         containers.need("containerd")
