@@ -28,7 +28,7 @@ RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt --mount=
     uv build --quiet --wheel --no-build-isolation --python /tools/bin/python --no-sources --out-dir /wheels chassis; \
     mkdir /packages; \
     echo /wheels/chassis*.whl | uv pip compile --quiet --no-annotate --no-header - --constraint requirements.lock \
-      --no-emit-package chassis --output-file /packages/requirements.txt
+      --refresh-package chassis --no-emit-package chassis --output-file /packages/requirements.txt
 
 # The chassis' packages; the same layer again as long as those are. Each has to be one whose hash requirements.lock has.
 # The root file system will be read-only, so all is compiled now: by hash, unchecked, for files get the times that
@@ -52,10 +52,10 @@ RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt --mount=
     [ "$SERVICE" != sandbox ] || rm /wheels/*; \
     uv build --quiet --wheel --no-build-isolation --python /tools/bin/python --no-sources --out-dir /wheels "$SERVICE"; \
     printf '%s\n' /wheels/*.whl | uv pip compile --quiet --no-annotate --no-header - --constraint requirements.lock \
-      --no-emit-package chassis --no-emit-package "$SERVICE" --output-file requirements.txt; \
+      --refresh-package chassis --refresh-package "$SERVICE" --no-emit-package chassis --no-emit-package "$SERVICE" --output-file requirements.txt; \
     export VIRTUAL_ENV=/app; touch /begun; \
     uv pip install --quiet --require-hashes --requirements requirements.txt --constraint requirements.lock; \
-    uv pip install --quiet --no-deps --no-index --find-links /wheels $(cd /wheels; ls | cut -d- -f1); \
+    uv pip install --quiet --no-cache --no-deps --no-index --find-links /wheels $(cd /wheels; ls | cut -d- -f1); \
     find /app -cnewer /begun -name '*.py' | /app/bin/python -m compileall -q --invalidation-mode unchecked-hash -i -; \
     rm -f /app/.lock; \
     mkdir /own /sbom; cd /app; find . -cnewer /begun ! -type d -print0 | tar --create --null --files-from=- | tar --extract --directory=/own; \

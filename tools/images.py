@@ -101,7 +101,7 @@ class Builder:
 
     def store(self, name: str) -> None:
         image = self.name_of(name)
-        self.build(ROOT / "tools" / "images" / name, f"--tag={image}", BASE_IMAGE=self.base)
+        self.build(ROOT / "tools" / "stores" / name, f"--tag={image}", BASE_IMAGE=self.base)
         self.tell(image)
 
     def labels(self, name: str) -> list[str]:
@@ -126,7 +126,8 @@ class Builder:
         say(f"{file}, {file.stat().st_size // 2**20} MB")
 
     def tell(self, image: str, more: str = "") -> None:
-        say(f"{image}, {self.engine.run('images', '--format={{.Size}}', image)}{more}")
+        size, *_ = self.engine.run("images", "--format={{.Size}}", image).splitlines()
+        say(f"{image}, {size}{more}")
 
     def bill_of_materials(self, name: str, parts: Path) -> Path:
         """CycloneDX: what cyclonedx-bom found of Python's packages, and Debian's of the base."""

@@ -36,11 +36,12 @@ async def test_only_order_may_call_payment(deployed: Deployed) -> None:
     answered, _ = await deployed.ask_sidecar(NOTIFICATION, path)  # in the end the breaker's word: refusals are repeated
     taken, _ = await deployed.ask_sidecar(ORDER, path)
 
-    m = await deployed.sidecar_metrics(PAYMENT)
-    print("\n".join([l for l in m.splitlines() if "acl" in l or "DENIED" in l or "denied" in l or "403" in l]))
-    assert answered == 500
     assert taken == 422  # payment itself finds that the body is none
-    assert 0
+    assert answered == 500
+    decided = await deployed.sidecar_metrics(PAYMENT)
+    for verdict, caller in (("blocked", NOTIFICATION), ("allowed", ORDER)):
+        assert f'acl_app_policy_action_{verdict}_total{{app_id="{caller}"' in decided
+    assert f'_allowed_total{{app_id="{NOTIFICATION}"' not in decided
 
 
 async def test_a_rolling_update_fails_no_request_and_loses_no_order(deployed: Deployed, brewery: Brewery) -> None:

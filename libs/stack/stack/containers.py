@@ -60,9 +60,9 @@ def need(named: str = "") -> Engine:
         raise LocalError(f"ENGINE={named} is none of {', '.join(QUESTIONS)}")
     engine = find(named)
     if engine is None:
+        fault = f"{named} does not work" if named else f"None of {', '.join(QUESTIONS)} works"
         raise LocalError(
-            f"{named or 'None of ' + ', '.join(QUESTIONS)} works here: start the engine, or install podman "
-            "(Debian, as root: tools/setup.sh containers)"
+            f"{fault} here: start the engine, or install podman (Debian, as root: tools/setup.sh containers)"
         )
     return engine
 
