@@ -24,6 +24,8 @@ from stack.local import LocalError
 ROOT = Path(__file__).resolve().parent.parent
 OVERLAYS = ROOT / "k8s" / "overlays"
 BUILT = ROOT / "tools" / "bin" / "kubectl"
+# What is no service keeps its image when the services get another: its data would go with its pod.
+OUTSIDE = ("/redis", "/postgres", "/sandbox")
 WORKLOADS = ("Deployment", "StatefulSet")
 # Where the PostgreSQL of an overlay that brings its own is, by the secret that holds its password.
 POSTGRES = "brewline-postgres"
@@ -130,7 +132,7 @@ def read(name: str, target: Target, tag: str) -> Overlay:
     if tag:
         for container in containers(overlay):
             image, _, _ = container["image"].rpartition(":")
-            if image.rpartition("/")[0].endswith("brewline") and not image.endswith(("/redis", "/postgres")):
+            if image.rpartition("/")[0].endswith("brewline") and not image.endswith(OUTSIDE):
                 container["image"] = f"{image}:{tag}"
     return overlay
 
@@ -281,7 +283,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["deploy", "undeploy"])
     parser.add_argument("--overlay", default="local", help="a folder of k8s/overlays")
-    parser.add_argument("--tag", default="", help="of our images; none: as the overlay says")
+    parser.add_argument("--tag", default="", help="of the services' images; none: as the overlay says")
     parser.add_argument("--within", type=float, default=300, help="seconds until all must be ready")
     asked = parser.parse_args()
     try:

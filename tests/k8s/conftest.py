@@ -28,8 +28,8 @@ def deployed() -> Iterator[Deployed]:
     with ExitStack() as whole:
         kubernetes = whole.enter_context(cluster.cluster())
         kubernetes.load(IMAGES)
-        for store in ("redis", "postgres"):
-            kubernetes.tag(f"localhost/brewline/{store}:{TAG}", "latest")
+        for outside in ("redis", "postgres", "sandbox"):
+            kubernetes.tag(f"localhost/brewline/{outside}:{TAG}", "latest")
         said = run_deploy(kubernetes, f"--tag={TAG}")
         yield Deployed(kubernetes, tag=TAG, said=said, before=before, end=whole.close)
 
@@ -78,7 +78,7 @@ def next_version(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -
     engine.run("build", f"--tag=localhost/brewline/order:{tag}", folder)
     archive = folder / "order.tar"
     engine.run("save", f"--output={archive}", f"localhost/brewline/order:{tag}")
-    for name in ("payment", "notification", "backoffice", "datasource", "sandbox"):
+    for name in ("payment", "notification", "backoffice", "datasource"):
         deployed.cluster.tag(f"localhost/brewline/{name}:{TAG}", tag)
     deployed.cluster.load(archive)
     return tag
