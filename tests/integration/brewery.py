@@ -224,7 +224,7 @@ class Brewery:
             "tenantid": "default",
             "data": data,
         }
-        url = f"{self.stack.sidecar_url("sandbox")}/v1.0/publish/pubsub/{topic}"
+        url = f"{self.stack.sidecar_url('sandbox')}/v1.0/publish/pubsub/{topic}"
         headers = {"content-type": "application/cloudevents+json", "dapr-api-token": self.stack.dapr_token}
         async with httpx.AsyncClient(trust_env=False) as client:
             (await client.post(url, json=event, headers=headers)).raise_for_status()
