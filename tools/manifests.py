@@ -62,8 +62,8 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Dapr:
-    """What Dapr's pinned release accepts, and others beside it: a schema for each (apiVersion, kind), and the annotations
-    of a pod."""
+    """What Dapr's pinned release accepts, and others beside it: a schema for each (apiVersion, kind), and the
+    annotations of a pod."""
 
     version: str
     schemas: dict[tuple[str, str], Manifest]

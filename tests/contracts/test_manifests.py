@@ -463,7 +463,8 @@ def secrets_named(node):
             return set().union(*map(secrets_named, node.values()))
         case list():
             return set().union(*map(secrets_named, node))
-    return set()
+        case _:
+            return set()
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -6,10 +6,14 @@ import importlib
 import os
 import sys
 import time
+from types import ModuleType
+
+from sqlalchemy.exc import OperationalError
 
 from chassis import migrations
 
 _EVERY = 1.0
+_PATIENCE = 60.0  # with a database that does not answer yet; then the Job says why, and is started again
 
 
 def main() -> int:
@@ -23,8 +27,20 @@ def main() -> int:
         while not migrations.current(url, package):
             time.sleep(_EVERY)
     else:
-        migrations.upgrade(url, package, importlib.import_module(f"{asked.service}.tables").metadata)
+        _upgrade(url, package)
     return 0
+
+
+def _upgrade(url: str, package: ModuleType) -> None:
+    metadata = importlib.import_module(f"{package.__name__}.tables").metadata
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return migrations.upgrade(url, package, metadata)
+        except OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_EVERY)
 
 
 if __name__ == "__main__":
