@@ -88,11 +88,11 @@ def test_a_deployments_job_migrates_and_its_pods_wait_for_that(service: types.Mo
     told = os.environ | {"WIDGETS_DATABASE_URL": url, "PYTHONPATH": str(folder.parent)}
     command = [sys.executable, "-m", "chassis.migrations", "widgets"]
 
-    with subprocess.Popen([*command, "--wait"], env=told) as waiting:
+    with subprocess.Popen([*command, "--wait"], env=told) as waiting:  # noqa: S603  this interpreter
         assert not migrations.current(url, service)
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(timeout=2)
-        subprocess.run(command, env=told, check=True)
+        subprocess.run(command, env=told, check=True)  # noqa: S603
         assert waiting.wait(timeout=30) == 0
 
     assert migrations.current(url, service)
