@@ -350,6 +350,7 @@ state = "/run/containerd"
             "global.tag=latest",
             "global.imagePullPolicy=Never",
             "dapr_scheduler.cluster.inMemoryStorage=true",
+            "dapr_sidecar_injector.sidecarDropALLCapabilities=true",  # else the namespace lets no sidecar in
         ]
         named = [word for value in values for word in ("--set", value)]
         where = [f"--namespace={DAPR_NAMESPACE}", "--skip-crds", "--take-ownership"]

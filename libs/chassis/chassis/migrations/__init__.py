@@ -34,12 +34,17 @@ def upgrade(url: str | sa.URL, package: ModuleType, metadata: sa.MetaData) -> No
     One that is newer already stays as it is: after a rollback, and during a rolling update, the version before works on
     it too. A migration leaves what that one reads and writes (CONTRIBUTING.md).
     """
-    version = _version(url)
-    if version is not None and version >= _newest(package):
+    if current(url, package):
         return
     from alembic import command  # noqa: PLC0415
 
     command.upgrade(config(url, package, metadata), "head")
+
+
+def current(url: str | sa.URL, package: ModuleType) -> bool:
+    """Whether the database has every version of `package`, or is newer still."""
+    version = _version(url)
+    return version is not None and version >= _newest(package)
 
 
 def _version(url: str | sa.URL) -> str | None:
