@@ -10,11 +10,11 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 # Where it is set, as in many images, each process would compile every module anew: seconds for each one that is started.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup dapr-cli run up down env token test test-unit test-more chaos check lock contracts docs bench clean
+.PHONY: help setup dapr-cli run up down env token test test-unit test-more test-containers chaos check lock contracts docs images deploy undeploy test-k8s bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'brewline         the command line (after make setup): export PATH="$(CURDIR)/.venv/bin:$$PATH"; brewline --help'
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'brewline             the command line (after make setup): export PATH="$(CURDIR)/.venv/bin:$$PATH"; brewline --help'
 
 setup: ## the Python environment, Dapr's programs and Redis
 	@tools/setup.sh
@@ -46,7 +46,7 @@ test: setup ## every test, with real sidecars, on every core; ARGS goes to pytes
 
 test-unit: ## the tests that need no sidecar, broker or database server; IN=services/payment: only those there
 	@tools/setup.sh environment
-	@exec $(PYTHON) -m pytest -n $(WORKERS) -p no:schemathesis -m "not integration and not more and not chaos" $(IN) $(ARGS)
+	@exec $(PYTHON) -m pytest -n $(WORKERS) -p no:schemathesis -m "not integration and not more and not chaos and not containers and not k8s" $(IN) $(ARGS)
 
 test-more: setup dapr-cli ## the tests that need what `make test` does not get: the dapr CLI, a browser, an S3 server, WireMock, the bench's engines
 	@tools/setup.sh browser
@@ -56,6 +56,9 @@ test-more: setup dapr-cli ## the tests that need what `make test` does not get: 
 	@tools/setup.sh examples
 	@tools/setup.sh bench
 	@exec $(PYTHON) -m pytest -m more $(ARGS)
+
+test-containers: setup images ## one order through the images, in containers, on a Docker engine or on podman
+	@exec $(PYTHON) -m pytest -m containers tests/containers $(ARGS)
 
 chaos: setup ## the tests that take minutes each: crashes and large numbers; and each property on ten times as many examples
 	@EXAMPLES=10 exec $(PYTHON) -m pytest -n $(WORKERS) -m "chaos or (hypothesis and not integration)" $(ARGS)
@@ -80,6 +83,27 @@ contracts: ## write contracts/ anew from the code
 docs: ## docs/ as a site, with the reference made from the code, to var/site; ARGS=serve: at a local port, as it is written
 	@tools/setup.sh environment
 	$(SITE) $(or $(ARGS),build --strict --quiet)
+
+# Names are REGISTRY/brewline/order:TAG; ENGINE is docker, podman or buildah; BASE_IMAGE=local makes a base of Debian's
+# packages, which is also what is done, and said, where no registry gives the usual one.
+images: ## an image of each service: [ENGINE=…] [REGISTRY=localhost] [TAG=latest] [BASE_IMAGE=…]; ARGS=order: only that
+	@tools/setup.sh containers
+	@exec $(PYTHON) tools/images.py $${ENGINE:+"--engine=$$ENGINE"} $${REGISTRY:+"--registry=$$REGISTRY"} \
+		$${TAG:+"--tag=$$TAG"} $${BASE_IMAGE:+"--base=$$BASE_IMAGE"} $(ARGS)
+
+deploy: ## to the cluster of kubectl's current context, where Dapr is: OVERLAY=local|production [TAG=…]; waits, tells the addresses
+	@tools/setup.sh environment
+	@exec $(PYTHON) tools/deploy.py deploy $${OVERLAY:+"--overlay=$$OVERLAY"} $${TAG:+"--tag=$$TAG"} $(ARGS)
+
+undeploy: ## the namespace and all that is in it, secrets and data too: OVERLAY=…
+	@tools/setup.sh environment
+	@exec $(PYTHON) tools/deploy.py undeploy $${OVERLAY:+"--overlay=$$OVERLAY"} $(ARGS)
+
+test-k8s: setup ## the tests in a real Kubernetes of one node, as root on Debian; its programs are built once, in 10 minutes
+	@tools/setup.sh cluster
+	@tools/setup.sh containers
+	@$(PYTHON) tools/images.py --tag=k8s --archive=var/images/k8s.tar
+	@exec $(PYTHON) -m pytest -m k8s -rs $(ARGS)
 
 bench: setup ## measure, beside two durable engines: 7 minutes, to var/bench; ARGS=--help tells the rest, ARGS=full takes 21
 	@tools/setup.sh bench

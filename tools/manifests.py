@@ -3,6 +3,7 @@
 daprd and a plain `kubectl apply` drop a field they don't know without a word, so an unknown field is an error here.
 """
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +31,13 @@ K8S = ROOT / "k8s"
 KUBERNETES = "1.34"
 KUSTOMIZE_MODULE = "sigs.k8s.io/kustomize/kustomize/v5"
 KUSTOMIZE_MAJOR = re.compile(r"^(?:Kustomize Version: )?v(\d+)\.", re.MULTILINE)
+# Of others that overlays use: where in their modules, which tools/crds pins, the schemas of those kinds are.
+CRDS = ROOT / "tools" / "crds"
+OTHERS = {
+    "github.com/external-secrets/external-secrets": "config/crds/bases/external-secrets.io_externalsecrets.yaml",
+    "github.com/kedacore/keda/v2": "config/crd/bases/keda.sh_scaledobjects.yaml",
+    "sigs.k8s.io/gateway-api": "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
+}
 ORIGIN = "config.kubernetes.io/origin"
 
 Manifest = dict[str, Any]
@@ -52,7 +62,8 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Dapr:
-    """What Dapr's pinned release accepts: a schema for each (apiVersion, kind), and the annotations of a pod."""
+    """What Dapr's pinned release accepts, and others beside it: a schema for each (apiVersion, kind), and the
+    annotations of a pod."""
 
     version: str
     schemas: dict[tuple[str, str], Manifest]
@@ -62,12 +73,16 @@ class Dapr:
 def main() -> int:
     try:
         dapr = read_dapr(*dapr_module())
-        found = [(file, manifest) for root in kustomizations() for file, manifest in render(root)]
-        found += list(documents(COMPONENTS))
+        kustomize()  # built before several threads would
+        with ThreadPoolExecutor() as pool:
+            rendered = pool.map(render, kustomizations())
+            found = [*(each for root in rendered for each in root), *documents(COMPONENTS)]
     except (CheckError, LocalError) as refusal:
         print(f"manifests: {refusal}", file=sys.stderr)
         return 1
-    problems = dict.fromkeys(str(problem) for file, manifest in found for problem in check(file, manifest, dapr))
+    # What an overlay leaves as its base has it is looked at once.
+    distinct = {json.dumps(each, default=str): each for each in found}.values()
+    problems = dict.fromkeys(str(problem) for file, manifest in distinct for problem in check(file, manifest, dapr))
     for problem in problems:
         print(problem, file=sys.stderr)
     verdict = f"problems: {len(problems)}" if problems else "valid"
@@ -83,10 +98,9 @@ def check(file: str, manifest: Manifest, dapr: Dapr) -> Iterator[Problem]:
     kind = str(manifest.get("kind", "?"))
     subject = f"{kind}/{at(manifest, 'metadata', 'name') or '?'}"
     api_version = str(manifest.get("apiVersion", "?"))
+    schema = dapr.schemas.get((api_version, kind))
     errors = (
-        dapr_errors(manifest, dapr.schemas.get((api_version, kind)))
-        if api_version.startswith("dapr.io/")
-        else kubernetes_errors(manifest)
+        dapr_errors(manifest, schema) if schema or api_version.startswith("dapr.io/") else kubernetes_errors(manifest)
     )
     for field, message in (*errors, *annotation_errors(manifest, dapr.annotations)):
         yield Problem(file=file, subject=subject, field=field, message=message)
@@ -135,12 +149,24 @@ def read_dapr(version: str, module: Path) -> Dapr:
     crds = sorted((module / "charts" / "dapr" / "crds").glob("*.yaml"))
     if not crds:
         raise CheckError(f"no CRDs in {module}/charts/dapr/crds: run `go clean -modcache` and try again")
+    crds += other_crds()
     source = (module / "pkg" / "injector" / "annotations" / "annotations.go").read_text()
     return Dapr(
         version=version,
         schemas={key: schema for crd in crds for key, schema in crd_schemas(crd)},
         annotations=frozenset(re.findall(r'"(dapr\.io/[a-z0-9-]+)"', source)),
     )
+
+
+def other_crds() -> list[Path]:
+    """Downloaded where they are missing; by version, or go would fetch all that those modules are built of."""
+    pinned = re.findall(r"^\t(\S+) (v\S+)$", (CRDS / "go.mod").read_text(), re.MULTILINE)
+    answers = go("mod", "download", "-json", *(f"{module}@{version}" for module, version in pinned), folder=CRDS)
+    found: list[Path] = []
+    for answer in re.split(r"(?<=^})\n", answers.strip(), flags=re.MULTILINE):
+        module = json.loads(answer)
+        found.append(Path(module["Dir"]) / OTHERS[module["Path"]])
+    return found
 
 
 def crd_schemas(file: Path) -> Iterator[tuple[tuple[str, str], Manifest]]:
@@ -242,6 +268,7 @@ def shown(path: Path) -> str:
 # The programs
 
 
+@cache
 def kustomize() -> list[str]:
     """The command that renders: one found on PATH from version 5 on, else the pinned one, built at first use."""
     if found_major("kustomize", "version"):

@@ -1,4 +1,4 @@
-"""Dapr's programs, Prometheus, and an S3 server: found on this machine, else built from the Go modules below `tools`.
+"""Dapr's programs, Prometheus, an S3 server and Kubernetes: found here, else built from the Go modules below `tools`.
 For `tools/setup.sh`, which builds while the Python packages are still on their way: nothing here needs one.
 """
 
@@ -41,7 +41,7 @@ class Module:
 
     def digest(self) -> str:
         """What the built programs depend on: a new pin, component or flag means a new build."""
-        sources = [file.read_bytes() for file in sorted(self.folder.glob("*.*"))]
+        sources = [file.read_bytes() for file in sorted(self.folder.rglob("*.*"))]
         return hashlib.sha256(b"".join([*sources, " ".join(self.command([], Path())).encode()])).hexdigest()
 
     def present(self, name: str) -> bool:
@@ -83,6 +83,38 @@ S3 = Module(
     version="main.Version=1.8.0",
     packages=590,
     minutes=3,
+)
+
+KUBERNETES = "k8s.io/component-base/version.git"
+# Only for the cluster of tests/k8s: Kubernetes, what it stands on, and helm, which installs Dapr there.
+CLUSTER = Module(
+    folder=ROOT / "tools" / "cluster",
+    programs={
+        **{
+            name: f"k8s.io/kubernetes/cmd/{name}"
+            for name in (
+                "kube-apiserver",
+                "kube-controller-manager",
+                "kube-scheduler",
+                "kube-proxy",
+                "kubelet",
+                "kubectl",
+            )
+        },
+        "helm": "helm.sh/helm/v3/cmd/helm",
+        **{name: f"./{name}" for name in ("etcd", "coredns", "pause")},
+    },
+    version=f"{KUBERNETES}Version=v1.34.4 -X {KUBERNETES}Major=1 -X {KUBERNETES}Minor=34",
+    packages=2600,
+    minutes=9,
+)
+# What Dapr has in a cluster beside the programs above.
+CONTROL_PLANE = Module(
+    folder=RUNTIME.folder,
+    programs={name: f"github.com/dapr/dapr/cmd/{name}" for name in ("operator", "injector")},
+    version=RUNTIME.version,
+    packages=1400,
+    minutes=1,
 )
 
 
@@ -200,12 +232,14 @@ def progress(said: list[str], packages: int, elapsed: float) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    modules = {"runtime": RUNTIME, "cli": CLI, "prometheus": PROMETHEUS, "s3": S3}
+    modules = {"runtime": [RUNTIME], "cli": [CLI], "prometheus": [PROMETHEUS], "s3": [S3]}
+    modules["cluster"] = [RUNTIME, CLUSTER, CONTROL_PLANE]
     parser.add_argument("module", nargs="?", choices=modules, default="runtime")
     wanted = modules[parser.parse_args().module]
     try:
-        get(wanted)
-        if wanted is CLI:
+        for module in wanted:
+            get(module)
+        if CLI in wanted:
             lay_out_for_the_cli()
     except local.LocalError as error:
         print(f"setup: {error}", file=sys.stderr)

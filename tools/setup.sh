@@ -4,8 +4,9 @@
 # the rest is fetched. A second run finds it all done. `setup.sh environment` is Python alone; `setup.sh run` needs no
 # PostgreSQL and is content with a Redis that REDIS_PORT names; `setup.sh cli` gets the dapr CLI, `setup.sh prometheus`
 # that, `setup.sh s3` an S3 server, `setup.sh browser` Chromium and what tests/browser needs of npm, `setup.sh wiremock`
-# that, `setup.sh examples` what examples/ and their tests need of npm and Go's modules, `setup.sh bench` the engines that the bench measures beside ours. Nothing is installed outside this folder except, as root on Debian, the packages
-# redis-server, postgresql, chromium-driver, default-jre-headless and maven.
+# that, `setup.sh examples` what examples/ and their tests need of npm and Go's modules, `setup.sh bench` the engines that
+# the bench measures beside ours, `setup.sh containers` what builds images where no engine works. Nothing is installed
+# outside this folder except, as root on Debian, the packages that packages.py names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export UV_PYTHON_DOWNLOADS=never
@@ -158,6 +159,8 @@ browser)
   make_python && fill_environment && .venv/bin/python tools/packages.py browser
   get_modules tests/browser tools/bin/browser "so the browser tests have no axe and no foreign issuer"
   ;;
+cluster) make_python && fill_environment && .venv/bin/python tools/packages.py cluster && dapr cluster ;;
+containers) make_python && fill_environment && .venv/bin/python tools/packages.py containers ;;
 examples) make_python && fill_environment && get_examples ;;
 wiremock) make_python && fill_environment && get_wiremock ;;
 *)

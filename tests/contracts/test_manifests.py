@@ -13,7 +13,7 @@ from cli import machine
 REDIS = {"pubsub", "statestore", "workflowstore"}
 SERVICES = tuple(app for app in machine.apps() if app != "sandbox")
 # Run on a machine, beside the services: in a cluster their own team deploys them.
-EXAMPLES = ("kitchen-display", "partner", "plain")
+EXAMPLES = ("kitchen-display", "partner", "plain", "sandbox")
 NOBODY = {"defaultAction": "deny", "trustDomain": "public"}
 POST_ONLY = {"httpVerb": ["POST"], "action": "allow"}
 
@@ -217,6 +217,10 @@ def test_the_cluster_runs_the_shared_dapr_objects_but_for_addresses_secrets_and_
     deployed = by_name(base)
     for name in ("payment-service", "backoffice-service"):
         del deployed["Configuration", name]
+    policies = [key for key in deployed if key[0] == "WorkflowAccessPolicy"]
+    assert {name for _, name in policies} == set(one(base, "Component", "workflowstore")["scopes"])
+    for key in policies:
+        del deployed[key]
     assert deployed == by_name(map(in_the_cluster, shared()))
 
 
@@ -242,6 +246,12 @@ def test_no_other_configuration_and_none_without_a_policy_is_deployed(base):
 def test_one_machine_has_no_policies():
     """Without certificates nobody has a name there, so that a policy would refuse everyone."""
     assert not [manifest for manifest in shared() if "accessControl" in manifest["spec"]]
+
+
+def test_nobody_but_the_app_itself_starts_or_steers_its_workflows(base):
+    """A policy that has no rules lets nobody else in; without one everybody may."""
+    for policy in (manifest for manifest in base if manifest["kind"] == "WorkflowAccessPolicy"):
+        assert (policy["spec"], policy["scopes"]) == ({}, [policy["metadata"]["name"]])
 
 
 @pytest.mark.parametrize("root", manifests.kustomizations(), ids=lambda root: root.name)
@@ -345,7 +355,8 @@ def test_no_address_of_one_machine_and_no_sandbox_reaches_the_cluster(base):
     text = yaml.safe_dump_all(base)
     assert "localhost" not in text
     assert "127.0.0.1" not in text
-    assert "sandbox" not in text
+    named = [manifest["metadata"]["name"] for manifest in base if "sandbox" in yaml.safe_dump(manifest)]
+    assert sorted(named) == ["pubsub", "secrets"]  # in their scopes, beside the examples
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -384,6 +395,108 @@ def test_a_service_has_no_rights_it_does_not_need(base, name):
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert {"livenessProbe", "readinessProbe", "startupProbe", "resources"} <= container.keys()
+
+
+@pytest.mark.parametrize("root", manifests.kustomizations(), ids=lambda root: root.name)
+def test_every_pod_is_as_restricted_as_its_namespace_asks(root):
+    objects = [manifest for _, manifest in manifests.render(root)]
+    labels = next(manifest for manifest in objects if manifest["kind"] == "Namespace")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    for workload in objects:
+        if workload["kind"] in {"Deployment", "StatefulSet", "Job"}:
+            pod, name = workload["spec"]["template"]["spec"], workload["metadata"]["name"]
+            assert pod["automountServiceAccountToken"] is False, name
+            assert pod["securityContext"]["runAsNonRoot"] is True, name
+            assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+            for container in (*pod["containers"], *pod.get("initContainers", ())):
+                assert container["securityContext"]["allowPrivilegeEscalation"] is False, name
+                assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
+                assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}, name
+                assert set(container["resources"]) == {"requests", "limits"}, name
+
+
+@pytest.mark.parametrize("root", manifests.kustomizations(), ids=lambda root: root.name)
+def test_the_network_lets_nothing_pass_that_no_policy_names(root):
+    policies = [manifest["spec"] for _, manifest in manifests.render(root) if manifest["kind"] == "NetworkPolicy"]
+    assert {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} in policies
+    for rule in (rule for spec in policies for rule in (*spec.get("ingress", ()), *spec.get("egress", ()))):
+        assert rule, "an empty rule allows everything"
+        namespaces = [each.get("namespaceSelector") for each in (*rule.get("to", ()), *rule.get("from", ()))]
+        assert rule.get("ports") or all(each and each["matchLabels"] for each in namespaces)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_pod_serves_after_the_migrations_of_its_own_version(base, name):
+    package = name.removesuffix("-service")
+    pod = one(base, "Deployment", name)["spec"]["template"]["spec"]
+    (app,), (waiting,) = pod["containers"], pod["initContainers"]
+    (job,) = one(base, "Job", f"{package}-migrations")["spec"]["template"]["spec"]["containers"]
+    assert app["image"] == waiting["image"] == job["image"]
+    assert job["command"] == ["python", "-m", "chassis.migrations", package]
+    assert waiting["command"] == [*job["command"], "--wait"]
+    assert waiting["env"] == job["env"]
+    assert job["env"][0] in app["env"]
+
+
+@pytest.fixture(scope="module")
+def production():
+    return [manifest for _, manifest in manifests.render(manifests.K8S / "overlays" / "production")]
+
+
+def test_production_says_every_address_that_the_base_leaves_open(production):
+    assert [manifest["metadata"]["name"] for manifest in production if ".invalid" in yaml.safe_dump(manifest)] == []
+    assert one(production, "HTTPEndpoint", "payment-a")["spec"]["baseUrl"] == "https://challenge.trio.dev"
+
+
+def test_production_gets_every_secret_that_it_names_from_the_vault(production):
+    external = {manifest["metadata"]["name"] for manifest in production if manifest["kind"] == "ExternalSecret"}
+    assert secrets_named(production) == external
+
+
+def secrets_named(node):
+    match node:
+        case {"secretKeyRef": {"name": name}}:
+            return {name}
+        case {"kind": "Role", "rules": rules}:
+            return {name for rule in rules for name in rule["resourceNames"]}
+        case dict():
+            return set().union(*map(secrets_named, node.values()))
+        case list():
+            return set().union(*map(secrets_named, node))
+        case _:
+            return set()
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_production_has_three_replicas_at_least_of_each_service_and_one_autoscaler(production, name):
+    assert "replicas" not in one(production, "Deployment", name)["spec"]
+    least = {
+        manifest["spec"]["scaleTargetRef"]["name"]: manifest["spec"].get(
+            "minReplicas", manifest["spec"].get("minReplicaCount")
+        )
+        for manifest in production
+        if manifest["kind"] in {"HorizontalPodAutoscaler", "ScaledObject"}
+    }
+    assert least[name] == 3
+    assert len(least) == len(SERVICES)
+
+
+def test_production_keeps_each_topic_to_whom_it_is_on_one_machine(production, base):
+    def scopes(objects):
+        fields = one(objects, "Component", "pubsub")["spec"]["metadata"]
+        return {
+            field["name"]: field["value"] for field in fields if "opes" in field["name"] or "Topics" in field["name"]
+        }
+
+    assert scopes(production) == scopes(base)
+    assert len(scopes(base)) == 3
+
+
+def test_the_lag_that_scales_notification_is_of_topics_that_it_hears(production):
+    (scaled,) = [manifest for manifest in production if manifest["kind"] == "ScaledObject"]
+    lags = [trigger["metadata"] for trigger in scaled["spec"]["triggers"] if trigger["type"] == "kafka"]
+    assert {lag["consumerGroup"] for lag in lags} == {"notification-service"}
+    assert "orders" in {lag["topic"] for lag in lags}
 
 
 @pytest.mark.parametrize("name", SERVICES)

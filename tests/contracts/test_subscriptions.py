@@ -12,6 +12,19 @@ import contracts
 
 ROOT = Path(__file__).resolve().parents[2]
 KEEPER = "notification-service"
+EXAMPLES = ("kitchen-display", "partner", "plain")
+PROBE = "health-probes"
+OWN = {
+    "order-service": {"orders"},
+    "payment-service": {"payments"},
+    "notification-service": {"notifications", "customers"},
+    "backoffice-service": {"exports", "settings"},
+    "datasource-service": {"customers"},
+    "sandbox": {"loan-origination", "collections", "identity", "client-management"},  # plays the other teams
+    "partner": {"loan-origination"},
+    "kitchen-display": set(),
+    "plain": set(),
+}
 
 
 class Heard(NamedTuple):
@@ -60,6 +73,48 @@ def test_a_dead_letter_can_be_delivered_to_the_route_that_its_topic_has(heard):
     """As incoming.dead_letters does; the path says the topic to notification too."""
     topics = [each for each in heard if not each.topic.endswith(".dead")]
     assert [each for each in topics if each.route != f"/events/{each.topic}"] == []
+
+
+def scoped(name):
+    """Each app's topics by a scope of the pub/sub component: an app may have several entries."""
+    component = yaml.safe_load((ROOT / "components" / "pubsub.yaml").read_text())
+    (value,) = [field["value"] for field in component["spec"]["metadata"] if field["name"] == name]
+    found = {}
+    for entry in value.replace(" ", "").split(";"):
+        app, _, topics = entry.partition("=")
+        found.setdefault(app, set()).update(filter(None, topics.split(",")))
+    return component, found
+
+
+def test_an_app_may_hear_what_it_hears_and_nothing_else(heard):
+    component, may = scoped("subscriptionScopes")
+    hears = {app: set() for app in component["scopes"]}
+    for each in heard:
+        hears[each.app].add(each.topic)
+    others = {app: may[app] for app in (*EXAMPLES, "sandbox")}
+    assert others == {"kitchen-display": {"orders"}, "plain": {"orders"}, "partner": set(), "sandbox": set()}
+    assert may == hears | others
+
+
+def test_an_app_may_publish_its_own_topics_its_dead_letters_and_its_probe_and_nothing_else(heard):
+    component, may = scoped("publishingScopes")
+    operations = yaml.safe_load((ROOT / "contracts" / "asyncapi.yaml").read_text())["operations"]
+    told = {name.removeprefix("tell-") for name, operation in operations.items() if operation["action"] == "send"}
+    assert set(may) == set(component["scopes"])
+    dead = {app: {each.dead for each in heard if each.app == app and each.dead} for app in may}
+    own = {app: may[app] - dead[app] - {PROBE} for app in may}
+    assert own == OWN
+    services = {app for app in may if app.endswith("-service")}
+    assert all(dead[app] | {PROBE} <= may[app] for app in services)
+    assert set().union(*(own[app] for app in services)) == told
+
+
+def test_a_topic_is_nobodys_who_is_not_named():
+    """Dapr lets an app without an entry do everything, but for protected topics."""
+    component, _ = scoped("publishingScopes")
+    (value,) = [field["value"] for field in component["spec"]["metadata"] if field["name"] == "protectedTopics"]
+    document = yaml.safe_load((ROOT / "contracts" / "asyncapi.yaml").read_text())
+    assert set(value.replace(" ", "").split(",")) == set(document["channels"])
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,8 @@ PUBLIC = "/api/v1/orders"
 ORDER, PAYMENT, NOTIFICATION = "order-service", "payment-service", "notification-service"
 BACKOFFICE, DATASOURCE = "backoffice-service", "datasource-service"
 SERVICES = (ORDER, PAYMENT, NOTIFICATION, BACKOFFICE, DATASOURCE)
+# Whose sidecar may publish to a topic; to another team's the sandbox's.
+PUBLISHERS = {"orders": ORDER, "notifications": NOTIFICATION, "customers": DATASOURCE}
 
 
 def order_body(*, sku: str = "latte", token: str = "tok_ok", quantity: int = 1, **customer: str) -> dict[str, Any]:
@@ -204,8 +206,8 @@ class Brewery:
         return set(event_ids) <= known
 
     async def publish(self, *events: dict[str, Any], topic: str = "orders") -> None:
-        """Events as the order service's sidecar would publish them."""
-        url = f"{self.stack.sidecar_url(ORDER)}/v1.0/publish/pubsub/{topic}"
+        """Events as the sidecar whose topic it is would publish them."""
+        url = f"{self.stack.sidecar_url(PUBLISHERS[topic])}/v1.0/publish/pubsub/{topic}"
         async with httpx.AsyncClient(trust_env=False) as client:
             for event in events:
                 headers = {"content-type": "application/cloudevents+json", "dapr-api-token": self.stack.dapr_token}
@@ -222,7 +224,7 @@ class Brewery:
             "tenantid": "default",
             "data": data,
         }
-        url = f"{self.stack.sidecar_url(NOTIFICATION)}/v1.0/publish/pubsub/{topic}"
+        url = f"{self.stack.sidecar_url('sandbox')}/v1.0/publish/pubsub/{topic}"
         headers = {"content-type": "application/cloudevents+json", "dapr-api-token": self.stack.dapr_token}
         async with httpx.AsyncClient(trust_env=False) as client:
             (await client.post(url, json=event, headers=headers)).raise_for_status()

@@ -14,6 +14,7 @@ from conftest import ROOT, specs
 from test_events import event
 
 from chassis.ids import new_id
+from cli.new_service import scope_topics
 from stack.eventually import eventually
 from stack.sidecars import AppSpec, Stack
 
@@ -41,6 +42,7 @@ def components(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.write(KEPT)
     for file in (folder / "pubsub.yaml", folder / "secretstore.yaml"):
         file.write_text(file.read_text().replace("\nscopes:\n", f"\nscopes:\n  - {STOCK}\n"))
+    scope_topics(folder / "pubsub.yaml", STOCK, publishes=("orders",), hears=("orders",))
     return folder
 
 

@@ -1,28 +1,21 @@
 """One order as it is seen from outside: one trace from the request to the sent e-mail, through every service and its
 sidecar, told by OTLP; and what is done for it, counted."""
 
-import gzip
 import json
 import sqlite3
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
 from brewery import NOTIFICATION, ORDER, PAYMENT, PUBLIC, bearer, client_of, order_body
+from collector import Collector
 from conftest import ROOT, specs
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from stack.eventually import eventually
-from stack.local import HOST, free_port
 from stack.sidecars import Stack
 
 CONCERNED = (ORDER, PAYMENT, NOTIFICATION)  # the back office has no part in an order
@@ -41,63 +34,6 @@ METRICS = {
     "http.server.request.duration",
     "edge.requests",
 }
-
-
-class Collector:
-    """An OTLP/HTTP receiver that keeps what it is told: (trace id, service, span name) by span id, and metric names."""
-
-    def __init__(self) -> None:
-        self.spans: dict[bytes, tuple[str, str, str]] = {}
-        self.heard_at = 0.0  # of a span
-        self.metrics: set[tuple[str, str]] = set()
-        self.events: list[tuple[str, str]] = []  # of the business: (service, name)
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                plain = gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body
-                collector.take(self.path, plain)
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002, ARG002  the library's signature
-                return
-
-        self._server = ThreadingHTTPServer((HOST, free_port()), Handler)
-        self.url = f"http://{HOST}:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-
-    def take(self, path: str, body: bytes) -> None:
-        if path.endswith("traces"):
-            self.heard_at = time.monotonic()
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                service = _service(resource.resource.attributes)
-                for scope in resource.scope_spans:
-                    self.spans |= {span.span_id: (span.trace_id.hex(), service, span.name) for span in scope.spans}
-        elif path.endswith("metrics"):
-            for measured in ExportMetricsServiceRequest.FromString(body).resource_metrics:
-                service = _service(measured.resource.attributes)
-                for scope in measured.scope_metrics:
-                    self.metrics |= {(service, metric.name) for metric in scope.metrics}
-        elif path.endswith("logs"):
-            for logged in ExportLogsServiceRequest.FromString(body).resource_logs:
-                service = _service(logged.resource.attributes)
-                records = [record for scope in logged.scope_logs for record in scope.log_records]
-                self.events += [(service, record.event_name) for record in records if record.event_name]
-
-    def is_silent(self) -> bool:
-        return time.monotonic() - self.heard_at > _SILENCE
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-def _service(attributes: object) -> str:
-    return next(one.value.string_value for one in attributes if one.key == "service.name")  # type: ignore[attr-defined]  # protobuf's own list
 
 
 @pytest.fixture(autouse=True)
@@ -175,7 +111,6 @@ BUDGET = {
     PAYMENT: Cost(requests=2, records=5, commits=3, events=1, spans=8),
     NOTIFICATION: Cost(requests=3, records=7, commits=6, events=2, spans=10),
 }
-_SILENCE = 1.5  # seconds: each service and sidecar tells its spans every fifth of one
 _UPKEEP = ("GET", "/v1.0/state", "/v1.0/jobs", "/v1.0/secrets")  # spans of what is done by the clock, or when we look
 _ORDERS = 8  # what else happens now and then is less than one for each
 

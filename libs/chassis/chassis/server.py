@@ -1,5 +1,6 @@
 """The process that a service is: uvicorn, told what it does not know by itself."""
 
+import asyncio
 import gc
 import socket
 import sys
@@ -21,7 +22,10 @@ _NOT_STARTED = 3  # as uvicorn exits by itself
 
 
 def serve(app: FastAPI, settings: ServiceSettings, *, service: str, spelt: Sequence[str] = ()) -> None:
-    """Run `app` until SIGTERM or SIGINT; requests under way are answered first. `spelt`: see `telemetry.setup`."""
+    """Run `app` until SIGTERM or SIGINT, and `leave_seconds` longer; requests under way are answered first.
+
+    `spelt`: see `telemetry.setup`.
+    """
     telemetry.setup(service, level=settings.log_level, spelt=spelt)
     sys.setswitchinterval(_SWITCH_SECONDS)
     config = uvicorn.Config(
@@ -39,7 +43,7 @@ def serve(app: FastAPI, settings: ServiceSettings, *, service: str, spelt: Seque
         timeout_keep_alive=75,
         server_header=False,
     )
-    server = _Server(config, leaving=app.state.leaving)
+    server = _Server(config, leaving=app.state.leaving, leave_seconds=settings.leave_seconds)
     server.run()
     if not server.started:
         sys.exit(_NOT_STARTED)
@@ -92,11 +96,12 @@ class Http(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """Tells streams, which would keep it for its whole grace, that the process is to stop."""
+    """Told to stop, it serves on until nobody sends it more, and tells streams, which would keep it for its grace."""
 
-    def __init__(self, config: uvicorn.Config, *, leaving: list[Callable[[], None]]) -> None:
+    def __init__(self, config: uvicorn.Config, *, leaving: list[Callable[[], None]], leave_seconds: float) -> None:
         super().__init__(config)
         self._leaving = leaving
+        self._leave_seconds = leave_seconds
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -105,6 +110,9 @@ class _Server(uvicorn.Server):
         gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Whoever kept a connection makes the next one to a process that stays.
+        self.server_state.default_headers.append((b"connection", b"close"))
+        await asyncio.sleep(self._leave_seconds)
         for tell in self._leaving:
             tell()
         await super().shutdown(sockets)

@@ -77,6 +77,9 @@ class ServiceSettings(BaseSettings):
     dapr_metrics_port: int = 9090
     # By it the app proves itself to the sidecar.
     dapr_api_token: str = Field(default="", repr=False)
+    # Seconds for which a process that was told to stop still takes requests, each answer the last on its connection:
+    # as long as others may not know yet that it is leaving. None on one machine.
+    leave_seconds: float = Field(default=0, ge=0, le=30)
     # The least that is logged.
     log_level: str = "INFO"
     # How large a request's body may be.

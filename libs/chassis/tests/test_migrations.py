@@ -1,6 +1,8 @@
 """A migration happens whole or not at all, whatever kills it."""
 
 import importlib
+import os
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -62,3 +64,36 @@ def test_a_version_that_breaks_in_the_middle_leaves_nothing_and_can_be_tried_aga
     second.write_text(BROKEN.replace('    raise RuntimeError("killed here")\n', ""))
     migrations.upgrade(url, service, sa.MetaData())
     assert columns(url) == {"id", "name"}
+
+
+def test_after_a_rollback_the_version_before_leaves_a_newer_database_as_it_is(
+    service: types.ModuleType, tmp_path: Path
+):
+    url = f"sqlite:///{tmp_path}/widgets.db"
+    second = Path(service.__path__[0]) / "migrations" / "0002_second.py"
+    second.write_text(BROKEN.replace('    raise RuntimeError("killed here")\n', ""))
+    migrations.upgrade(url, service, sa.MetaData())
+    second.unlink()
+
+    migrations.upgrade(url, service, sa.MetaData())
+
+    assert columns(url) == {"id", "name"}
+
+
+def test_a_deployments_job_migrates_and_its_pods_wait_for_that(service: types.ModuleType, tmp_path: Path):
+    """As k8s/base runs both, for processes of their own."""
+    folder = Path(service.__path__[0])
+    (folder / "tables.py").write_text("import sqlalchemy as sa\nmetadata = sa.MetaData()\n")
+    url = f"sqlite:///{tmp_path}/widgets.db"
+    told = os.environ | {"WIDGETS_DATABASE_URL": url, "PYTHONPATH": str(folder.parent)}
+    command = [sys.executable, "-m", "chassis.migrations", "widgets"]
+
+    with subprocess.Popen([*command, "--wait"], env=told) as waiting:  # noqa: S603  this interpreter
+        assert not migrations.current(url, service)
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(timeout=2)
+        subprocess.run(command, env=told, check=True)  # noqa: S603
+        assert waiting.wait(timeout=30) == 0
+
+    assert migrations.current(url, service)
+    assert columns(url) == {"id"}

@@ -46,7 +46,8 @@ async def start(lifespan):
     lifespan.loop(changes.run(), name="changes")
     await changes.tell(Entry("t", "things", "a", None))
 
-settings = ServiceSettings(app_port=int(sys.argv[1]), dapr_http_port=1, app_api_token=16 * "x", rate_limit="")
+ports = {"app_port": int(sys.argv[1]), "dapr_http_port": 1}
+settings = ServiceSettings(**ports, app_api_token=16 * "x", rate_limit="", leave_seconds=1)
 rules = {"GET /stream": Access.PUBLIC, "GET /slow": Access.PUBLIC, "POST /echo": Access.PUBLIC}
 outside = {"settings": settings, "sidecar": FakeSidecar()}
 app = create_app(title="t", rules=rules, start=start, health=Health({}), refusals={}, **outside)
@@ -90,6 +91,11 @@ class Served:
             return (await self.client.get("/health/live")).status_code == 200
         except httpx.TransportError:
             return False
+
+    async def is_leaving(self) -> bool:
+        """It still answers, each time for the last time on that connection."""
+        answer = await self.client.get("/health/live")
+        return (answer.status_code, answer.headers.get("connection")) == (200, "close")
 
     async def is_gone(self) -> bool:
         return not await self.is_up()
@@ -135,7 +141,9 @@ async def told_to_stop_it_ends_streams_whole_answers_what_is_under_way_and_takes
         pieces = slow.aiter_text()
         assert await anext(pieces) == "begun, "
         told_at = served.stop()
+        await eventually(served.is_leaving)
         await eventually(served.is_gone)
+        assert time.monotonic() - told_at > 1
         assert [piece async for piece in pieces] == ["done"]
         for lines in heard:
             assert not [line async for line in lines if line.startswith("data")]

@@ -75,7 +75,22 @@ def declare(root: Path, app_id: str) -> None:
         ]
         if any(scoped):
             file.write_text("---\n".join(added))
+    scope_topics(components / "pubsub.yaml", app_id, publishes=(), hears=("orders",))
     append(components / "subscriptions.yaml", dead_letters(app_id))
+
+
+def scope_topics(pubsub: Path, app_id: str, *, publishes: Iterable[str], hears: Iterable[str]) -> None:
+    """What it may publish and hear, and that notification may hear its dead letters."""
+    dead = [f"{topic}.{app_id}.dead" for topic in hears]
+    lines = {
+        "publishingScopes": [f"{app_id}={','.join([*publishes, 'health-probes', *dead])};"],
+        "subscriptionScopes": [f"{app_id}={','.join(hears)};", f"notification-service={','.join(dead)};"],
+    }
+    text = pubsub.read_text()
+    for name, added in lines.items():
+        begin = f"    - name: {name}\n      value: >-\n"
+        text = text.replace(begin, begin + "".join(f"        {line}\n" for line in added))
+    pubsub.write_text(text)
 
 
 def scopes(document: str) -> set[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 HOST = "127.0.0.1"
 OLDEST = {"dapr": (1, 16), "daprd": (1, 18), "prometheus": (3, 0), "promtool": (3, 0)}
 # They live beside daprd and say no version of their own.
-COMPANIONS = ("placement", "scheduler", "sentry")
+COMPANIONS = ("placement", "scheduler", "sentry", "operator", "injector")
 # As components/ names it; each run puts a full path in its place.
 SECRETS_FILE = "var/secrets.json"
 # Kept clear of the ports the kernel lends to outgoing connections (32768 and up on Linux, 49152 elsewhere): an app
@@ -41,7 +41,7 @@ def find_program(name: str, tools_bin: Path) -> Path | None:
     if name in COMPANIONS:
         found = [home / name] if new_enough("daprd", home / "daprd") else []
     else:
-        on_path = shutil.which(name)
+        on_path = shutil.which(name) if name in OLDEST else None  # of the others, only what was built here
         found = [p for p in (Path(on_path) if on_path else None, home / name) if p and new_enough(name, p)]
     return next((p for p in (*found, tools_bin / name) if os.access(p, os.X_OK)), None)
 

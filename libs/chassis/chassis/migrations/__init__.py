@@ -29,12 +29,22 @@ def config(url: str | sa.URL, package: ModuleType, metadata: sa.MetaData) -> "Co
 
 
 def upgrade(url: str | sa.URL, package: ModuleType, metadata: sa.MetaData) -> None:
-    """Bring the database to the newest version. Safe to run from several replicas at once."""
-    if _version(url) == _newest(package):
+    """Bring the database to the newest version. Safe to run from several replicas at once.
+
+    One that is newer already stays as it is: after a rollback, and during a rolling update, the version before works on
+    it too. A migration leaves what that one reads and writes (CONTRIBUTING.md).
+    """
+    if current(url, package):
         return
     from alembic import command  # noqa: PLC0415
 
     command.upgrade(config(url, package, metadata), "head")
+
+
+def current(url: str | sa.URL, package: ModuleType) -> bool:
+    """Whether the database has every version of `package`, or is newer still."""
+    version = _version(url)
+    return version is not None and version >= _newest(package)
 
 
 def _version(url: str | sa.URL) -> str | None:
