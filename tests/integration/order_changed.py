@@ -10,7 +10,7 @@ from chassis.saga import Performer, Run
 from chassis.server import serve
 from chassis.story import Step, Story, Value
 from order.app import SERVICE, create_app
-from order.saga import Approved, Declined, Outcome, OrderRef, TooLate, charge, confirm, give_back, refund
+from order.saga import Approved, Declined, OrderRef, Outcome, TooLate, charge, confirm, give_back, refund
 from order.settings import Settings
 from order.telemetry import SPELT
 
