@@ -84,7 +84,7 @@ async def test_restored_databases_meet_a_provider_that_knows_more_and_nobody_is_
 
 async def test_keys_and_tokens_are_rotated_while_an_order_waits(stack: Stack, brew: Brewery) -> None:
     [order_id] = await waiting(brew, 1)  # its card is sealed with the key of before
-    former = {"APP_API_TOKEN": stack.app_token, "DAPR_API_TOKEN": stack.dapr_token}
+    app_token, dapr_token = stack.app_token, stack.dapr_token
     file = stack.run_dir / "secrets.json"
     secrets = json.loads(file.read_text())
     for app_id in DATABASES:
@@ -92,32 +92,20 @@ async def test_keys_and_tokens_are_rotated_while_an_order_waits(stack: Stack, br
     secrets[NOTIFICATION]["unsubscribe-key"] = f"{token_urlsafe()},{secrets[NOTIFICATION]['unsubscribe-key']}"
     file.write_text(json.dumps(secrets))
 
-    stack._tokens.update({name: token_urlsafe() for name in former})
-    stack.app_token, stack.dapr_token = stack._tokens["APP_API_TOKEN"], stack._tokens["DAPR_API_TOKEN"]
-    for app_id in (*DATABASES, NOTIFICATION):  # one after the other, each beside its own sidecar
+    stack.rotate_tokens()
+    for app_id in (*DATABASES, NOTIFICATION):  # one after the other, each with its own sidecar
         await asyncio.to_thread(stack.kill_app, app_id)
         await asyncio.to_thread(stack.kill_sidecar, app_id)
-        stack._launch_sidecar(app_id)
+        await asyncio.to_thread(stack.start_sidecar, app_id)
         await asyncio.to_thread(stack.start_app, app_id)
-        stack._await_sidecar(app_id)
     await brew.fair()
 
     await brew.becomes(order_id, status="confirmed", within=60)
     assert await brew.ledger(order_id) == ["charge"]
     assert (await brew.place()).status_code == 201
     assert await brew.mailed(order_id)
-    async with httpx.AsyncClient(trust_env=False) as client:
-        topics = stack.url(ORDER) + "/dapr/subscribe"
-        shown = {token: await client.get(topics, headers={"dapr-api-token": token}) for token in _tokens(stack, former)}
-        asked = {
-            token: await client.get(
-                f"{stack.sidecar_url(ORDER)}/v1.0/secrets/secrets/{ORDER}", headers={"dapr-api-token": token}
-            )
-            for token in (former["DAPR_API_TOKEN"], stack.dapr_token)
-        }
-    assert [answer.status_code for answer in shown.values()] == [401, 200]
-    assert [answer.status_code for answer in asked.values()] == [401, 200]
-
-
-def _tokens(stack: Stack, former: dict[str, str]) -> tuple[str, str]:
-    return former["APP_API_TOKEN"], stack.app_token
+    topics, secret = stack.url(ORDER) + "/dapr/subscribe", f"{stack.sidecar_url(ORDER)}/v1.0/secrets/secrets/{ORDER}"
+    for url, tokens in ((topics, (app_token, stack.app_token)), (secret, (dapr_token, stack.dapr_token))):
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answers = [await client.get(url, headers={"dapr-api-token": token}) for token in tokens]
+        assert [answer.status_code for answer in answers] == [401, 200], url
