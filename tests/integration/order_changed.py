@@ -1,6 +1,8 @@
 """The order service as a later release could be: between the charge and its confirmation its story has one step more,
-under a version of its own. What is in flight goes on with the story before."""
+under a version of its own, which is the latest where `LATEST` says so. What is in flight goes on with the story that it
+began with."""
 
+import os
 from typing import Any
 
 import structlog
@@ -45,7 +47,10 @@ def main() -> None:
     settings = Settings()
     app = create_app(settings, runtime=WorkflowRuntime(port=str(settings.dapr_grpc_port)))
     saga: Any = app.state.services.saga
-    saga.earlier, saga.version, saga.story = {saga.version: saga.story}, "2", fulfil_order
+    if os.environ["LATEST"] == "2":
+        saga.others, saga.version, saga.story = {saga.version: saga.story}, "2", fulfil_order
+    else:
+        saga.others = {"2": fulfil_order}
     saga.performers["thank"] = Performer(perform=thank, outcome=Thanked)
     serve(app, settings, service=SERVICE, spelt=SPELT)
 

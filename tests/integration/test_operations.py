@@ -62,7 +62,6 @@ async def test_restored_databases_meet_a_provider_that_knows_more_and_nobody_is_
     await brew.fair()
     await brew.becomes(open_then, status="confirmed")
     lost = (await brew.place()).json()["id"]
-    transaction = (await brew.listed("ledger", orderId=open_then))[0]["transactionId"]
 
     for app_id in DATABASES:
         await asyncio.to_thread(stack.kill_app, app_id)
@@ -78,8 +77,7 @@ async def test_restored_databases_meet_a_provider_that_knows_more_and_nobody_is_
     assert await brew.ledger(lost) == ["charge"]
     async with client_of(stack, PAYMENT, bearer(stack, "staff")) as payments:
         report = (await payments.get(f"/api/v1/settlements/{now():%Y-%m-%d}")).raise_for_status().text
-    assert transaction in report
-    assert (await brew.listed("ledger", orderId=lost))[0]["transactionId"] not in report
+    assert (open_then in report, lost in report) == (True, False)
 
 
 async def test_keys_and_tokens_are_rotated_while_an_order_waits(stack: Stack, brew: Brewery) -> None:

@@ -141,8 +141,9 @@ class Saga(Generic[R]):
     """A story and everything needed to drive it. `flush` gets the records that no step's own transaction has taken,
     `incident` what failed for good. No step takes longer than `step_seconds`, nor do all of an inline run together.
 
-    A durable run goes on with the `version` of the story that it began with: `earlier` has those before. An inline run
-    is over before its process is, and is always told today's.
+    A durable run goes on with the `version` of the story that it began with: `others` has those before, and the
+    next one a release before it is the latest. An inline run is over before its
+    process is, and is always told this one.
     """
 
     name: str
@@ -155,7 +156,7 @@ class Saga(Generic[R]):
     incident: Callable[[R, Incident], Awaitable[None]] | None = None  # where no step may fail
     step_seconds: float = 30.0
     version: str = "1"
-    earlier: Mapping[str, Tell[R]] = field(default_factory=dict[str, Tell[R]])
+    others: Mapping[str, Tell[R]] = field(default_factory=dict[str, Tell[R]])
 
     async def run_inline(self, reference: R, *, known: Any = None) -> Any:
         """Drive the story here, for `step_seconds` in all. Answers its outcome, or `HandedOver`."""

@@ -58,7 +58,7 @@ class Workflow(Generic[R]):
 
         runtime.register_activity(perform_step, name=f"{self.saga.name}_step")
         runtime.register_activity(report, name=f"{self.saga.name}_incident")
-        stories = {**self.saga.earlier, self.saga.version: self.saga.story}
+        stories = {**self.saga.others, self.saga.version: self.saga.story}
         for version, story in stories.items():
             latest = version == self.saga.version
             runtime.register_versioned_workflow(
