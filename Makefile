@@ -10,7 +10,7 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 # Where it is set, as in many images, each process would compile every module anew: seconds for each one that is started.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup dapr-cli run up down env token test test-unit test-more test-containers chaos check lock contracts docs images deploy undeploy test-k8s bench clean
+.PHONY: help setup dapr-cli run up down env token test test-unit test-more test-containers chaos check lock contracts histories docs images deploy undeploy test-k8s bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ lock: ## resolve requirements.lock anew after a dependency was added; UPGRADE=1 
 contracts: ## write contracts/ anew from the code
 	@tools/setup.sh environment
 	$(PYTHON) tools/contracts.py
+
+histories: setup ## record anew what the workflow engine keeps of each workflow, for the test that replays it; before a release
+	@exec $(PYTHON) tests/integration/record_histories.py
 
 docs: ## docs/ as a site, with the reference made from the code, to var/site; ARGS=serve: at a local port, as it is written
 	@tools/setup.sh environment

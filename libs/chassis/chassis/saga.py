@@ -124,6 +124,7 @@ class HandedOver:
 
 R = TypeVar("R", bound=Reference)
 R_contra = TypeVar("R_contra", bound=Reference, contravariant=True)
+Tell = Callable[[R], Story[Any]]
 
 
 class Successor(Protocol[R_contra]):
@@ -139,10 +140,14 @@ class Successor(Protocol[R_contra]):
 class Saga(Generic[R]):
     """A story and everything needed to drive it. `flush` gets the records that no step's own transaction has taken,
     `incident` what failed for good. No step takes longer than `step_seconds`, nor do all of an inline run together.
+
+    A durable run goes on with the `version` of the story that it began with: `others` has those before, and the
+    next one a release before it is the latest. An inline run is over before its
+    process is, and is always told this one.
     """
 
     name: str
-    story: Callable[[R], Story[Any]]
+    story: Tell[R]
     reference: type[R]
     performers: Mapping[str, Performer]
     flush: Callable[[R, list[StepRecord]], Awaitable[None]]
@@ -150,6 +155,8 @@ class Saga(Generic[R]):
     tasks: Tasks
     incident: Callable[[R, Incident], Awaitable[None]] | None = None  # where no step may fail
     step_seconds: float = 30.0
+    version: str = "1"
+    others: Mapping[str, Tell[R]] = field(default_factory=dict[str, Tell[R]])
 
     async def run_inline(self, reference: R, *, known: Any = None) -> Any:
         """Drive the story here, for `step_seconds` in all. Answers its outcome, or `HandedOver`."""

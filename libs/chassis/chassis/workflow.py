@@ -5,7 +5,7 @@ step has to say is written down by its activity, before the workflow sleeps.
 """
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
@@ -20,7 +20,7 @@ from dapr.ext.workflow import (
 from pydantic import TypeAdapter
 
 from chassis.retry_delays import recheck_delay
-from chassis.saga import Incident, Run, Saga
+from chassis.saga import Incident, Run, Saga, Tell
 from chassis.story import Failed, Kind, OnError, Phase, Reference, Retry, Step, Together, Unknown, Value
 from chassis.telemetry import continued
 
@@ -50,12 +50,20 @@ class Workflow(Generic[R]):
         async def report(_ctx: WorkflowActivityContext, call: dict[str, Any]) -> None:
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.report(call), loop))
 
-        def tell(ctx: DaprWorkflowContext, given: dict[str, Any]) -> Telling:
-            return (yield from _Told(self.saga, ctx, given, perform_step, report).tell())
+        def telling(story: Tell[R]) -> Callable[[DaprWorkflowContext, dict[str, Any]], Telling]:
+            def tell(ctx: DaprWorkflowContext, given: dict[str, Any]) -> Telling:
+                return (yield from _Told(self.saga, story, ctx, given, perform_step, report).tell())
+
+            return tell
 
         runtime.register_activity(perform_step, name=f"{self.saga.name}_step")
         runtime.register_activity(report, name=f"{self.saga.name}_incident")
-        runtime.register_workflow(tell, name=self.saga.name)
+        stories = {**self.saga.others, self.saga.version: self.saga.story}
+        for version, story in stories.items():
+            latest = version == self.saga.version
+            runtime.register_versioned_workflow(
+                telling(story), name=self.saga.name, version_name=version, is_latest=latest
+            )
 
     async def perform(self, call: dict[str, Any]) -> Any:
         """One activity: the step, and what must be on record before the workflow sleeps. Raises StepFailed."""
@@ -97,6 +105,7 @@ class _Told(Generic[R]):
     """One telling of the story by the engine. `attempt` counts the waits for outcomes that nobody knew."""
 
     saga: Saga[R]
+    story: Tell[R]
     ctx: DaprWorkflowContext
     given: dict[str, Any]
     perform_step: Any
@@ -104,7 +113,7 @@ class _Told(Generic[R]):
 
     def tell(self) -> Telling:
         attempt, unknowns = int(self.given["attempt"]), 0
-        story = self.saga.story(self.saga.reference.model_validate(self.given["reference"]))
+        story = self.story(self.saga.reference.model_validate(self.given["reference"]))
         outcome: Any = None
         while True:
             try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from chassis import migrations
 
@@ -66,17 +67,21 @@ def test_a_version_that_breaks_in_the_middle_leaves_nothing_and_can_be_tried_aga
     assert columns(url) == {"id", "name"}
 
 
-def test_after_a_rollback_the_version_before_leaves_a_newer_database_as_it_is(
+def test_a_database_that_a_later_release_has_migrated_is_served_as_it_is_and_said_so(
     service: types.ModuleType, tmp_path: Path
 ):
     url = f"sqlite:///{tmp_path}/widgets.db"
     second = Path(service.__path__[0]) / "migrations" / "0002_second.py"
     second.write_text(BROKEN.replace('    raise RuntimeError("killed here")\n', ""))
     migrations.upgrade(url, service, sa.MetaData())
-    second.unlink()
 
-    migrations.upgrade(url, service, sa.MetaData())
+    second.unlink()  # rolled back
+    with capture_logs() as logs:
+        migrations.upgrade(url, service, sa.MetaData())
 
+    assert [(line["event"], line["database"], line["code"]) for line in logs] == [
+        ("database.newer_than_code", "0002", "0001")
+    ]
     assert columns(url) == {"id", "name"}
 
 

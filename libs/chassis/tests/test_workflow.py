@@ -186,7 +186,8 @@ def failed(kind: str = "StepFailed") -> TaskFailedError:
 
 
 def told(world: World, engine: Engine, given: dict[str, Any]) -> Generator[Any, Any, Any]:
-    return _Told(saga_in(world), cast("DaprWorkflowContext", engine), given, "perform", "report").tell()
+    saga = saga_in(world)
+    return _Told(saga, saga.story, cast("DaprWorkflowContext", engine), given, "perform", "report").tell()
 
 
 def play(world: World, engine: Engine, *answers: Any, given: dict[str, Any] = GIVEN) -> Any:

@@ -103,8 +103,7 @@ class Stack:
         self.apps = {spec.name: spec for spec in apps}
         self.run_dir = run_dir
         # Sidecar and app find both under these names, the one what it shows and the other what it asks for.
-        self._tokens = tokens or {"APP_API_TOKEN": token_urlsafe(), "DAPR_API_TOKEN": token_urlsafe()}
-        self.app_token, self.dapr_token = self._tokens["APP_API_TOKEN"], self._tokens["DAPR_API_TOKEN"]
+        self._tokens = tokens or _new_tokens()
         self._config = config or {}
         self._sidecar_entry = sidecar
         self._sentry = Sentry(port=local.free_port(), folder=run_dir / "sentry") if mtls else None
@@ -163,6 +162,20 @@ class Stack:
                 self.start_app(name)
         for name in self.apps:  # a living app may not have noticed yet that its sidecar is back
             self._await_app(name)
+
+    # --- tokens ---
+
+    @property
+    def app_token(self) -> str:
+        return self._tokens["APP_API_TOKEN"]
+
+    @property
+    def dapr_token(self) -> str:
+        return self._tokens["DAPR_API_TOKEN"]
+
+    def rotate_tokens(self) -> None:
+        """What is started from now on has new ones: an app and its own sidecar go together."""
+        self._tokens = _new_tokens()
 
     # --- addresses, logs, memory ---
 
@@ -316,6 +329,10 @@ class Stack:
         # Without its app a sidecar gets no further than calls going out.
         ready = self.sidecar_url(name) + "/v1.0/healthz" + ("/outbound" if self._has_ended(name) else "")
         self._processes.wait_for(_sidecar(name), lambda: local.http_ok(ready), within=READY, together=together)
+
+
+def _new_tokens() -> dict[str, str]:
+    return {"APP_API_TOKEN": token_urlsafe(), "DAPR_API_TOKEN": token_urlsafe()}
 
 
 def _sidecar(name: str) -> str:

@@ -2,15 +2,17 @@
 
 import importlib.resources
 from types import ModuleType
-
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 if TYPE_CHECKING:
     from alembic.config import Config
+
+log = structlog.get_logger()
 
 # Imported only where there is something to migrate: it takes 11 MB.
 
@@ -29,12 +31,12 @@ def config(url: str | sa.URL, package: ModuleType, metadata: sa.MetaData) -> "Co
 
 
 def upgrade(url: str | sa.URL, package: ModuleType, metadata: sa.MetaData) -> None:
-    """Bring the database to the newest version. Safe to run from several replicas at once.
-
-    One that is newer already stays as it is: after a rollback, and during a rolling update, the version before works on
-    it too. A migration leaves what that one reads and writes (CONTRIBUTING.md).
-    """
-    if current(url, package):
+    """Bring the database to the newest version. Safe to run from several replicas at once. One that a later release has
+    migrated is left as it is: a rollback serves with it, and each migration can be read by the release before."""
+    known, newest = _version(url), _newest(package)
+    if known is not None and known >= newest:
+        if known > newest:
+            log.warning("database.newer_than_code", database=known, code=newest)
         return
     from alembic import command  # noqa: PLC0415
 

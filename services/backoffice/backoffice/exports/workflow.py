@@ -25,7 +25,7 @@ from chassis.takeover import instance_id
 from chassis.tasks import for_each
 from chassis.telemetry import continued, told_of
 
-WORKFLOW = "export_job"
+WORKFLOW, VERSION = "export_job", "1"
 
 PAGES_OF_A_RUN = 50  # then the history of the workflow is begun anew
 _TRIES = 3
@@ -74,7 +74,7 @@ class ExportJobs:
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.perform(call), loop))
 
         runtime.register_activity(do_step, name=f"{WORKFLOW}_step")
-        runtime.register_workflow(self.tell, name=WORKFLOW)
+        runtime.register_versioned_workflow(self.tell, name=WORKFLOW, version_name=VERSION, is_latest=True)
 
     async def perform(self, call: dict[str, Any]) -> Any:
         """One activity. What it raises is tried again by the engine."""
