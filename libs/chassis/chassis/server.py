@@ -22,7 +22,8 @@ _NOT_STARTED = 3  # as uvicorn exits by itself
 
 def serve(app: FastAPI, settings: ServiceSettings, *, service: str, spelt: Sequence[str] = ()) -> None:
     """Run `app` until SIGTERM or SIGINT; requests under way are answered first. `spelt`: see `telemetry.setup`."""
-    telemetry.setup(service, level=settings.log_level, spelt=spelt)
+    instance = f"{socket.gethostname()}:{settings.app_port}"
+    telemetry.setup(service, instance=instance, level=settings.log_level, spelt=spelt)
     sys.setswitchinterval(_SWITCH_SECONDS)
     config = uvicorn.Config(
         app,
