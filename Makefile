@@ -61,7 +61,7 @@ test-scale: setup ## past one machine: two replicas of every service on Kafka an
 	@tools/setup.sh production
 	@tools/setup.sh kafka
 	@tools/setup.sh prometheus
-	@exec $(PYTHON) -m pytest -m scale tests/scale $(ARGS)
+	@exec $(PYTHON) -m pytest -m scale $(ARGS)
 
 chaos: setup ## the tests that take minutes each: crashes and large numbers; and each property on ten times as many examples
 	@EXAMPLES=10 exec $(PYTHON) -m pytest -n $(WORKERS) -m "chaos or (hypothesis and not integration)" $(ARGS)

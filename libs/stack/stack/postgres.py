@@ -123,7 +123,7 @@ def _initdb(data: Path) -> list[str]:
 
 
 def _server(*, port: int, data: Path, settings: Mapping[str, str]) -> list[str]:
-    told = {"listen_addresses": local.HOST, "unix_socket_directories": ""} | settings
+    told = {"listen_addresses": local.HOST, "unix_socket_directories": "", **settings}
     words = [word for name, value in told.items() for word in ("-c", f"{name}={value}")]
     return _command("postgres", "-D", str(data), "-p", str(port), *words)
 

@@ -40,7 +40,7 @@ from stack.local import free_port
 from stack.postgres import Postgres
 from stack.sidecars import AppSpec, Stack
 
-pytestmark = pytest.mark.scale
+pytestmark = production.marks()
 
 HEARER = "plain"  # an app of another team that may hear `orders`
 LAG = "Events: age of the last one heard"
@@ -56,10 +56,27 @@ def otlp_port() -> int:
     return free_port()
 
 
+@pytest.fixture(autouse=True)
+def fair_weather() -> None:
+    """The stack of these tests is its own."""
+
+
+@pytest.fixture(scope="module")
+def engines() -> Iterator[tuple[Kafka, Postgres]]:
+    with production.engines() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def broker(engines: tuple[Kafka, Postgres]) -> Kafka:
+    return engines[0]
+
+
 @pytest.fixture(scope="module")
 def stack(
-    broker: Kafka, database: Postgres, otlp_port: int, heard: Path, tmp_path_factory: pytest.TempPathFactory
+    engines: tuple[Kafka, Postgres], otlp_port: int, heard: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
+    broker, database = engines
     folder = tmp_path_factory.mktemp("scale")
     given = components(folder / "given")
     state_url = database.create("state")
