@@ -218,7 +218,7 @@ async def test_a_killed_replica_loses_nothing_and_its_return_doubles_nothing(
     assert set(again) != set(before)
     await all_done(brew, placed, within=180)
     assert {each["subject"] for each in production.heard(heard)} >= set(placed)
-    twice = "SELECT subject_id FROM notifications GROUP BY subject_id, template_name, channel HAVING count(*) > 1"
+    twice = "SELECT subject_id FROM notifications GROUP BY subject_id, template, channel HAVING count(*) > 1"
     assert [row for row in brew.rows(NOTIFICATION, twice) if row["subject_id"] in set(placed)] == []
 
 
