@@ -4,6 +4,8 @@ import json
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
+import manifests
 from stack import kafka, local, postgres
 
 TOOLS = ROOT / "tools" / "bin"
@@ -43,14 +46,18 @@ def engines() -> Generator[tuple[kafka.Kafka, postgres.Postgres]]:
         yield broker, database
 
 
+@cache
+def overlay() -> dict[str, dict[str, Any]]:
+    """Its components, by name."""
+    rendered = [manifest for _, manifest in manifests.render(OVERLAY)]
+    return {each["metadata"]["name"]: each for each in rendered if each["kind"] == "Component"}
+
+
 def component(name: str, *, brokers: str, state_url: str) -> dict[str, Any]:
-    """One of components/, as the overlay patches it."""
-    document = yaml.safe_load((ROOT / "components" / f"{name}.yaml").read_text())
-    patch = yaml.safe_load((OVERLAY / f"{name}.yaml").read_text())
-    document["spec"] |= patch["spec"]
+    """As the overlay makes it, but for its addresses, and without the cluster's namespace and labels."""
+    document = deepcopy(overlay()[name]) | {"metadata": {"name": name}}
     for entry in cast("list[dict[str, Any]]", document["spec"]["metadata"]):
-        if entry.get("secretKeyRef") == {"name": "brewline-database", "key": "state"}:
-            del entry["secretKeyRef"]
+        if entry.pop("secretKeyRef", None):
             entry["value"] = state_url
         if entry["name"] == "brokers":
             entry["value"] = brokers
