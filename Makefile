@@ -57,7 +57,7 @@ test-more: setup dapr-cli ## the tests that need what `make test` does not get: 
 	@tools/setup.sh bench
 	@exec $(PYTHON) -m pytest -m more $(ARGS)
 
-test-scale: setup ## past one machine: two replicas of every service on Kafka and PostgreSQL, and the moves there; 8 minutes
+test-scale: setup ## past one machine: two replicas of every service on Kafka and PostgreSQL, and the moves there; 5 minutes
 	@tools/setup.sh production
 	@tools/setup.sh kafka
 	@tools/setup.sh prometheus
