@@ -3,7 +3,7 @@ of it outlives whoever started it."""
 
 import shutil
 import subprocess
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,8 @@ from stack import local
 from stack.processes import Processes, Reaper
 
 READY = 60.0
-PARTITIONS = 8  # of every topic, as docs/operations.md has them made in production
+PARTITIONS = 8  # of every topic, which the broker makes at its first use; docs/operations.md makes them by hand
 
-_TOPICS = "org.apache.kafka.tools.TopicCommand"
 _GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 _FORMAT = "kafka.tools.StorageTool"
 _CLUSTER = "YnJld2xpbmUtdGVzdC0wMQ"  # 16 bytes, as Kafka writes them
@@ -42,22 +41,15 @@ class Kafka:
     def address(self) -> str:
         return f"{local.HOST}:{self.port}"
 
-    def create(self, topics: Iterable[str]) -> None:
-        """With as many partitions as production has."""
-        for topic in topics:
-            self._ask(_TOPICS, "--create", "--if-not-exists", "--topic", topic, "--partitions", str(PARTITIONS))
-
     def lag(self, group: str) -> list[Lag]:
         """Of each partition how many events a group has not handled, as `kafka-consumer-groups.sh` tells it."""
-        rows = [line.split() for line in self._ask(_GROUPS, "--describe", "--group", group).splitlines()]
+        told = _java(self.jars, _GROUPS, "--bootstrap-server", self.address, "--describe", "--group", group)
+        rows = [line.split() for line in told.splitlines()]
         return [
             Lag(topic=row[1], partition=int(row[2]), waiting=_number(row[5]), member="" if row[6] == "-" else row[6])
             for row in rows
             if len(row) > 6 and row[0] == group
         ]
-
-    def _ask(self, tool: str, *words: str) -> str:
-        return _java(self.jars, tool, "--bootstrap-server", self.address, *words)
 
 
 def missing(tools_bin: Path) -> list[str]:
