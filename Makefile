@@ -10,7 +10,7 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 # Where it is set, as in many images, each process would compile every module anew: seconds for each one that is started.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup dapr-cli run up down env token test test-unit test-more test-containers chaos check lock contracts histories docs images deploy undeploy test-k8s bench clean
+.PHONY: help setup dapr-cli run up down env token test test-unit test-more test-containers test-scale chaos check lock contracts histories docs images deploy undeploy test-k8s bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,7 +46,7 @@ test: setup ## every test, with real sidecars, on every core; ARGS goes to pytes
 
 test-unit: ## the tests that need no sidecar, broker or database server; IN=services/payment: only those there
 	@tools/setup.sh environment
-	@exec $(PYTHON) -m pytest -n $(WORKERS) -p no:schemathesis -m "not integration and not more and not chaos and not containers and not k8s" $(IN) $(ARGS)
+	@exec $(PYTHON) -m pytest -n $(WORKERS) -p no:schemathesis -m "not integration and not more and not chaos and not containers and not k8s and not scale" $(IN) $(ARGS)
 
 test-more: setup dapr-cli ## the tests that need what `make test` does not get: the dapr CLI, a browser, an S3 server, WireMock, the bench's engines
 	@tools/setup.sh browser
@@ -59,6 +59,12 @@ test-more: setup dapr-cli ## the tests that need what `make test` does not get: 
 
 test-containers: setup images ## one order through the images, in containers, on a Docker engine or on podman
 	@exec $(PYTHON) -m pytest -m containers tests/containers $(ARGS)
+
+test-scale: setup ## past one machine: two replicas of every service on Kafka and PostgreSQL, and the moves there; 5 minutes
+	@tools/setup.sh production
+	@tools/setup.sh kafka
+	@tools/setup.sh prometheus
+	@exec $(PYTHON) -m pytest -m scale $(ARGS)
 
 chaos: setup ## the tests that take minutes each: crashes and large numbers; and each property on ten times as many examples
 	@EXAMPLES=10 exec $(PYTHON) -m pytest -n $(WORKERS) -m "chaos or (hypothesis and not integration)" $(ARGS)

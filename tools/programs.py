@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stack import local
@@ -25,7 +26,8 @@ GO_ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
 @dataclass(frozen=True, kw_only=True)
 class Module:
     """A Go module below `tools` and what is built from it. `packages` and `minutes` are of a fresh machine with two
-    cores, for the line that tells how far it is."""
+    cores, for the line that tells how far it is. `components` are the files by which daprd registers what it can
+    load."""
 
     folder: Path
     programs: dict[str, str]
@@ -33,6 +35,8 @@ class Module:
     packages: int
     minutes: int
     tags: str = ""
+    components: tuple[Path, ...] = ()
+    target: Path = TOOLS_BIN
 
     def command(self, names: list[str], target: Path) -> list[str]:
         # Without the version a program could not say which one it is.
@@ -41,14 +45,18 @@ class Module:
 
     def digest(self) -> str:
         """What the built programs depend on: a new pin, component or flag means a new build."""
-        sources = [file.read_bytes() for file in sorted(self.folder.rglob("*.*"))]
+        files = [*sorted(self.folder.rglob("*.*")), *(file for file in self.components if file.parent != self.folder)]
+        sources = [file.read_bytes() for file in files]
         return hashlib.sha256(b"".join([*sources, " ".join(self.command([], Path())).encode()])).hexdigest()
 
     def present(self, name: str) -> bool:
-        found = local.find_program(name, TOOLS_BIN)
-        if found != TOOLS_BIN / name:
+        found = local.find_program(name, self.target)
+        if found != self.target / name:
             return found is not None
-        return stamp_of(name).exists() and stamp_of(name).read_text() == self.digest()
+        return self.stamp(name).exists() and self.stamp(name).read_text() == self.digest()
+
+    def stamp(self, name: str) -> Path:
+        return self.target / f".{name}.stamp"
 
 
 RUNTIME = Module(
@@ -57,6 +65,16 @@ RUNTIME = Module(
     version="github.com/dapr/dapr/pkg/buildinfo.version=1.18.2",
     packages=1840,
     minutes=5,
+    components=(ROOT / "tools" / "dapr" / "runtime" / "components.go",),
+)
+# Only for `make test-scale`: what k8s/overlays/production declares besides takes 13 MB more in every sidecar.
+PRODUCTION = replace(
+    RUNTIME,
+    programs={"daprd": RUNTIME.programs["daprd"]},
+    packages=200,
+    minutes=2,
+    components=(*RUNTIME.components, ROOT / "tools" / "dapr" / "production" / "components.go"),
+    target=TOOLS_BIN / "production",
 )
 # Only for who types `dapr run`.
 CLI = Module(
@@ -118,10 +136,6 @@ CONTROL_PLANE = Module(
 )
 
 
-def stamp_of(name: str) -> Path:
-    return TOOLS_BIN / f".{name}.stamp"
-
-
 def get(module: Module) -> None:
     missing = [name for name in module.programs if not module.present(name)]
     if not missing:
@@ -136,14 +150,15 @@ def get(module: Module) -> None:
     unfinished.mkdir(parents=True, exist_ok=True)
     build(module, missing, unfinished)
     for name in missing:
-        (unfinished / Path(module.programs[name]).name).rename(TOOLS_BIN / name)
-        stamp_of(name).write_text(module.digest())
+        module.target.mkdir(exist_ok=True)
+        (unfinished / Path(module.programs[name]).name).rename(module.target / name)
+        module.stamp(name).write_text(module.digest())
 
 
 def build(module: Module, names: list[str], target: Path) -> None:
     command = module.command(names, target)
-    if module is RUNTIME:
-        command[2:2] = ["-modfile", str(own_components())]
+    if module.components:
+        command[2:2] = ["-modfile", str(own_components(module.components))]
     process = subprocess.Popen(
         command,
         cwd=module.folder,
@@ -166,9 +181,9 @@ def build(module: Module, names: list[str], target: Path) -> None:
         raise local.LocalError(f"{', '.join(names)} could not be built; go's last words:\n{''.join(said[-15:])}")
 
 
-def own_components() -> Path:
-    """A go.mod by which Dapr is a copy of its module that has our components.go in the place of the file that asks for
-    a tag: `allcomponents` takes three times as long. The module cache is read-only, and go refuses overlays on it."""
+def own_components(components: Sequence[Path]) -> Path:
+    """A go.mod by which Dapr is a copy of its module that has our files in the place of the one that asks for a tag:
+    `allcomponents` takes three times as long. The module cache is read-only, and go refuses overlays on it."""
     _, module = dapr_module()
     copy = SOURCE / "dapr"
     shutil.rmtree(copy, ignore_errors=True)
@@ -177,7 +192,10 @@ def own_components() -> Path:
             target = copy / file.relative_to(module)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
-    shutil.copyfile(RUNTIME.folder / "components.go", copy / "cmd" / "daprd" / "components" / "zz_notag.go")
+    registered = copy / "cmd" / "daprd" / "components"
+    (registered / "zz_notag.go").unlink()
+    for file in components:
+        shutil.copyfile(file, registered / f"{file.parent.name}.go")
     shutil.copyfile(RUNTIME.folder / "go.sum", SOURCE / "dapr.sum")
     # A relative path, from where go.mod is: the program tells it to whoever asks how it was built.
     replace = f"\nreplace github.com/dapr/dapr => {os.path.relpath(copy, RUNTIME.folder)}\n"
@@ -232,7 +250,7 @@ def progress(said: list[str], packages: int, elapsed: float) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    modules = {"runtime": [RUNTIME], "cli": [CLI], "prometheus": [PROMETHEUS], "s3": [S3]}
+    modules = {"runtime": [RUNTIME], "production": [PRODUCTION], "cli": [CLI], "prometheus": [PROMETHEUS], "s3": [S3]}
     modules["cluster"] = [RUNTIME, CLUSTER, CONTROL_PLANE]
     parser.add_argument("module", nargs="?", choices=modules, default="runtime")
     wanted = modules[parser.parse_args().module]

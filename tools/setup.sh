@@ -4,9 +4,10 @@
 # the rest is fetched. A second run finds it all done. `setup.sh environment` is Python alone; `setup.sh run` needs no
 # PostgreSQL and is content with a Redis that REDIS_PORT names; `setup.sh cli` gets the dapr CLI, `setup.sh prometheus`
 # that, `setup.sh s3` an S3 server, `setup.sh browser` Chromium and what tests/browser needs of npm, `setup.sh wiremock`
-# that, `setup.sh examples` what examples/ and their tests need of npm and Go's modules, `setup.sh bench` the engines that
-# the bench measures beside ours, `setup.sh containers` what builds images where no engine works. Nothing is installed
-# outside this folder except, as root on Debian, the packages that packages.py names.
+# that, `setup.sh production` the daprd that loads Kafka and PostgreSQL too, `setup.sh kafka` Kafka, `setup.sh examples`
+# what examples/ and their tests need of npm and Go's modules, `setup.sh bench` the engines that the bench measures beside
+# ours, `setup.sh containers` what builds images where no engine works, `setup.sh cluster` the Kubernetes of tests/k8s.
+# Nothing is installed outside this folder except, as root on Debian, the packages that packages.py names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export UV_PYTHON_DOWNLOADS=never
@@ -142,6 +143,26 @@ get_wiremock() {
   mv $folder/*.jar $jar
 }
 
+# The same of Kafka's broker and tools, which tools/kafka/pom.xml names.
+get_kafka() {
+  local jars=tools/bin/kafka folder="$PWD/tools/bin/.unfinished/kafka"
+  .venv/bin/python tools/packages.py java || return 0
+  ! is_kafka $jars || return 0
+  echo "setup: Kafka, by Maven"
+  rm -rf $jars "$folder"
+  if ! mvn -q -B -f tools/kafka/pom.xml org.apache.maven.plugins:maven-dependency-plugin:2.8:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$folder"; then
+    echo "setup: Maven could not fetch Kafka: see above" >&2
+    return 0
+  fi
+  is_kafka "$folder" || die "Kafka's jars are not those whose SHA-256 stand in tools/kafka/SHA256SUMS"
+  mv "$folder" $jars
+}
+
+is_kafka() {
+  [ -d "$1" ] && (cd "$1" && sha256sum --check --status "$OLDPWD/tools/kafka/SHA256SUMS")
+}
+
 is_wiremock() {
   [ -f "$1" ] && [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$WIREMOCK_SHA256" ]
 }
@@ -153,7 +174,7 @@ dapr() {
 case "${1:-}" in
 lock) lock ;;
 environment) make_python && fill_environment ;;
-cli | prometheus | s3) make_python && dapr "$1" ;;
+cli | production | prometheus | s3) make_python && dapr "$1" ;;
 bench) get_peers ;;
 browser)
   make_python && fill_environment && .venv/bin/python tools/packages.py browser
@@ -163,6 +184,7 @@ cluster) make_python && fill_environment && .venv/bin/python tools/packages.py c
 containers) make_python && fill_environment && .venv/bin/python tools/packages.py containers ;;
 examples) make_python && fill_environment && get_examples ;;
 wiremock) make_python && fill_environment && get_wiremock ;;
+kafka) make_python && fill_environment && get_kafka ;;
 *)
   make_python
   # Each says itself what went wrong. After a failure or a Ctrl-C the other still finishes: it takes seconds.

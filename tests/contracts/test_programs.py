@@ -10,8 +10,8 @@ import programs
 from stack import components
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPONENTS_GO = "tools/dapr/runtime/components.go"
-REGISTERED = re.compile(r'(\w+)\.DefaultRegistry\.RegisterComponent\([\w.]+, "([\w.-]+)"\)')
+COMPONENTS_GO = "tools/dapr/*/components.go"
+REGISTERED = re.compile(r'(\w+)\.DefaultRegistry\.RegisterComponent(?:WithVersions)?\((?:[\w.]+, )?"([\w.-]+)"')
 BLOCKS = "bindings|configuration|conversation|crypto|lock|middleware|nameresolution|pubsub|secretstores|state"
 IN_A_TEST = re.compile(rf"\btype: ((?:{BLOCKS})\.[a-z0-9.-]+)")
 # Where a Configuration says nothing of it: plain `dapr run` on one machine, and the cluster.
@@ -19,7 +19,8 @@ BY_DEFAULT = {"nameresolution.mdns": "dapr.yaml", "nameresolution.kubernetes": "
 
 
 def registered() -> set[str]:
-    text = (ROOT / COMPONENTS_GO).read_text()
+    """In the daprd of every day or, what only the production overlay declares, in that of `make test-scale`."""
+    text = "".join(file.read_text() for file in programs.PRODUCTION.components)
     return {f"{block}.{name}" for block, name in REGISTERED.findall(text)}
 
 
@@ -71,4 +72,5 @@ def test_another_component_means_another_build(tmp_path: Path):
         return module.digest()
 
     assert digest("one") != digest("two")
+    assert programs.RUNTIME.digest() != programs.PRODUCTION.digest()
     assert digest("one") == digest("one")

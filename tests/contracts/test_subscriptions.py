@@ -9,6 +9,8 @@ import yaml
 from fastapi.routing import APIRoute
 
 import contracts
+import manifests
+import moving
 
 ROOT = Path(__file__).resolve().parents[2]
 KEEPER = "notification-service"
@@ -152,3 +154,14 @@ def test_the_readme_names_whoever_tells_each_of_our_events(rows):
         tellers |= dict.fromkeys(re.findall("`([^`]+)`", row["type"]), teller)
     for event in contracts.EVENTS:
         assert tellers[event.type] == f"{event.__module__.partition('.')[0]}-service"
+
+
+def test_a_move_to_another_broker_leaves_nobody_deaf_to_the_former_one(heard):
+    former = moving.subscriptions()
+    dapr = manifests.read_dapr(*manifests.dapr_module())
+
+    there = [(app, one["spec"]["topic"], one["spec"]["routes"]["default"]) for one in former for app in one["scopes"]]
+    assert sorted(there) == sorted((each.app, each.topic, each.route) for each in heard)
+    assert len({one["metadata"]["name"] for one in former}) == len(former)
+    assert [problem for one in former for problem in manifests.check("former", one, dapr)] == []
+    assert {each.topic for each in heard} | {"payments"} <= set(moving.topics())

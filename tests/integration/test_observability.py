@@ -4,7 +4,6 @@ and clears."""
 import json
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,8 +13,8 @@ from brewery import NOTIFICATION, ORDER, PUBLIC, SERVICES, bearer, client_of, or
 from conftest import ROOT, specs
 
 from stack.eventually import eventually
-from stack.local import HOST, free_port, http_ok, need_program
-from stack.processes import Processes
+from stack.local import free_port, need_program
+from stack.prometheus import exported_to, running
 from stack.sidecars import Stack
 
 pytestmark = pytest.mark.more
@@ -40,37 +39,20 @@ def told(otlp_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     folder = tmp_path_factory.mktemp("observed")
     (folder / "data").mkdir()
     with pytest.MonkeyPatch.context() as environment:
-        for name, value in {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{HOST}:{otlp_port}/api/v1/otlp",
-            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-            "OTEL_EXPORTER_OTLP_INSECURE": "true",
-            "OTEL_METRIC_EXPORT_INTERVAL": "1000",
-        }.items():
+        for name, value in exported_to(otlp_port).items():
             environment.setenv(name, value)
         apps = specs(folder / "data")
-        with Stack(apps=apps, components=ROOT / "components", run_dir=folder, tools_bin=TOOLS) as running:
-            yield running
+        with Stack(apps=apps, components=ROOT / "components", run_dir=folder, tools_bin=TOOLS) as stack:
+            yield stack
 
 
 @pytest.fixture(scope="module")
 def prometheus(told: Stack, otlp_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     folder = tmp_path_factory.mktemp("prometheus")
     targets = [told.sidecar_metrics(name) for name in told.apps]
-    config = folder / "prometheus.yaml"
-    scraped = {"job_name": "daprd", "static_configs": [{"targets": targets}]}
-    rules = [str(FILES / "prometheus-rules.yaml")]
-    config.write_text(
-        yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": [scraped], "rule_files": rules})
-    )
-    processes = Processes(folder, logs=folder / "logs", cwd=folder)
-    address = f"{HOST}:{otlp_port}"
-    command: list[str | Path] = [need_program("prometheus", TOOLS), f"--config.file={config}"]
-    command += [f"--storage.tsdb.path={folder}/data", f"--web.listen-address={address}", "--web.enable-otlp-receiver"]
-    processes.start("prometheus", command)
-    processes.wait_for("prometheus", lambda: http_ok(f"http://{address}/-/ready"), within=60)
-    with httpx.Client(base_url=f"http://{address}", trust_env=False) as client:
+    rules = [FILES / "prometheus-rules.yaml"]
+    with running(folder, tools_bin=TOOLS, port=otlp_port, targets=targets, rules=rules) as client:
         yield client
-    processes.end()
 
 
 async def some_orders(stack: Stack) -> None:

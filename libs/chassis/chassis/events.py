@@ -5,9 +5,9 @@ commits `first_time` together with its effect.
 """
 
 from base64 import b64decode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Annotated, Any, ClassVar, Self, cast
 
@@ -16,13 +16,14 @@ import sqlalchemy as sa
 import structlog
 from fastapi import Request, Response
 from opentelemetry import trace
+from opentelemetry.metrics import CallbackOptions, Observation
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from chassis.db import DATABASE_DOWN, Timestamp, upsert_in
 from chassis.edge.auth import TENANT
 from chassis.ids import now
 from chassis.problems import Unavailable
-from chassis.telemetry import told_of
+from chassis.telemetry import meter, told_of
 from chassis.texts import one_line
 from chassis.wire import Wire
 
@@ -104,6 +105,8 @@ def _insert_once(dialect: str, table: sa.Table) -> Any:
     )
 
 
+_PARTITION = "__partition"  # as Kafka's component tells it
+
 Handler = Callable[[str, CloudEvent], Awaitable[None]]
 
 
@@ -121,6 +124,26 @@ class Handled:
             return cls(at, None)
         return cls(at, max(0.0, (at - event.time).total_seconds()))
 
+
+# The last delivery of each topic and partition to this process, whatever came of it: an event that is tried again and
+# again grows older and holds up all that is behind it. Where nothing came for a minute nothing waits, since a sidecar
+# tries again sooner; or the partition is another replica's by now.
+_delivered: dict[tuple[str, str], Handled] = {}
+_QUIET = timedelta(minutes=1)
+
+
+def _ages(_: CallbackOptions) -> Iterable[Observation]:
+    for (topic, partition), last in tuple(_delivered.items()):
+        where = {"topic": topic, **({"partition": partition} if partition else {})}
+        yield Observation(last.age_seconds if last.age_seconds and now() - last.at < _QUIET else 0.0, where)
+
+
+_age = meter.create_observable_gauge(
+    "events_age_seconds",
+    [_ages],
+    unit="s",
+    description="Age of the event last delivered, by topic and, where the broker has such, partition",
+)
 
 _SUCCESS, _RETRY = {"status": "SUCCESS"}, {"status": "RETRY"}
 
@@ -156,6 +179,7 @@ async def receive(request: Request, topic: str, handle: Handler) -> Response:
     """
 
     async def handle_and_note(topic: str, event: CloudEvent) -> None:
+        _delivered[topic, request.headers.get(_PARTITION, "")] = Handled.of(event)
         await handle(topic, event)
         request.app.state.handled[topic] = Handled.of(event)
 

@@ -26,7 +26,8 @@ def serve(app: FastAPI, settings: ServiceSettings, *, service: str, spelt: Seque
 
     `spelt`: see `telemetry.setup`.
     """
-    telemetry.setup(service, level=settings.log_level, spelt=spelt)
+    instance = f"{socket.gethostname()}:{settings.app_port}"
+    telemetry.setup(service, instance=instance, level=settings.log_level, spelt=spelt)
     sys.setswitchinterval(_SWITCH_SECONDS)
     config = uvicorn.Config(
         app,

@@ -149,9 +149,18 @@ class Sidecar:
             return answer
 
     async def publish(self, pubsub: str, topic: str, events: list[dict[str, Any]]) -> dict[str, str]:
-        """Publish whole CloudEvents in one bulk; the ids of those that failed, each with its error."""
+        """Publish whole CloudEvents in one bulk; the ids of those that failed, each with its error.
+
+        A broker with partitions keeps those of one subject in one of them, and so in order; others pass the key over.
+        """
         entries = [
-            {"entryId": event["id"], "event": event, "contentType": "application/cloudevents+json"} for event in events
+            {
+                "entryId": event["id"],
+                "event": event,
+                "contentType": "application/cloudevents+json",
+                "metadata": {"partitionKey": event["subject"]},
+            }
+            for event in events
         ]
         answer = await self._send("POST", f"/v1.0/publish/bulk/{pubsub}/{topic}", entries)
         if answer.status >= 400 and not _failed_entries(answer.data):

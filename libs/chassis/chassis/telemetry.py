@@ -187,10 +187,13 @@ _SEVERITY = {
 }
 
 
-def setup(service: str, *, level: str = "INFO", spelt: Sequence[str] = ()) -> None:
-    """Configure this process once, from `main`. `spelt` are the metrics whose names leave as they are spelt:
-    OpenTelemetry's know no case, and its SDK writes them small."""
-    resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", service)})
+def setup(service: str, *, instance: str = "", level: str = "INFO", spelt: Sequence[str] = ()) -> None:
+    """Configure this process once, from `main`. `instance` tells it from other replicas. `spelt` are the metrics whose
+    names leave as they are spelt: OpenTelemetry's know no case, and its SDK writes them small."""
+    # Replicas count apart: two that tell of one instance's counters would overwrite each other's.
+    resource = Resource.create(
+        {"service.name": os.environ.get("OTEL_SERVICE_NAME", service), "service.instance.id": instance}
+    )
     provider = tracer_provider(resource)
     trace.set_tracer_provider(provider)
     _setup_logs(service, level)

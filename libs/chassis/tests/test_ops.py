@@ -1,9 +1,10 @@
 """What a process tells staff of itself, its sidecar, its outbox and the events it has handled."""
 
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 import httpx
 import orjson
@@ -20,6 +21,7 @@ from chassis.ids import now
 from chassis.leases import Leases
 from chassis.ops import BreakerState, breakers_in
 from chassis.outbox import Outbox
+from chassis.problems import Unavailable
 from chassis.settings import ServiceSettings
 from stack.fake_sidecar import FakeSidecar
 from stack.issuer import Issuer
@@ -93,6 +95,8 @@ async def client(
     async def handle(_topic: str, event: CloudEvent) -> None:
         if event.type == "bad":
             raise InvalidEvent
+        if event.type == "down":
+            raise Unavailable("database")
 
     @app.post("/events/orders")
     async def take(request: Request) -> Response:
@@ -157,6 +161,22 @@ async def test_the_lag_is_how_old_the_last_event_was_that_was_handled(client: ht
 
     assert [(last["topic"], 90 <= last["ageSeconds"] < 120) for last in handled] == [("orders", True)]
     assert undated[0]["ageSeconds"] is None
+
+
+async def test_an_event_that_is_tried_again_and_again_shows_which_partition_lags(
+    client: httpx.AsyncClient, points: Callable[[str], list[Any]]
+):
+    async def deliver(partition: str, age: float, type: str = "good") -> None:  # noqa: A002  CloudEvents' own word
+        body = orjson.dumps({"id": "e", "type": type, "time": (now() - timedelta(seconds=age)).isoformat()})
+        told = {"dapr-api-token": TOKEN, "__partition": partition}
+        await client.post("/events/orders", content=body, headers=told)
+
+    await deliver("3", 90, type="down")
+    await deliver("4", 5)
+
+    ages = {point.attributes.get("partition"): point.value for point in points("events_age_seconds")}
+    assert 90 <= ages["3"] < 120
+    assert 5 <= ages["4"] < 35
 
 
 def test_a_breaker_of_an_unknown_state_is_none():

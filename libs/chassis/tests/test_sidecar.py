@@ -159,19 +159,21 @@ async def test_the_check_at_start_says_whether_the_sidecar_is_ready(dapr: Dapr, 
 
 
 async def test_a_bulk_carries_whole_cloud_events(dapr: Dapr, sidecar: Sidecar):
-    event = {"id": "e-1", "type": "thing.made.v1", "data": {"version": 1}}
+    event = {"id": "e-1", "type": "thing.made.v1", "subject": "t-1", "data": {"version": 1}}
 
     assert await sidecar.publish("pubsub", "things", [event]) == {}
 
     [(_, path, body, _)] = dapr.asked
     assert path == "/v1.0/publish/bulk/pubsub/things"
-    assert body == [{"entryId": "e-1", "event": event, "contentType": "application/cloudevents+json"}]
+    # By its key a broker with partitions keeps all that is told of one thing in order.
+    kept = {"contentType": "application/cloudevents+json", "metadata": {"partitionKey": "t-1"}}
+    assert body == [{"entryId": "e-1", "event": event, **kept}]
 
 
 async def test_entries_that_failed_are_named_with_their_errors(dapr: Dapr, sidecar: Sidecar):
     failed = [{"entryId": "e-2", "error": "too big"}]
     dapr.will("POST /v1.0/publish/bulk/pubsub/things", 500, {"failedEntries": failed, "errorCode": "ERR_PUBSUB"})
-    events = [{"id": f"e-{n}", "type": "thing.made.v1", "data": {}} for n in (1, 2)]
+    events = [{"id": f"e-{n}", "type": "thing.made.v1", "subject": "t-1", "data": {}} for n in (1, 2)]
 
     assert await sidecar.publish("pubsub", "things", events) == {"e-2": "too big"}
 
@@ -180,7 +182,9 @@ async def test_a_bulk_that_failed_as_a_whole_is_a_broker_that_is_down(dapr: Dapr
     dapr.will("POST /v1.0/publish/bulk/pubsub/things", 500, {"errorCode": "ERR_PUBSUB_PUBLISH_MESSAGE"})
 
     with pytest.raises(SidecarDown) as down:
-        await sidecar.publish("pubsub", "things", [{"id": "e-1", "type": "thing.made.v1", "data": {}}])
+        await sidecar.publish(
+            "pubsub", "things", [{"id": "e-1", "type": "thing.made.v1", "subject": "t-1", "data": {}}]
+        )
 
     assert down.value.what == "broker"
 

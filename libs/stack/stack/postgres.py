@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +41,10 @@ class Postgres:
 
 
 @contextmanager
-def running(*, under: Path | None = None) -> Generator[Postgres]:
+def running(*, under: Path | None = None, settings: Mapping[str, str] | None = None) -> Generator[Postgres]:
     """Its data is in memory where there is room (`local.scratch`), or under a folder that anybody may enter: a bench
-    wants its commits on a disk."""
-    with _contained() if container_will_do() else _installed(under) as url:
+    wants its commits on a disk. `settings` are the server's own; who names some gets no container."""
+    with _installed(under, settings) if settings or not container_will_do() else _contained() as url:
         yield Postgres(url=url)
 
 
@@ -88,7 +88,7 @@ def _contained() -> Generator[str]:
 
 
 @contextmanager
-def _installed(under: Path | None = None) -> Generator[str]:
+def _installed(under: Path | None = None, settings: Mapping[str, str] | None = None) -> Generator[str]:
     """A server of our own. It syncs its commits like any other: what a test kills must find them again."""
     # Not among pytest's folders: they are closed to everybody but root, and as root PostgreSQL doesn't run.
     with TemporaryDirectory(prefix="brewline-postgres-", dir=under or local.scratch()) as folder:
@@ -100,7 +100,7 @@ def _installed(under: Path | None = None) -> Generator[str]:
         url = f"postgresql://{USER}@{local.HOST}:{port}/postgres"
         try:
             _initialise(run / "data")
-            processes.start("postgres", _server(port=port, data=run / "data"))
+            processes.start("postgres", _server(port=port, data=run / "data", settings=settings or {}))
             processes.wait_for("postgres", lambda: _serves(url), within=READY)
             yield url
         finally:
@@ -122,9 +122,10 @@ def _initdb(data: Path) -> list[str]:
     return _command("initdb", f"--pgdata={data}", f"--username={USER}", *how)
 
 
-def _server(*, port: int, data: Path) -> list[str]:
-    settings = (f"listen_addresses={local.HOST}", "unix_socket_directories=")
-    return _command("postgres", "-D", str(data), "-p", str(port), *(word for one in settings for word in ("-c", one)))
+def _server(*, port: int, data: Path, settings: Mapping[str, str]) -> list[str]:
+    told = {"listen_addresses": local.HOST, "unix_socket_directories": "", **settings}
+    words = [word for name, value in told.items() for word in ("-c", f"{name}={value}")]
+    return _command("postgres", "-D", str(data), "-p", str(port), *words)
 
 
 def _command(program: str, *words: str) -> list[str]:
