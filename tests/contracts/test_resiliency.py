@@ -177,9 +177,3 @@ def test_everything_is_scoped_to_apps_that_exist(name):
     assert scopes
     # A guest's events, and what the broker asks of whoever connects, are all that an example may have.
     assert set(scopes) <= (APPS | EXAMPLES if name in {"pubsub", "secrets"} else APPS)
-
-
-def test_an_example_tells_and_hears_only_what_it_is_for():
-    rights = {entry["name"]: entry.get("value") for entry in COMPONENTS["pubsub"]["spec"]["metadata"]}
-    for name in ("publishingScopes", "subscriptionScopes"):
-        assert {each.partition("=")[0] for each in rights[name].split(";")} == EXAMPLES

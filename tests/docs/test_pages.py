@@ -91,11 +91,11 @@ def test_every_file_that_a_page_names_is_there():
 
 def test_every_target_and_command_that_a_page_names_is_one():
     told = "\n".join(page.read_text() for page in PAGES if page.name != "CHANGELOG.md")
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands = set(get_group(app).commands)
 
-    made = set(re.findall(r"(?:`|^)make (?:-s )?(?:-C \S+ )?([a-z][a-z-]*)", told, re.MULTILINE))
-    typed = set(re.findall(r"(?:`|^|\.venv/bin/)brewline ([a-z][a-z-]*)", told, re.MULTILINE))
+    made = set(re.findall(r"(?:`|^)make (?:-s )?(?:-C \S+ )?([a-z][a-z0-9-]*)", told, re.MULTILINE))
+    typed = set(re.findall(r"(?:`|^|\.venv/bin/)brewline ([a-z][a-z0-9-]*)", told, re.MULTILINE))
     assert {"up", "check", "docs"} < made
     assert {"why", "doctor", "new"} < typed
     assert made - targets == typed - commands == set()
