@@ -78,7 +78,7 @@ async def test_restored_databases_meet_a_provider_that_knows_more_and_nobody_is_
     await eventually(lambda: told_twice(brew, open_then))
     # What was placed and charged after the backup is at the provider alone: a day's settlement has not got its line.
     assert await brew.ledger(lost) == ["charge"]
-    async with client_of(stack, PAYMENT, bearer(stack, "staff")) as payments:
+    async with client_of(stack, PAYMENT, bearer(stack, "admin")) as payments:
         report = (await payments.get(f"/api/v1/settlements/{now():%Y-%m-%d}")).raise_for_status().text
     assert (open_then in report, lost in report) == (True, False)
 
