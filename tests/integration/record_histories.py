@@ -167,7 +167,8 @@ def keep(app_id: str, workflow: str, happened: str, events: History) -> None:
     file = HISTORIES / app_id.removesuffix("-service") / f"{workflow}.{version}.{happened}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     for event in events:
-        event.taskFailed.failureDetails.ClearField("stackTrace") if event.HasField("taskFailed") else None
+        if event.HasField("taskFailed"):
+            event.taskFailed.failureDetails.ClearField("stackTrace")  # it names this machine's folders
     file.write_text(json.dumps([MessageToDict(event) for event in events], indent=1) + "\n")
     print(f"{file.relative_to(ROOT)}: {len(events)} events")  # noqa: T201
 
