@@ -214,7 +214,7 @@ class Brewery:
                 (await client.post(url, content=orjson.dumps(event), headers=headers)).raise_for_status()
 
     async def publish_to(self, topic: str, kind: str, data: Mapping[str, Any]) -> str:
-        """An event of a service that is not ours; its id."""
+        """Such an event, by whose topic it is: the sandbox plays the services that are not ours. Its id."""
         event_id = new_id()
         event = {
             "specversion": "1.0",
@@ -224,7 +224,7 @@ class Brewery:
             "tenantid": "default",
             "data": data,
         }
-        url = f"{self.stack.sidecar_url('sandbox')}/v1.0/publish/pubsub/{topic}"
+        url = f"{self.stack.sidecar_url(PUBLISHERS.get(topic, 'sandbox'))}/v1.0/publish/pubsub/{topic}"
         headers = {"content-type": "application/cloudevents+json", "dapr-api-token": self.stack.dapr_token}
         async with httpx.AsyncClient(trust_env=False) as client:
             (await client.post(url, json=event, headers=headers)).raise_for_status()

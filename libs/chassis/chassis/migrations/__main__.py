@@ -1,4 +1,4 @@
-"""`python -m chassis.migrations order`: the Job of a deployment, which migrates that service's database and ends; with
+"""`python -m chassis.migrations NAME`: the Job of a deployment, which migrates that service's database and ends; with
 `--wait` what its pods do before they serve."""
 
 import argparse
