@@ -240,7 +240,11 @@ def states(overlay: Overlay, target: Target) -> Iterable[str]:
 
 
 def troubles(overlay: Overlay, target: Target) -> Iterable[str]:
-    """Why containers do not run, as the cluster says."""
+    """Why pods are not made, or their containers do not run, as the cluster says."""
+    for deployment in target.listed("deployments", overlay.namespace):
+        for condition in deployment["status"].get("conditions", ()):
+            if condition["type"] == "ReplicaFailure":
+                yield f"{deployment['metadata']['name']}: {condition['message']}"
     for pod in target.listed("pods", overlay.namespace):
         status = pod["status"]
         for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):

@@ -79,7 +79,7 @@ def _links(kind: str) -> Iterable[str]:
 
 def run_deploy(kubernetes: Cluster, *options: str) -> str:
     """What `make deploy OVERLAY=local` says."""
-    command = [sys.executable, ROOT / "tools" / "deploy.py", "deploy", "--overlay=local", "--within=150", *options]
+    command = [sys.executable, ROOT / "tools" / "deploy.py", "deploy", "--overlay=local", "--within=90", *options]
     environment = {**os.environ, "KUBECONFIG": str(kubernetes.kubeconfig)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr + kubernetes.kubectl("get", "pods", "--all-namespaces")

@@ -7,11 +7,13 @@ import json
 import pytest
 from brewery import BACKOFFICE, DATASOURCE, NOTIFICATION, ORDER, PAYMENT, Brewery
 from collector import Collector
-from deployed import Deployed, Load, each_is_charged_once, machine_state, place_until_taken, url_of
+from deployed import NAMESPACE, ROOT, Deployed, Load, each_is_charged_once, machine_state, place_until_taken, url_of
 
+import manifests
 from chassis.ids import new_id
 from cluster import HOST_ADDRESS
 from stack.eventually import eventually
+from stack.local import LocalError
 
 pytestmark = pytest.mark.k8s
 
@@ -136,7 +138,9 @@ async def test_logs_traces_and_metrics_of_an_order_are_there(deployed: Deployed,
         def told() -> bool:
             seen = {(service, name) for trace, service, name in list(collector.spans.values()) if trace == TRACE_ID}
             # By app and sidecar, on both sides of the call.
-            assert {service for service, _ in seen} >= {ORDER, PAYMENT}
+            assert {service for service, _ in seen} >= {ORDER, PAYMENT}, sorted(
+                {s for _, s, _ in list(collector.spans.values())}
+            )
             assert any("process-payment" in name.lower() for _, name in seen), seen
             assert (ORDER, "orders_confirmed_total") in collector.metrics
             return True
@@ -150,6 +154,37 @@ async def test_logs_traces_and_metrics_of_an_order_are_there(deployed: Deployed,
     assert "dapr_http_server_request_count" in await deployed.sidecar_metrics(ORDER)
     sidecar = (await deployed.kubectl("logs", pod, "--container=daprd")).splitlines()
     assert json.loads(sidecar[0])["app_id"] == ORDER
+
+
+async def test_the_api_server_would_take_overlay_production_whole(deployed: Deployed) -> None:
+    """A dry run against the real definitions of KEDA, Gateway API and External Secrets, whose programs are not here."""
+    for definition in manifests.other_crds():
+        await deployed.kubectl("apply", "--server-side", "-f", definition)
+    await deployed.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    await deployed.kubectl("delete", "jobs", "--all")  # a Job can't be changed, and the other overlay's have its names
+    rendered = await deployed.kubectl(
+        "kustomize", "--load-restrictor=LoadRestrictionsNone", ROOT / "k8s" / "overlays" / "production"
+    )
+    dry_run = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-")
+
+    said = await deployed.kubectl(*dry_run, stdin=rendered)
+
+    assert len(said.splitlines()) == rendered.count("\n---\n") + 1
+    for kind in ("scaledobject.keda.sh", "httproute.gateway.networking.k8s.io", "externalsecret.external-secrets.io"):
+        assert kind in said
+    # A template is not looked at as what it makes is: the pods too, past the walls of the namespace and Dapr's injector.
+    pods = [_pod_of(each) for each in yaml.safe_load_all(rendered) if each["kind"] == "Deployment"]
+    assert len(pods) == len(SERVICES)
+    await deployed.kubectl("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump_all(pods))
+    with pytest.raises(LocalError, match="maxReplicas"):
+        await deployed.kubectl(*dry_run, stdin=rendered.replace("maxReplicaCount", "maxReplicas"))
+
+
+def _pod_of(deployment: dict[str, Any]) -> dict[str, Any]:
+    template = deployment["spec"]["template"]
+    metadata = template["metadata"] | {"name": deployment["metadata"]["name"], "namespace": NAMESPACE}
+    metadata["labels"] = {**metadata["labels"], "pod-template-hash": "0"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
 
 
 async def test_then_nothing_is_left(deployed: Deployed) -> None:
