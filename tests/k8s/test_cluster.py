@@ -172,7 +172,7 @@ async def test_the_api_server_would_take_overlay_production_whole(deployed: Depl
     assert len(said.splitlines()) == rendered.count("\n---\n") + 1
     for kind in ("scaledobject.keda.sh", "httproute.gateway.networking.k8s.io", "externalsecret.external-secrets.io"):
         assert kind in said
-    # A template is looked at less than what it makes: the pods too, past the walls of the namespace and Dapr's injector.
+    # A template is looked at less than what it makes: the pods too, past the namespace's walls and Dapr's injector.
     pods = [_pod_of(each) for each in yaml.safe_load_all(rendered) if each["kind"] == "Deployment"]
     assert len(pods) == len(SERVICES)
     await deployed.kubectl("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump_all(pods))
