@@ -26,7 +26,7 @@ def new_service(root: Path, name: str) -> int:
     copier.run_copy(str(root / "templates" / "service"), root, data=values, defaults=True, quiet=True)
     append(root / "dapr.yaml", run_entry(name, port, sidecar_port))
     declare(root, f"{name}-service")
-    deploy(root / "k8s" / "base" / "kustomization.yaml", name)
+    deploy(root / "k8s", name)
     finish(root, name)
     print(f"services/{name}/ is made, on port {port}, and hears `orders`. Try it:")
     print(f"  make check && make test-unit IN=services/{name}")
@@ -114,13 +114,17 @@ scopes:
 """
 
 
-def deploy(kustomization: Path, name: str) -> None:
-    """kustomize takes no pattern for files."""
+def deploy(k8s: Path, name: str) -> None:
+    """kustomize takes no pattern for files. In production it has a secret and an autoscaler, as the data source has."""
+    kustomization = k8s / "base" / "kustomization.yaml"
     text = kustomization.read_text()
     text = text.replace("  - ../../components\n", f"  - {name}.yaml\n  - ../../components\n")
     kustomization.write_text(
         text.replace("patches:\n", f"  - name: brewline/{name}\n    newTag: latest\npatches:\n", 1)
     )
+    for file in (k8s / "overlays" / "production" / each for each in ("autoscaling.yaml", "external-secrets.yaml")):
+        (alike,) = (each for each in file.read_text().split("---\n") if "  name: datasource-service\n" in each)
+        append(file, "---\n" + alike.replace("datasource-service", f"{name}-service"))
 
 
 def append(file: Path, text: str) -> None:
