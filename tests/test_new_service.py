@@ -73,7 +73,8 @@ def test_a_service_passes_as_made_and_every_step_of_the_tutorial_does_what_it_sa
     copy.run(first["text"])
     components = {f"components/{name}.yaml" for name in ("endpoints", "pubsub", "secretstore", "statestore")}
     lists = {"dapr.yaml", "components/subscriptions.yaml", "k8s/base/kustomization.yaml"}
-    assert copy.changed() == components | lists
+    production = {f"k8s/overlays/production/{name}.yaml" for name in ("autoscaling", "external-secrets")}
+    assert copy.changed() == components | lists | production
     copy.run("make check")
     known = "tests/contracts/test_manifests.py tests/contracts/test_subscriptions.py tests/contracts/test_access.py"
     copy.run(f"make test-unit IN='services/loyalty {known} tests/docs/test_pages.py libs/cli/tests/test_doctor.py'")
