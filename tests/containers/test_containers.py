@@ -45,6 +45,7 @@ cat
 for turn in first second; do
   "$1" ps --all --quiet --filter "label=$3" | xargs --no-run-if-empty "$1" rm --force --volumes
 done
+"$1" images --quiet --filter "label=$3" | xargs --no-run-if-empty "$1" rmi --force
 "$1" network ls --quiet --filter "label=$3" | xargs --no-run-if-empty "$1" network rm
 kill $!
 """
@@ -95,9 +96,10 @@ def dapr_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iter
     for name in PROGRAMS:
         shutil.copy(local.need_program(name, ROOT / "tools" / "bin"), folder / name)
     (folder / "Dockerfile").write_text(f"FROM scratch\nCOPY {' '.join(PROGRAMS)} /\n")
-    engine.run("build", f"--tag={image}", folder)
+    from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID  # noqa: PLC0415  it reads the environment
+
+    engine.run("build", f"--tag={image}", f"--label={LABEL_SESSION_ID}={SESSION_ID}", folder)
     yield image
-    engine.run("rmi", "--force", image)
 
 
 class Containers:
