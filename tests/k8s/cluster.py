@@ -27,7 +27,7 @@ from node import READY
 
 import programs
 from stack import local
-from stack.local import LocalError, wait_until
+from stack.local import LocalError, scratch, wait_until
 from stack.processes import Processes, scratch_home
 
 HERE = Path(__file__).parent
@@ -377,7 +377,10 @@ def cluster() -> Generator[Cluster]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LocalError("another cluster runs on this machine") from None
-        remove_cgroups()  # of a run that was killed: nothing else is left of one
+        # Of a run that was killed nothing else is left.
+        remove_cgroups()
+        for folder in scratch().glob("brewline-k8s-*"):
+            shutil.rmtree(folder)
         with scratch_home("k8s") as home:
             made = Cluster(home / "var")
             try:

@@ -31,6 +31,10 @@ def url_of(app_id: str) -> str:
     return f"http://{NODE_ADDRESS}:{NODE_PORTS[app_id]}"
 
 
+def _selector(app_id: str) -> str:
+    return f"--selector=app.kubernetes.io/name={app_id}"
+
+
 async def bearer(sandbox: httpx.AsyncClient, role: str = "user") -> dict[str, str]:
     """A token of the issuer in the cluster, as the header that carries it."""
     asked = {"grant_type": "client_credentials", "client_id": "s-1", "client_secret": "any"}
@@ -129,6 +133,13 @@ class Deployed:
             await self.kubectl("patch", "deployment", app_id, f"--patch={patch}")
         await self.whole(*app_ids)
 
+        # One that leaves still takes requests, and tells nothing.
+        async def left() -> bool:
+            pods = [pod for app_id in app_ids for pod in await self.listed("pods", _selector(app_id))]
+            return not any("deletionTimestamp" in pod["metadata"] for pod in pods)
+
+        await eventually(left, within=60, every=0.5)
+
     async def sql(self, database: str, query: str) -> str:
         """The rows, as psql prints them bare."""
         command = f'PGPASSWORD=$POSTGRES_PASSWORD exec psql -h /tmp -U postgres -At -d {database} -c "{query}"'
@@ -136,19 +147,19 @@ class Deployed:
 
     async def pods(self, app_id: str) -> list[dict[str, Any]]:
         """Those that are not on their way out."""
-        found = await self.listed("pods", f"--selector=app.kubernetes.io/name={app_id}")
+        found = await self.listed("pods", _selector(app_id))
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     async def pod(self, app_id: str) -> str:
         return (await self.pods(app_id))[0]["metadata"]["name"]
 
     async def whole(self, *app_ids: str, within: float = 90) -> None:
-        """Until every pod is there in its newest version, with all its containers ready, and no old one is left."""
+        """Until every pod of the newest version has all its containers ready. Those before may still be leaving."""
         for app_id in app_ids:
             await self.kubectl("rollout", "status", await self.workload(app_id), f"--timeout={within:.0f}s")
 
             async def ready(app_id: str = app_id) -> bool:
-                pods = await self.listed("pods", f"--selector=app.kubernetes.io/name={app_id}")
+                pods = await self.listed("pods", _selector(app_id))
                 states = [each for pod in pods for each in pod["status"].get("containerStatuses", ())]
                 assert states
                 assert all(state["ready"] for state in states)
