@@ -12,7 +12,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 import uvicorn
 from dapr.ext.workflow import WorkflowRuntime
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 
 from chassis.db import Database, upsert
 from chassis.saga import Incident, Performer, Run, Saga, StepRecord
@@ -97,7 +97,10 @@ async def _nobody(_limit: int) -> list[Reference]:
     return []
 
 
-async def _always(_ref: Reference, _delay: timedelta) -> bool:
+async def _postpone(_ref: Reference, delay: timedelta) -> bool:
+    """Without a delay where the engine was not there, so that a sweep finds it: here whoever asked asks again."""
+    if not delay:
+        raise HTTPException(503)
     return True
 
 
@@ -106,7 +109,7 @@ def create_app() -> FastAPI:
     db = Database(f"sqlite:///{FOLDER}/parcel.db")
     steps, minute = Steps(db), timedelta(minutes=1)
     takeover: Takeover[Reference] = Takeover(
-        workflow="parcel", sidecar=sidecar, due=_nobody, postpone=_always, lease=minute, past_timer=minute
+        workflow="parcel", sidecar=sidecar, due=_nobody, postpone=_postpone, lease=minute, past_timer=minute
     )
     saga = Saga(
         name="parcel",

@@ -31,6 +31,12 @@ class EventStream:
     def events(self) -> list[StreamEvent]:
         return [_parsed(block) for block in self.body.decode().split("\n\n")[:-1] if "data:" in block]
 
+    @property
+    def last_id(self) -> int | None:
+        """What a reader that lost the line would go on from."""
+        ids = [line for line in self.body.decode().splitlines() if line.startswith("id: ")]
+        return int(ids[-1].removeprefix("id: ")) if ids else None
+
     async def at_least(self, number: int) -> list[StreamEvent]:
         return await eventually(lambda: self.events if len(self.events) >= number else None, every=0.01)
 

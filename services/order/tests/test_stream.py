@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from stack.event_stream import EventStream, listening
+from stack.eventually import eventually
 from stack.issuer import Issuer
 
 ORDERS, STREAM = "/api/v1/orders", "/api/v1/orders/stream"
@@ -17,8 +18,8 @@ Body = Callable[..., dict[str, Any]]
 def reading(client: httpx.AsyncClient, issuer: Issuer) -> Callable[..., Any]:
     """A reader of live orders, by its token's claims; from the first one on, or it might miss one as it begins."""
 
-    def read(role: str = "staff", *, after: int = 0, **claims: str) -> Any:
-        headers = issuer.bearer(role, **claims) | {"Last-Event-ID": str(after)}
+    def read(role: str = "staff", *, after: int | None = 0, **claims: str) -> Any:
+        headers = issuer.bearer(role, **claims) | ({} if after is None else {"Last-Event-ID": str(after)})
         return listening(client._transport.app, STREAM, headers)  # type: ignore[attr-defined]  # an ASGITransport's
 
     return read
@@ -97,6 +98,21 @@ async def test_what_was_missed_is_told_first_and_only_to_whom_it_concerns(readin
         events = await again.at_least(4 if role == "user" else 6)
     assert len(events) == (4 if role == "user" else 6)
     assert all(event.id > last for event in events)
+
+
+async def test_a_reader_that_has_heard_nothing_yet_knows_where_to_go_on(reading: Any, place: Any):
+    """Its line breaks before the first event, or while that is on its way."""
+    async with reading() as before:
+        await place("u-1")
+        last = (await before.at_least(2))[-1].id
+    async with reading(after=None) as stream:
+        begins = await eventually(lambda: stream.last_id)
+        assert (begins, stream.events) == (last, [])
+    await place("u-2")
+
+    async with reading(after=begins) as again:
+        events = await again.at_least(2)
+    assert [event.name for event in events] == ["order.pending_payment", "order.confirmed"]
 
 
 async def test_it_ends_when_the_service_leaves(client: httpx.AsyncClient, reading: Any):

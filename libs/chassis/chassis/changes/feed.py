@@ -161,31 +161,33 @@ class Changes:
         rows = await self._db.read(lambda conn: conn.execute(chosen, {"after": position}).all())
         return [change_of(row) for row in rows]
 
+    async def start_of(self, after: int | None) -> int | None:
+        """Where whoever follows begins: `after`, or the present with None or with a position that there isn't, as is
+        told before a database is restored. None where the process leaves before anything was live."""
+        await self._started.wait()
+        return after if after is not None and after <= await self.latest() else self._position
+
     async def follow(
         self, *, tenant: str, topic: str, key: str | None = None, after: int | None
     ) -> AsyncGenerator[Change]:
-        """What came after `after`, then whatever comes, without a gap and none twice; from now on with None, or with a
-        position that there isn't.
+        """What came after where `after` begins (`start_of`), then whatever comes, without a gap and none twice.
 
         It ends where the reader was too slow, and when the process leaves. Close it (`contextlib.aclosing`) when it
         is left before its end.
         """
-        await self._started.wait()  # until then nothing is live, and what is replayed now would leave a gap
-        if after is not None and after > await self.latest():
-            after = None  # told before the database was restored: silence until positions are there again helps nobody
-        last = -1 if after is None else after
-        if after is not None:
-            # A long replay before anything waits for this reader, however slow it is.
+        # Until there is one nothing is live, and what is replayed now would leave a gap.
+        if (last := await self.start_of(after)) is None:
+            return
+        # A long replay before anything waits for this reader, however slow it is.
+        async for change in self._replay(last, tenant=tenant, topic=topic, key=key):
+            last = change.position
+            yield change
+        with self.subscribe(topic, key=key, tenant=tenant) as live:
             async for change in self._replay(last, tenant=tenant, topic=topic, key=key):
                 last = change.position
                 yield change
-        with self.subscribe(topic, key=key, tenant=tenant) as live:
-            if after is not None:
-                async for change in self._replay(last, tenant=tenant, topic=topic, key=key):
-                    last = change.position
-                    yield change
-                if self._leaving:  # what is live may be far ahead of a replay that was broken off
-                    return
+            if self._leaving:  # what is live may be far ahead of a replay that was broken off
+                return
             async for change in live:
                 if change.position > last:
                     yield change

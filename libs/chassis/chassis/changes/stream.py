@@ -36,7 +36,11 @@ async def live_events(
     """An event `noun.status` for each change of the caller's tenant: a user's own, for staff everybody's. A change's
     `data` says `status` and `ownerId`, which is not shown. Close it (`contextlib.aclosing`) when it is left."""
     ends = time.monotonic() + _LASTS
-    async with aclosing(changes.follow(tenant=caller.tenant, topic=topic, key=key, after=after)) as feed:
+    if (begins := await changes.start_of(after)) is None:
+        return
+    # An id alone, no event: a line that breaks before its first event is gone on with where it began.
+    yield ServerSentEvent(id=str(begins))
+    async with aclosing(changes.follow(tenant=caller.tenant, topic=topic, key=key, after=begins)) as feed:
         while True:
             try:
                 async with asyncio.timeout(max(0.0, ends - time.monotonic())):
