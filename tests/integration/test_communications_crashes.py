@@ -9,12 +9,13 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from brewery import NOTIFICATION, Brewery, Notices, bearer, client_of, new_phone, replicas
 
-from chassis.ids import new_id
+from chassis.ids import new_id, now
 from stack.eventually import eventually
 
 BULK, RESET = "/api/v1/notifications/bulk", "/api/v1/password-resets"
@@ -61,8 +62,24 @@ def restart(brew: Brewery) -> None:
 
 
 async def slow(brew: Brewery, *targets: str, ms: int) -> None:
+    """Once nothing of other tests is on its way, or `asked` would be told of that."""
+    await eventually(lambda: not under_way(brew), within=TAKEN_OVER, every=0.1)
     for target in targets:
         await brew.fault(target, mode="ok", delayMs=ms, count=1000)
+
+
+def under_way(brew: Brewery) -> list[str]:
+    """What is being sent, or is due in a moment."""
+    query = "SELECT id, next_attempt_at AS due FROM notifications WHERE status = 'sending' OR (status = 'queued'"
+    found = brew.rows(NOTIFICATION, f"{query} AND digest_of IS NULL)")
+    soon = now() + timedelta(seconds=2)
+    return [row["id"] for row in found if row["due"] is None or moment_of(row["due"]) < soon]
+
+
+def moment_of(value: Any) -> datetime:
+    """As either database has it."""
+    at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 async def asked(brew: Brewery, *targets: str) -> None:
