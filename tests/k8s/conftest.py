@@ -7,11 +7,11 @@ from pathlib import Path
 import httpx
 import pytest
 from brewery import ORDER, Brewery
-from deployed import NAMESPACE, ROOT, Deployed, bearer, machine_state, run_deploy, url_of
+from deployed import NAMESPACE, NODE_PORTS, ROOT, Deployed, bearer, machine_state, run_deploy, url_of
 
 import cluster
 import order
-from stack import containers
+from stack import containers, local
 
 # As `make test-k8s` has them built: not the tag of what somebody else on this machine may run.
 TAG = "k8s"
@@ -31,6 +31,9 @@ def deployed() -> Iterator[Deployed]:
         for outside in ("redis", "postgres", "sandbox"):
             kubernetes.tag(f"localhost/brewline/{outside}:{TAG}", "latest")
         said = run_deploy(kubernetes, f"--tag={TAG}")
+        for app_id in NODE_PORTS:  # kube-proxy opens them a moment after the pods are ready
+            door = f"{url_of(app_id)}/health/live"
+            local.wait_until(lambda door=door: local.http_ok(door), within=30, what=door)
         yield Deployed(kubernetes, tag=TAG, said=said, before=before, end=whole.close)
 
 
