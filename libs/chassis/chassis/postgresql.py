@@ -39,8 +39,6 @@ class PostgresBackend:
             execution_options={"preserve_rowcount": True},
             connect_args={"options": " ".join(f"-c {name}={value}" for name, value in _POSTGRES.items())},
         )
-        # What only reads would see the same in a transaction, which is two more ways to the server and back.
-        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._under_way = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -84,9 +82,9 @@ class PostgresBackend:
             return done
 
     async def _read_once(self, work: Callable[[sa.Connection], T]) -> T:
-        async with self._reading.connect() as conn:
+        async with self._engine.connect() as conn:
             with _before_its_end(conn):
-                return await conn.run_sync(work)
+                return await conn.run_sync(lambda inner: work(_outside_transaction(inner)))
 
     @contextmanager
     def _busy(self) -> Generator[None]:
@@ -120,6 +118,12 @@ def _before_its_end(conn: AsyncConnection) -> Generator[None]:
         if not conn.invalidated:
             raise
         raise _Gone(error) from error
+
+
+def _outside_transaction(conn: sa.Connection) -> sa.Connection:
+    """What only reads would see the same in a transaction, which is two more ways to the server and back. An engine of
+    this level would leave a connection open whose unit is cancelled while it is being set."""
+    return conn.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def _sqlstate(error: DBAPIError) -> str | None:

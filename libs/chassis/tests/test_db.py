@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import sqlite3
 import subprocess
 import sys
 import threading
+import warnings
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -309,6 +311,30 @@ async def test_a_unit_whose_connection_is_ended_amid_it_is_done_once(db: Databas
 
     assert len(pids) == 2
     assert await db.read(lambda conn: conn.execute(sa.select(table.c.n).order_by(table.c.n)).scalars().all()) == [1, 2]
+
+
+@only_postgresql
+@pytest.mark.parametrize("use", ["read", "write"])
+async def test_a_unit_that_is_cancelled_at_any_of_its_steps_leaves_no_connection_open(
+    db: Database, use: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("psycopg.waiting.MAX_BUSY_TIME", 0)  # as in a busy loop: each way to the server is a step
+    await db.ping()
+    steps = 0
+    with warnings.catch_warnings(record=True) as left_open:
+        while True:
+            unit = asyncio.create_task(getattr(db, use)(lambda conn: conn.execute(sa.text("SELECT 1")).scalar()))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            if unit.done():
+                break
+            unit.cancel()
+            await asyncio.wait([unit])
+            steps += 1
+        gc.collect()
+
+    assert steps > 5
+    assert not left_open
 
 
 @only_postgresql
