@@ -53,8 +53,9 @@ async def ended(stack: Stack, caller: str, workflow: str, asked: dict[str, Any])
         assert started.status_code == 202, started.text
 
         async def look() -> dict[str, Any] | None:
-            run = (await client.get(f"{url}/{started.json()['instanceID']}")).json()
-            return run if run["runtimeStatus"] in {"COMPLETED", "FAILED"} else None
+            answer = await client.get(f"{url}/{started.json()['instanceID']}")
+            assert answer.status_code == 200, answer.text  # not yet: the engine may be writing what it reads
+            return answer.json() if answer.json()["runtimeStatus"] in {"COMPLETED", "FAILED"} else None
 
         return await eventually(look)
 

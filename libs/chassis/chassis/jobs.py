@@ -169,18 +169,21 @@ class Jobs:
             status, error = RunStatus.FAILED, type(broken).__name__
             log.exception("job.failed", job=job.name)
         finally:
-            renewing.cancel()
-            self._under_way.discard(job.name)
             took = time.monotonic() - began
+            renewing.cancel()
 
             def ended(conn: sa.Connection) -> None:
                 end_run(conn, self._runs, run_id, status=status, error=error, took=took)
                 self._leases.free(conn, f"job.{job.name}")
 
             try:
+                await asyncio.wait([renewing])  # what it is writing would hold the lease that is given back next
                 await self._db.write(ended)
             except DATABASE_DOWN:  # its lease ends by itself, and the next run calls this one interrupted
                 log.warning("job.end_unwritten", job=job.name)
+            finally:
+                # Only now: the lease is this process's, so a run that began earlier would take it for its own.
+                self._under_way.discard(job.name)
 
     async def _renew(self, job: Job, run: "asyncio.Task[None] | None") -> None:
         """As long as `run` goes on. Where another process has it meanwhile, this one's run ends."""

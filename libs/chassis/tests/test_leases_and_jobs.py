@@ -266,6 +266,28 @@ async def test_one_run_at_a_time_in_one_process_too(jobs: Jobs, work: Work):
     assert await jobs.run_now("nothing", by="boss") is None
 
 
+async def test_a_run_is_under_way_until_its_end_is_on_record(
+    jobs: Jobs, work: Work, db: Database, monkeypatch: pytest.MonkeyPatch
+):
+    work.gate.clear()
+    assert await jobs.run_now("sweep", by="boss")
+    write, slow, written = db.write, asyncio.Event(), asyncio.Event()
+
+    async def slowly(unit: Any) -> Any:
+        slow.set()
+        await written.wait()
+        return await write(unit)
+
+    monkeypatch.setattr(db, "write", slowly)
+    work.gate.set()
+    await slow.wait()
+    monkeypatch.setattr(db, "write", write)
+
+    assert await jobs.run_now("sweep", by="another") is False
+    written.set()
+    assert [(run.by, run.status) for run in await ended(jobs)] == [("boss", RunStatus.COMPLETED)]
+
+
 async def test_a_run_whose_process_ended_is_called_interrupted_by_the_next_one(
     jobs: Jobs, db: Database, metadata: sa.MetaData
 ):
