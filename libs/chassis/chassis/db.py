@@ -122,6 +122,11 @@ class DatabaseInUse(Exception):
 DATABASE_DOWN = (OperationalError, InterfaceError, PoolTimeout, DatabaseInUse)
 
 
+def sqlstate(error: Exception) -> str | None:
+    """PostgreSQL's code for what a unit failed by; None where the server has said nothing."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None)
+
+
 class Database:
     """One service's database. `exclusive` is true where this process is the only one (SQLite)."""
 

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from chassis.db import sqlstate
 
 log = structlog.get_logger()
 
@@ -65,7 +67,7 @@ class PostgresBackend:
                 except _Gone as gone:
                     log.info("database.again", error=type(gone.error).__name__)
                 except (OperationalError, InternalError) as error:
-                    if (state := _sqlstate(error)) not in _TRY_AGAIN:
+                    if (state := sqlstate(error)) not in _TRY_AGAIN:
                         raise
                     log.info("database.again", sqlstate=state)
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311  two that met shall not meet again
@@ -124,7 +126,3 @@ def _outside_transaction(conn: sa.Connection) -> sa.Connection:
     """What only reads would see the same in a transaction, which is two more ways to the server and back. An engine of
     this level would leave a connection open whose unit is cancelled while it is being set."""
     return conn.execution_options(isolation_level="AUTOCOMMIT")
-
-
-def _sqlstate(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "sqlstate", None)

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from chassis.db import DATABASE_DOWN
+from chassis.db import DATABASE_DOWN, sqlstate
 from chassis.ids import now
 from chassis.telemetry import trace_id
 
@@ -160,7 +160,7 @@ def of(error: Exception, refusals: Mapping[type[Exception], Problem] = MappingPr
         case ClientDisconnect() | RecursionError():  # nobody hears the one; the other is JSON, but too deep
             return malformed()
         case _ if isinstance(error, DATABASE_DOWN):
-            log.error("database.unavailable", error=type(error).__name__)
+            log.error("database.unavailable", error=type(error).__name__, sqlstate=sqlstate(error))
             return unavailable("database")
         case _ if type(error) in refusals:
             known = refusals[type(error)]
