@@ -112,7 +112,7 @@ Handler = Callable[[str, CloudEvent], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """When an event was handled, and how old it was then; None where it doesn't tell its time."""
+    """When an event came to be handled, and how old it was then; None where it doesn't tell its time."""
 
     at: datetime
     age_seconds: float | None
@@ -179,9 +179,10 @@ async def receive(request: Request, topic: str, handle: Handler) -> Response:
     """
 
     async def handle_and_note(topic: str, event: CloudEvent) -> None:
-        _delivered[topic, request.headers.get(_PARTITION, "")] = Handled.of(event)
+        delivered = Handled.of(event)
+        _delivered[topic, request.headers.get(_PARTITION, "")] = delivered
         await handle(topic, event)
-        request.app.state.handled[topic] = Handled.of(event)
+        request.app.state.handled[topic] = delivered
 
     try:
         body = orjson.loads(await request.body())

@@ -5,6 +5,7 @@ import gc
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import httptools
 import uvicorn
@@ -59,6 +60,9 @@ class Http(HttpToolsProtocol):
     ignores offers by itself, and costs more than half as much again of the server's own time.
     """
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  as uvicorn's own
+        super().connection_made(cast("asyncio.Transport", _HeadWithBody(transport)))
+
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         while data:
@@ -94,6 +98,40 @@ class Http(HttpToolsProtocol):
                 lines.append(name + b": " + value)
         self.parser = httptools.HttpRequestParser(self)
         return b"\r\n".join([*lines, b"", rest])
+
+
+class _HeadWithBody:
+    """A connection on which the head of an answer goes out with the beginning of its body. uvicorn writes one after the
+    other, uvloop sends what is written at once, and each packet more costs both sides 30 µs."""
+
+    __slots__ = ("_head", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.writelines((head, data))
+        elif data.startswith(b"HTTP/1."):
+            self._head = data
+            self._loop.call_soon(self._send_head)  # a body that is made piece by piece may begin much later
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._send_head()
+        self._transport.close()
+
+    def _send_head(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class _Server(uvicorn.Server):

@@ -1,7 +1,10 @@
 """A service as a process: what it makes of bytes that come, and how it ends when it is told to."""
 
+import asyncio
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -74,6 +77,8 @@ async def echo(request: Request) -> dict[str, str]:
 serve(app, settings, service="t")
 """
 
+_DATA_SEGMENTS_IN = 152  # where the kernel has it (linux/tcp.h, struct tcp_info)
+
 
 class Served:
     """A real process, and a client of it."""
@@ -124,10 +129,22 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 async def test_a_process_takes_what_comes_and_told_to_stop_ends_streams_whole_and_answers_what_is_under_way(
     served: Served,
 ):
-    """All on one process: starting it takes longer than these three."""
+    """All on one process: starting it takes longer than these four."""
+    await an_answer_comes_in_one_piece(served)
     await offers_of_another_protocol_are_ignored_and_their_bodies_are_no_requests(served)
     await a_blank_at_the_end_of_a_header_is_no_part_of_it(served)
     await told_to_stop_it_ends_streams_whole_answers_what_is_under_way_and_takes_no_more(served)
+
+
+async def an_answer_comes_in_one_piece(served: Served):
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    for _ in range(20):
+        writer.write(SMUGGLED)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(int(re.findall(rb"(?i)content-length: (\d+)", head)[0]))
+    told = writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+    writer.close()
+    assert struct.unpack_from("I", told, _DATA_SEGMENTS_IN) == (20,)
 
 
 async def told_to_stop_it_ends_streams_whole_answers_what_is_under_way_and_takes_no_more(served: Served):

@@ -33,6 +33,7 @@ _READER_HOLDS = 1000  # changes waiting for one live reader; one more, and it is
 _KEEP = timedelta(days=7)
 _AGAIN = 0.5  # seconds, after a failure
 _PATIENCE = 0.02  # for people who watch
+_NOBODY_WATCHES = 0.25  # and then what this process alone has written is told to its own callbacks
 
 Callback = Callable[[Change], None]
 
@@ -165,7 +166,10 @@ class Changes:
         """Where whoever follows begins: `after`, or the present with None or with a position that there isn't, as is
         told before a database is restored. None where the process leaves before anything was live."""
         await self._started.wait()
-        return after if after is not None and after <= await self.latest() else self._position
+        if self._position is None:
+            return None
+        newest = await self.latest()
+        return newest if after is None else min(after, newest)
 
     async def follow(
         self, *, tenant: str, topic: str, key: str | None = None, after: int | None
@@ -243,6 +247,8 @@ class Changes:
                 log.exception("changes.failed")
                 await asyncio.sleep(_AGAIN)
             await self._wakeup.sleep()
+            if self._db.exclusive and not self._readers:
+                await asyncio.sleep(_NOBODY_WATCHES)
 
     async def _begin(self) -> None:
         """Take the present position; whoever wants recent changes is handed those up to there."""

@@ -55,6 +55,8 @@ class Flags:
 
     def is_on(self, name: str, *, tenant: str, targeting_key: str) -> bool:
         """The flag `name`, as OpenFeature says it for a user of the tenant; false where there is none."""
+        if self.value(FEATURES + name, tenant=tenant) is None:  # as nearly always, and its client takes 50 µs
+            return False
         return self._client.get_boolean_value(
             name, False, EvaluationContext(targeting_key=targeting_key, attributes={"tenant": tenant})
         )
