@@ -321,7 +321,7 @@ async def test_a_unit_that_is_cancelled_at_any_of_its_steps_leaves_no_connection
     monkeypatch.setattr("psycopg.waiting.MAX_BUSY_TIME", 0)  # as in a busy loop: each way to the server is a step
     await db.ping()
     steps = 0
-    with warnings.catch_warnings(record=True) as left_open:
+    with warnings.catch_warnings(record=True, action="always") as left_open:
         while True:
             unit = asyncio.create_task(getattr(db, use)(lambda conn: conn.execute(sa.text("SELECT 1")).scalar()))
             for _ in range(steps):
