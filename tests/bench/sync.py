@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
+import aiohttp
 import orjson
+import uvloop
 from in_process import unheard
 from peers import run
 
@@ -59,9 +60,9 @@ def _row(said: Mapping[str, Any], wanted: int) -> dict[str, float]:
 
 
 class Straight(FakeSidecar):
-    """A sidecar that hands INN8's answers through, and takes every event without keeping it."""
+    """A sidecar that hands INN8's answers through, by the HTTP client that asks the real one, and keeps no event."""
 
-    def __init__(self, inn8: httpx.AsyncClient) -> None:
+    def __init__(self, inn8: aiohttp.ClientSession) -> None:
         super().__init__()
         self._inn8 = inn8
 
@@ -76,8 +77,8 @@ class Straight(FakeSidecar):
         form: Mapping[str, str] | None = None,
         private: bool = False,  # noqa: ARG002  the real one's signature
     ) -> Answer:
-        answer = await self._inn8.request(verb, f"/{method}", headers=headers, data=form)
-        return Answer(status=answer.status_code, data=orjson.loads(answer.content))
+        async with self._inn8.request(verb, f"/{method}", headers=headers, data=form) as answer:
+            return Answer(status=answer.status, data=orjson.loads(await answer.read()))
 
     async def publish(self, pubsub: str, topic: str, events: list[dict[str, Any]]) -> dict[str, str]:  # noqa: ARG002
         return {}
@@ -88,7 +89,7 @@ async def _sync(url: str, inn8: str, secret: str) -> dict[str, Any]:
     settings = Settings.model_validate({"app_api_token": "of-the-bench-alone", "DATASOURCE_DATABASE_URL": url})
     seconds: list[float] = []
     megabytes: list[float] = []
-    async with httpx.AsyncClient(base_url=inn8, timeout=60, trust_env=False) as client:
+    async with aiohttp.ClientSession(inn8) as client:
         made = assemble(settings, Straight(client))
         made.secrets["inn8-client-secret"] = secret
         await made.db.start()
@@ -116,5 +117,5 @@ def _resident() -> float:
 
 if __name__ == "__main__":
     with unheard():
-        found = asyncio.run(_sync(*sys.argv[1:]))
+        found = uvloop.run(_sync(*sys.argv[1:]))
     print(json.dumps(found))

@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar, cast
 
@@ -35,22 +36,37 @@ _MAX_BATCH = 64
 _READERS = 2
 
 
+class _SqliteDatetime(sqlite.DATETIME):
+    """Takes the text as `Timestamp` has written it, in C; its own is made in Python, field by field."""
+
+    def bind_processor(self, dialect: sa.Dialect) -> None: ...
+
+
 class Timestamp(sa.TypeDecorator[datetime]):
     """An aware UTC time: `timestamptz` on PostgreSQL, naive UTC text on SQLite, which has no other."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        return dialect.type_descriptor(_SqliteDatetime() if dialect.name == "sqlite" else self.impl_instance)
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
         if value is None:
             return None
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+        return _stored_text(value) if dialect.name == "sqlite" else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+def _stored_text(value: date) -> str:
+    """As SQLite keeps it: sorted by time, whatever its zone and microseconds."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    return value.isoformat()
 
 
 def upsert(conn: sa.Connection, table: sa.Table) -> Any:
@@ -64,25 +80,40 @@ def upsert_in(dialect: str, table: sa.Table) -> Any:
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
-def among(conn: sa.Connection, column: sa.ColumnElement[str], values: Collection[str]) -> sa.ColumnElement[bool]:
+def among(conn: sa.Connection, column: sa.ColumnElement[Any], values: Collection[str]) -> sa.ColumnElement[bool]:
     """`column IN values`, for very many of them: as one parameter, because to write and parse an IN of five hundred
     takes several times what the database takes to answer it."""
-    if conn.dialect.name == "sqlite":
-        listed = sa.func.json_each(orjson.dumps([*values]).decode()).table_valued("value")
-        return column.in_(sa.select(listed.c.value))
-    return column == sa.any_(sa.literal([*values], postgresql.ARRAY(sa.String)))
+    return among_in(conn.dialect.name, column, sa.literal(as_list(values), sa.Text))
+
+
+def among_in(dialect: str, column: sa.ColumnElement[Any], listed: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """The same by the dialect's name, as `upsert_in`; `listed` is `as_list` of texts or numbers."""
+    if dialect == "sqlite":
+        return column.in_(sa.select(sa.func.json_each(listed).table_valued("value").c.value))
+    # An array, of which PostgreSQL looks up each; a sub-select it may join to all of the table.
+    every = sa.select(sa.cast(sa.func.json_array_elements_text(sa.cast(listed, sa.JSON)), column.type))
+    return column == sa.any_(sa.func.array(every.scalar_subquery()))
+
+
+def as_list(values: Collection[str | int]) -> str:
+    return orjson.dumps([*values]).decode()
 
 
 def insert_all(conn: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Many rows of the same columns. PostgreSQL takes them as one statement with one parameter: one for each row costs
-    it a plan and us a way there and back, and is three times as slow."""
-    if conn.dialect.name == "sqlite":
-        conn.execute(sa.insert(table), rows)
+    """Many rows of the same columns, none of them with a default of SQLAlchemy's. One statement for each costs
+    PostgreSQL three times as much as COPY; on SQLite it is the interpreter's time, which is everybody's, where one
+    statement reads them all by itself."""
+    if conn.dialect.name == "postgresql":
+        from chassis.postgresql import copy  # noqa: PLC0415  as below
+
+        copy(conn, table, rows)
         return
     columns = ", ".join(rows[0])  # our own tables' names need no quotes
-    listed = f"json_populate_recordset(NULL::{table.name}, CAST(:rows AS json))"
-    insert = sa.text(f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {listed}")  # noqa: S608
-    conn.execute(insert, {"rows": orjson.dumps(rows).decode()})
+    values = ", ".join(f"value ->> {position}" for position in range(len(rows[0])))
+    stored_text = cache(_stored_text)  # most are one and the same moment
+    listed = orjson.dumps([[*row.values()] for row in rows], stored_text, orjson.OPT_PASSTHROUGH_DATETIME)
+    insert = f"INSERT INTO {table.name} ({columns}) SELECT {values} FROM json_each(:rows)"  # noqa: S608
+    conn.execute(sa.text(insert), {"rows": listed.decode()})
 
 
 def analyze(conn: sa.Connection, table: sa.Table) -> None:

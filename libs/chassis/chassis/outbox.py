@@ -16,7 +16,7 @@ import orjson
 import sqlalchemy as sa
 import structlog
 
-from chassis.db import DATABASE_DOWN, Database, Timestamp, insert_all
+from chassis.db import DATABASE_DOWN, Database, Timestamp, among_in, as_list, insert_all
 from chassis.events import Event
 from chassis.ids import new_id, now
 from chassis.leases import Leases, Turn
@@ -83,11 +83,8 @@ class Outbox:
         # Built once: building a statement costs several times what running it does.
         self._insert = sa.insert(table)
         self._select = _first_waiting(table)
-        self._publish_mark = (
-            sa.update(table)
-            .where(table.c.seq.in_(sa.bindparam("done", expanding=True)))
-            .values(published_at=sa.bindparam("at"))
-        )
+        done = among_in(db.url.get_backend_name(), table.c.seq, sa.bindparam("done", type_=sa.Text))
+        self._publish_mark = sa.update(table).where(done).values(published_at=sa.bindparam("at"))
         waits = table.c.published_at.is_(None)
         self._waiting_figures = sa.select(sa.func.count(), sa.func.min(table.c.seq)).where(waits)
         self._first_at = sa.select(table.c.created_at).where(table.c.seq == sa.bindparam("first"))
@@ -106,6 +103,7 @@ class Outbox:
         self, conn: sa.Connection, events: Mapping[str, Event], *, tenant: str, parent: str, tenant_name: str = ""
     ) -> None:
         """One of each aggregate, by its id: many at once cost little more than one."""
+        at = now()
         rows = [
             {
                 "event_id": new_id(),
@@ -116,7 +114,7 @@ class Outbox:
                 "type": event.type,
                 "data": event.model_dump_json(by_alias=True),
                 "traceparent": parent,
-                "created_at": now(),
+                "created_at": at,
             }
             for aggregate_id, event in events.items()
         ]
@@ -212,7 +210,7 @@ class Outbox:
     def _mark(self, conn: sa.Connection, done: list[int], bad: list[tuple[sa.Row[Any], str]]) -> None:
         table = self._table
         if done:
-            conn.execute(self._publish_mark, {"done": done, "at": now()})
+            conn.execute(self._publish_mark, {"done": as_list(done), "at": now()})
         for row, error in bad:
             wait = min(timedelta(seconds=2**row.attempts), _MAX_PARKED) if row.attempts < 16 else _MAX_PARKED
             parked = {"attempts": row.attempts + 1, "parked_until": now() + wait, "error": error[:255]}
@@ -225,8 +223,9 @@ def _first_waiting(table: sa.Table) -> sa.Select[Any]:
     parked = sa.select(table.c.aggregate_id).where(
         table.c.published_at.is_(None), table.c.parked_until > sa.bindparam("at", type_=Timestamp)
     )
+    asked = [column for column in table.c if column.name not in {"published_at", "parked_until", "error"}]
     return (
-        sa.select(table)
+        sa.select(*asked)
         .where(table.c.published_at.is_(None), table.c.aggregate_id.not_in(parked))
         .order_by(table.c.seq)
         .limit(_BATCH)

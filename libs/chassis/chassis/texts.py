@@ -8,7 +8,7 @@ _FORGING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202d\u202e\ud800-\udfff
 
 
 def one_line(text: str, *, by: str = "") -> str:
-    return _FORGING.sub(by, text)
+    return text if text.isprintable() else _FORGING.sub(by, text)  # nearly all are, and are told ten times as fast
 
 
 def is_one_line(text: str) -> bool:

@@ -78,6 +78,37 @@ async def test_many_are_inserted_at_once_and_found_among_many(db: Database):
     assert set(few) == set(texts[:300])
 
 
+async def test_whatever_is_inserted_with_many_comes_back_as_one_by_one(db: Database):
+    columns = (sa.Column("text", sa.String), sa.Column("n", sa.Integer), sa.Column("day", sa.Date))
+    table = sa.Table("kinds", sa.MetaData(), *columns, sa.Column("at", Timestamp))
+    east = datetime(2026, 7, 1, 12, 30, tzinfo=timezone(timedelta(hours=2)))
+    kinds = [
+        ("", 0, None, None),
+        (None, None, east.date(), east),
+        ("\\N\t\r\n\\.", -1, None, east),
+        ("☕", 1, None, None),
+    ]
+    rows = [dict(zip(table.c.keys(), kind, strict=True)) for kind in kinds]
+    await db.write(table.metadata.create_all)
+
+    await db.write(lambda conn: insert_all(conn, table, rows))
+    at_once = await db.write(lambda conn: conn.execute(sa.delete(table).returning(table)).all())
+    for row in rows:
+        await db.write(lambda conn, row=row: conn.execute(sa.insert(table).values(row)))
+
+    assert at_once == await db.read(lambda conn: conn.execute(sa.select(table)).all())
+    # Text that is compared by the database itself, too.
+    before = sa.select(sa.func.count()).where(table.c.at < east + timedelta(microseconds=1))
+    assert await db.read(lambda conn: conn.execute(before).scalar_one()) == 2
+
+
+async def test_many_that_are_refused_are_refused_as_one_would_be(db: Database):
+    with pytest.raises(IntegrityError):
+        await db.write(lambda conn: insert_all(conn, NOTES, [{"text": "a"}, {"text": "a"}]))
+
+    assert await notes(db) == []
+
+
 async def test_a_unit_that_raises_leaves_nothing_and_its_caller_hears_of_it(db: Database):
     def half(conn: sa.Connection) -> None:
         conn.execute(sa.insert(NOTES).values(text="half"))
@@ -291,8 +322,8 @@ async def test_connections_that_were_ended_meanwhile_are_no_units_concern(db: Da
 
 
 @only_postgresql
-@pytest.mark.parametrize("hidden", [False, True])
-async def test_a_unit_whose_connection_is_ended_amid_it_is_done_once(db: Database, engine: sa.Engine, hidden: bool):
+@pytest.mark.parametrize("told", ["by a statement", "and hidden", "by a copy"])
+async def test_a_unit_whose_connection_is_ended_amid_it_is_done_once(db: Database, engine: sa.Engine, told: str):
     table = sa.Table("amid", sa.MetaData(), sa.Column("n", sa.Integer))
     await db.write(table.metadata.create_all)
     pids: list[int] = []
@@ -303,9 +334,10 @@ async def test_a_unit_whose_connection_is_ended_amid_it_is_done_once(db: Databas
         if len(pids) == 1:
             with engine.begin() as other:
                 other.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pids[0]})
-        with contextlib.suppress(*[DBAPIError] * hidden), conn.begin_nested():
-            conn.execute(sa.select(table))
-        conn.execute(sa.insert(table).values(n=2))
+        if told != "by a copy":
+            with contextlib.suppress(*[DBAPIError] * (told == "and hidden")), conn.begin_nested():
+                conn.execute(sa.select(table))
+        insert_all(conn, table, [{"n": 2}])
 
     await db.write(unit)
 

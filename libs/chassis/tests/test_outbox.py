@@ -8,16 +8,18 @@ from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from chassis.db import Database
 from chassis.events import Event
-from chassis.ids import now
+from chassis.ids import new_id, now
 from chassis.leases import Leases
 from chassis.outbox import Outbox
 from chassis.retention import throw_out
 from chassis.sidecar import SidecarDown
 from stack.eventually import eventually
 from stack.fake_sidecar import FakeSidecar
+from stack.postgres import Postgres
 
 
 class Refused(Exception):
@@ -151,6 +153,26 @@ async def test_an_event_of_a_transaction_that_failed_is_never_published(
         await eventually(lambda: all_published(db, table), every=0.005)
 
     assert broker.bulks == [[("b", 1)]]
+
+
+@pytest.mark.integration
+async def test_its_first_hundred_are_found_without_a_look_at_the_rest(
+    postgres_server: Postgres, metadata: sa.MetaData, broker: Broker
+):
+    """Whatever PostgreSQL knows of the table: it read all that waited, and sorted it, for each hundred."""
+    db = Database(postgres_server.create(new_id()))
+    await db.write(metadata.create_all)
+    outbox = relay_of(db, metadata, broker)
+    events = {f"t-{number}": ThingMade(version=1) for number in range(5000)}
+    await db.write(lambda conn: outbox.add_all(conn, events, tenant="t-1", parent="00-ab-cd-01"))
+
+    first = outbox._select.params(at=now())  # pyright: ignore[reportPrivateUsage]
+    query = str(first.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}))
+    explain = sa.text(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}")
+    plan = await db.read(lambda conn: conn.execute(explain).scalar_one()[0]["Plan"])
+    await db.stop()
+
+    assert (plan["Plans"][0]["Node Type"], plan["Plans"][0]["Actual Rows"]) == ("Index Scan", 100)
 
 
 async def test_a_broker_that_is_down_loses_nothing_and_is_served_when_it_is_back(

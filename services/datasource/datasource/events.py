@@ -50,6 +50,6 @@ def customer_changed(client: Mapping[str, Any], *, version: int, deleted: bool =
         name=client["name"],
         email=client["email"],
         phone=client["phone_e164"],
-        status=ClientStatus(client["status"]),
+        status=client["status"],
         deleted=deleted,
     )

@@ -122,7 +122,7 @@ def address(value: Any) -> str:
     if not isinstance(value, dict):
         raise ValueError("is no address")  # noqa: TRY004  as every other refusal
     parts = cast("dict[str, Any]", value)
-    street, city, state, zip_code = (_text(parts.get(name), 120) for name in ("street", "city", "state", "zipCode"))
+    street, city, state, zip_code = [_text(parts.get(name), 120) for name in ("street", "city", "state", "zipCode")]
     return ", ".join(filter(None, (street, city, f"{state} {zip_code}".strip())))
 
 
@@ -208,15 +208,15 @@ def transform(entity: Entity, item: Any) -> Record:
     if not isinstance(item, dict):
         raise Invalid("the item is no object")
     members = cast("dict[str, Any]", item)
-    external_id = _read(members, "id", reference)
-    updated_at = _read(members, "updatedAt", moment)
-    values = {column: _read(members, field, read) for field, column, read in MAPPINGS[entity]}
-    fingerprint = hashlib.blake2b(orjson.dumps(list(values.values())), digest_size=16).hexdigest()
-    return Record(external_id=external_id, updated_at=updated_at, values=values, fingerprint=fingerprint)
-
-
-def _read(members: dict[str, Any], name: str, read: Conversion) -> Any:
+    values: dict[str, Any] = {}
+    field = "id"
     try:
-        return read(members.get(name))
+        external_id = reference(members.get(field))
+        field = "updatedAt"
+        updated_at = moment(members.get(field))
+        for field, column, read in MAPPINGS[entity]:
+            values[column] = read(members.get(field))
     except ValueError as refused:
-        raise Invalid(f"{name} {refused}") from None
+        raise Invalid(f"{field} {refused}") from None
+    fingerprint = hashlib.blake2b(orjson.dumps([*values.values()]), digest_size=16).hexdigest()
+    return Record(external_id=external_id, updated_at=updated_at, values=values, fingerprint=fingerprint)

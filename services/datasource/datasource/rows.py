@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -34,14 +35,15 @@ class Rows:
         # A page and a replay may bring the same row.
         take_turns(self.conn, [f"{self.tenant}:{self.source}:{self.entity}"])
         known = self._known([record.external_id for record in records])
+        at = now()
         new: list[dict[str, Any]] = []
         changed: list[dict[str, Any]] = []
         same: list[str] = []
         for record in records:
             if (row := known.get(record.external_id)) is None:
-                new.append(self._new(record))
+                new.append(self._new(record, at))
             elif row.fingerprint != record.fingerprint or row.deleted_at is not None:
-                changed.append(self._changed(record, row))
+                changed.append(self._changed(record, row, at))
             else:
                 same.append(record.external_id)
         if new:
@@ -84,15 +86,14 @@ class Rows:
         found = self.conn.execute(query.where(*self._ours, among(self.conn, c.external_id, external_ids)))
         return {row.external_id: row for row in found}
 
-    def _new(self, record: Record) -> dict[str, Any]:
-        own = {"id": new_id(), "tenant": self.tenant, "source": self.source, "created_at": now()}
-        return own | self._said(record) | {"version": 1}
+    def _new(self, record: Record, at: datetime) -> dict[str, Any]:
+        own = {"id": new_id(), "tenant": self.tenant, "source": self.source, "created_at": at}
+        return own | self._said(record, at) | {"version": 1}
 
-    def _changed(self, record: Record, row: sa.Row[Any]) -> dict[str, Any]:
-        return {"row_id": row.id, **self._said(record), "version": row.version + 1}
+    def _changed(self, record: Record, row: sa.Row[Any], at: datetime) -> dict[str, Any]:
+        return {"row_id": row.id, **self._said(record, at), "version": row.version + 1}
 
-    def _said(self, record: Record) -> dict[str, Any]:
-        at = now()
+    def _said(self, record: Record, at: datetime) -> dict[str, Any]:
         seen = {"updated_at": at, "last_sync_at": at, "seen_in": self.seen_in, "deleted_at": None}
         return {"external_id": record.external_id, "fingerprint": record.fingerprint, **record.values, **seen}
 

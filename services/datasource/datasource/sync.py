@@ -19,7 +19,7 @@ from chassis.telemetry import traceparent, tracer
 from datasource.busy import patiently
 from datasource.domain import Counts, CursorRefused, Entity, Mode, NoSource, SourceFailed, SyncRunning, SyncStatus
 from datasource.inn8 import Inn8, Page
-from datasource.pages import delete_unseen, sort, write
+from datasource.pages import Sorted, delete_unseen, sort, write
 from datasource.runs import Lost, Run, Runs
 from datasource.settings import Source
 from datasource.tables import OF_ENTITY
@@ -112,24 +112,30 @@ class Syncs:
 
     async def _read(self, run: Run) -> None:
         parent, cursor, pages = traceparent(), run.log.cursor, 0
-        page = await self._page(run, cursor)
-        while page.next is not None:
-            # While this one is written, the source is asked for the next.
-            following = asyncio.create_task(self._page(run, page.next), name="sync.following")
+        page, following = await self._page(run, cursor)
+        while following is not None:
+            # While this one is written, the next is asked for and looked through.
+            ahead = asyncio.create_task(self._page(run, following), name="sync.ahead")
             try:
-                await self._write(run, page, page.next, parent)
-                cursor, page, pages = page.next, await following, pages + 1
+                await self._write(run, page, following, parent)
+                cursor, pages = following, pages + 1
+                page, following = await ahead
                 if pages == _MANY_PAGES:
                     await self._db.write(lambda conn: analyze(conn, OF_ENTITY[run.log.entity]))
             finally:
-                following.cancel()
+                ahead.cancel()
         # Of the last page the run begins again with that page, until it has ended.
         await self._write(run, page, cursor, parent, ends=True)
         if run.log.mode is Mode.FULL:
             await self._end_full(run, parent)
         await self._tell(run)
 
-    async def _page(self, run: Run, cursor: str | None) -> Page:
+    async def _page(self, run: Run, cursor: str | None) -> tuple[Sorted, str | None]:
+        """And the next one's cursor, None after the last. Raises SourceFailed."""
+        page = await self._ask(run, cursor)
+        return await sort(run.log.entity, page.items), page.next
+
+    async def _ask(self, run: Run, cursor: str | None) -> Page:
         _, inn8 = self._sources[run.log.tenant]
         entity, since = run.log.entity, run.log.since
         try:
@@ -138,11 +144,9 @@ class Syncs:
             log.info("sync.from_its_beginning", entity=entity, sync=run.log.id)
             return await patiently(lambda: inn8.page(entity, since=since, cursor=None), sleep=self._sleep)
 
-    async def _write(self, run: Run, page: Page, cursor: str | None, parent: str, *, ends: bool = False) -> None:
-        found = sort(run.log.entity, page.items)
-
+    async def _write(self, run: Run, page: Sorted, cursor: str | None, parent: str, *, ends: bool = False) -> None:
         def in_one_transaction(conn: sa.Connection) -> None:
-            write(conn, run, found, cursor=cursor, outbox=self._outbox, parent=parent)
+            write(conn, run, page, cursor=cursor, outbox=self._outbox, parent=parent)
             if ends and run.log.mode is Mode.INCREMENTAL:
                 run.end(conn)
 
