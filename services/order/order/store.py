@@ -101,9 +101,10 @@ class OrderStore:
 
         def work(conn: sa.Connection) -> None:
             conn.execute(INSERT, row)
-            take_stock(conn, self._tenant, order.quantities(), catalog)
             self._announce(conn, events.OrderCreated, order, tenant_name, parent=parent)
             self._record(conn, order_id, [_done("place", Phase.GIVEN, began)])
+            # Last: until the commit everybody waits who orders the same.
+            take_stock(conn, self._tenant, order.quantities(), catalog)
 
         await self._write(work)
         return order
