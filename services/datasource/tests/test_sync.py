@@ -11,6 +11,7 @@ from chassis.ids import now
 from chassis.sidecar import Answer, SidecarDown
 from datasource import tables
 from datasource.domain import Entity, Mode, NoSource, SyncRunning
+from datasource.pages import sort
 from sandbox.inn8 import Limit, Manner
 from sandbox.inn8_rows import stamp
 from stack.eventually import eventually
@@ -47,6 +48,23 @@ async def test_everything_comes_parents_first_page_by_page(made, sidecar):
         datetime.fromisoformat(sidecar.inn8.records("clients").get(f"C-{number:06}")["updatedAt"])
         for number in range(1, 13)
     ).isoformat()
+
+
+async def test_while_a_page_is_looked_through_others_have_their_turns(sidecar):
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    items = [sidecar.inn8.records("clients").get("C-000001")] * 500
+    beside = asyncio.create_task(other())
+    await sort(Entity.CLIENTS, items)
+    beside.cancel()
+
+    assert turns >= 10
 
 
 async def test_what_has_not_changed_is_seen_and_not_told(made, sidecar):
