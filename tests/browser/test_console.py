@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from selenium.webdriver.common.by import By
-from windows import Brewline, Open, Window, click, fault, press, see
+from windows import Brewline, Open, Window, click, fault, press, see, wait
 
 from stack.local import wait_until
 
@@ -13,6 +13,19 @@ Take = Callable[[Window, str], None]
 
 PHONE = {"width": 390, "height": 844}
 WIDTH = "return document.documentElement.scrollWidth"
+
+
+def test_an_address_that_changes_while_the_console_is_drawn_is_followed(window: Open, signed_in: Sign):
+    page = signed_in(window())
+    at_once = """new MutationObserver((_, watch) => {
+        if (!document.querySelector(".console")) return;
+        watch.disconnect();
+        location.hash = "#/orders";
+    }).observe(document, {childList: true, subtree: true})"""
+    page.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": at_once})
+    page.refresh()
+
+    wait(page).until(lambda page: page.find_element(By.CSS_SELECTOR, "nav.pages [aria-current]").text == "Orders")
 
 
 def test_an_orders_story_is_read_from_its_page(

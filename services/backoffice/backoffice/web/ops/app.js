@@ -1,7 +1,8 @@
 // The console's frame: who may come in, the way around, and the page that the address names.
 
-import { html, render, useEffect, useRef, useState } from "/web/vendor/preact.js";
+import { html, render, useEffect, useMemo, useRef, useState } from "/web/vendor/preact.js";
 import { NotForYou, SignInFirst } from "/web/shared/gate.js";
+import { useHash } from "/web/shared/hash.js";
 import { Masthead } from "/web/shared/masthead.js";
 import { session } from "/web/shared/session.js";
 import { Failed, Loading } from "/web/shared/states.js";
@@ -11,8 +12,8 @@ import { Find } from "/web/ops/find.js";
 import { pages } from "/web/ops/pages.js";
 
 /** `#/orders/1?all` is `{name: "orders", path: ["1"], query}`. */
-function place() {
-  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+function place(hash) {
+  const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
   const [name, ...rest] = path.split("/").map(decoded);
   return { name: name || "now", path: rest, query: new URLSearchParams(query) };
 }
@@ -25,18 +26,9 @@ function decoded(text) {
   }
 }
 
-function usePlace() {
-  const [at, setAt] = useState(place);
-  useEffect(() => {
-    const moved = () => setAt(place());
-    addEventListener("hashchange", moved);
-    return () => removeEventListener("hashchange", moved);
-  }, []);
-  return at;
-}
-
 function Console({ who }) {
-  const at = usePlace();
+  const hash = useHash();
+  const at = useMemo(() => place(hash), [hash]);
   const nav = useRef();
   const shown = pages.filter(({ role = "staff" }) => who.may(role));
   useEffect(() => {
