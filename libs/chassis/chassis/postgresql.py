@@ -125,7 +125,13 @@ def copy(conn: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]
         if driver.closed:
             conn.invalidate(error)
         raise DBAPIError.instance(
-            "COPY", None, error, psycopg.Error, True, connection_invalidated=driver.closed, dialect=conn.dialect
+            "COPY",
+            None,
+            error,
+            psycopg.Error,
+            hide_parameters=True,
+            connection_invalidated=driver.closed,
+            dialect=conn.dialect,
         ) from None
 
 

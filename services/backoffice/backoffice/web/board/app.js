@@ -1,7 +1,7 @@
 // The board: the customer's view and the bar's, by the address: #/, #/orders, #/orders/{id}, #/bar.
 
 import { html, render, useEffect, useRef, useState } from "/web/vendor/preact.js";
-import { Masthead } from "/web/shared/masthead.js";
+import { Masthead, useHash } from "/web/shared/masthead.js";
 import { session } from "/web/shared/session.js";
 import { Empty, Failed } from "/web/shared/states.js";
 import { t } from "/web/shared/words.js";
@@ -13,17 +13,10 @@ import { OrderPage } from "/web/board/order.js";
 
 const VIEWS = { "": "board.menu", orders: "board.mine", bar: "board.bar" };
 
-const place = () => location.hash.replace(/^#\/?/, "").split("/");
-
 function Board({ who }) {
-  const [[name, id], setPlace] = useState(place);
+  const [name, id] = useHash().split("/");
   const [said, setSaid] = useState("");
   const first = useRef(true);
-  useEffect(() => {
-    const moved = () => setPlace(place());
-    addEventListener("hashchange", moved);
-    return () => removeEventListener("hashchange", moved);
-  }, []);
   useEffect(() => {
     document.title = `${t(VIEWS[name] ?? "board.menu")} · Brewline`;
     if (!first.current) document.getElementById("main").focus(); // whoever listens hears that it is another view

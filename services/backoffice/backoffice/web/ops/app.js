@@ -2,8 +2,7 @@
 
 import { html, render, useEffect, useMemo, useRef, useState } from "/web/vendor/preact.js";
 import { NotForYou, SignInFirst } from "/web/shared/gate.js";
-import { useHash } from "/web/shared/hash.js";
-import { Masthead } from "/web/shared/masthead.js";
+import { Masthead, useHash } from "/web/shared/masthead.js";
 import { session } from "/web/shared/session.js";
 import { Failed, Loading } from "/web/shared/states.js";
 import { t } from "/web/shared/words.js";
@@ -11,9 +10,9 @@ import "/web/ops/words.js";
 import { Find } from "/web/ops/find.js";
 import { pages } from "/web/ops/pages.js";
 
-/** `#/orders/1?all` is `{name: "orders", path: ["1"], query}`. */
+/** `orders/1?all` is `{name: "orders", path: ["1"], query}`. */
 function place(hash) {
-  const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
+  const [path, query = ""] = hash.split("?");
   const [name, ...rest] = path.split("/").map(decoded);
   return { name: name || "now", path: rest, query: new URLSearchParams(query) };
 }

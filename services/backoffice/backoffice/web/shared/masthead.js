@@ -1,8 +1,20 @@
 // The head of every page: where one is, the way elsewhere, and who one is.
 
-import { html } from "/web/vendor/preact.js";
+import { html, useEffect, useState } from "/web/vendor/preact.js";
 import { signIn, signOut } from "/web/shared/session.js";
 import { language, setLanguage, t } from "/web/shared/words.js";
+
+/** The view that the address names: what follows its `#/`. */
+export function useHash() {
+  const [hash, setHash] = useState(location.hash);
+  useEffect(() => {
+    const moved = () => setHash(location.hash);
+    moved(); // nobody has listened since it was drawn
+    addEventListener("hashchange", moved);
+    return () => removeEventListener("hashchange", moved);
+  }, []);
+  return hash.replace(/^#\/?/, "");
+}
 
 /** `who` is the session or null; `children` go between the brand and the person. Put `<main id="main">` behind it. */
 export function Masthead({ who, here, children }) {
